@@ -1,0 +1,5 @@
+"""`python -m taxiway` is `taxiway`."""
+
+from taxiway.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The group of verbs. A verb's module is imported only when that verb runs: `taxiway --help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from taxiway import __version__
+from taxiway.core.errors import EXIT_CODES, TaxiwayError
+
+_VERBS = {
+    "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
+    "serve": ("taxiway.cli.serve", "Serve models over HTTP."),
+}
+
+
+class _LazyVerbs(click.Group):
+    """Lists verbs without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names of the verbs."""
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the verb that was asked for."""
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(_VERBS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list for --help, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _VERBS[name][1]) for name in sorted(_VERBS)])
+
+
+@click.group(cls=_LazyVerbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="taxiway")
+def taxiway() -> None:
+    """From a model file to a production endpoint that can be trusted, and kept there."""
+
+
+def main() -> None:
+    """Run; an error of ours is told in two lines and becomes the exit code of its kind."""
+    try:
+        taxiway()
+    except TaxiwayError as error:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(EXIT_CODES[error.kind])
+
+
+if __name__ == "__main__":
+    main()

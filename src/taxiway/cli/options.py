@@ -1,0 +1,68 @@
+"""Every setting as an option: `batching.max_delay_ms` is `--batching.max-delay-ms`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taxiway.config.loader import FlagSpec, Loaded, flag_table, load
+
+_NOT_FLAGS = ("models.paths",)
+"""Settings that have a better place on the command line."""
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--config FILE` and one option per setting to a verb."""
+    for spec in reversed(flag_table()):
+        if spec.path not in _NOT_FLAGS:
+            function = _option(spec)(function)
+    config = click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="TAXIWAY_CONFIG",
+        help="Settings in YAML (also TAXIWAY_CONFIG).",
+    )
+    return config(function)
+
+
+def load_from(config_file: Path | None, flags: dict[str, Any], paths: tuple[Path, ...] = ()) -> Loaded:
+    """The settings: defaults < file < environment < flags.
+
+    Raises:
+        InvalidConfig: every problem of every source.
+    """
+    given = {_path_of(name): value for name, value in flags.items() if value not in (None, ())}
+    if paths:
+        given["models.paths"] = list(paths)
+    return load(config_file, os.environ, given)
+
+
+def _option(spec: FlagSpec) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    if spec.type == "bool":
+        declaration = f"{spec.flag}/--no-{spec.flag[2:]}"
+        return click.option(declaration, _name_of(spec.path), default=None, help=_help(spec))
+    return click.option(
+        spec.flag,
+        _name_of(spec.path),
+        default=None,
+        multiple=spec.type == "list",
+        metavar="|".join(spec.choices) or spec.type.upper(),
+        help=_help(spec),
+    )
+
+
+def _help(spec: FlagSpec) -> str:
+    return f"{spec.help} [default: {spec.default}]"
+
+
+def _name_of(path: str) -> str:
+    return path.replace(".", "__")
+
+
+def _path_of(name: str) -> str:
+    return name.replace("__", ".")

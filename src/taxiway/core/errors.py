@@ -1,0 +1,297 @@
+"""The one tree of errors; each says its kind, its code, what happened, and the next step.
+
+`kind` is a closed set that the edges map to HTTP, gRPC and exit codes (`server/wire/status.py`, `cli`);
+`code` is a stable kebab-case name with an anchor in docs/errors.md. Between processes an error travels as
+`to_data()`, never as a pickle.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar
+
+
+class ErrorKind(enum.Enum):
+    """What sort of failure it is, whatever the protocol it is told through."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    FAILED_PRECONDITION = "failed_precondition"
+    UNSUPPORTED = "unsupported"
+    RESOURCE_EXHAUSTED = "resource_exhausted"
+    UNAVAILABLE = "unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    VERDICT_FAILED = "verdict_failed"
+    VERDICT_INCONCLUSIVE = "verdict_inconclusive"
+    AWAITING_APPROVAL = "awaiting_approval"
+    DATA_LOSS = "data_loss"
+    INTERNAL = "internal"
+
+
+EXIT_CODES: dict[ErrorKind, int] = {
+    ErrorKind.INVALID_ARGUMENT: 2,
+    ErrorKind.UNAUTHENTICATED: 4,
+    ErrorKind.PERMISSION_DENIED: 4,
+    ErrorKind.NOT_FOUND: 3,
+    ErrorKind.ALREADY_EXISTS: 4,
+    ErrorKind.FAILED_PRECONDITION: 4,
+    ErrorKind.UNSUPPORTED: 2,
+    ErrorKind.RESOURCE_EXHAUSTED: 5,
+    ErrorKind.UNAVAILABLE: 5,
+    ErrorKind.DEADLINE_EXCEEDED: 5,
+    ErrorKind.CANCELLED: 130,
+    ErrorKind.VERDICT_FAILED: 6,
+    ErrorKind.VERDICT_INCONCLUSIVE: 7,
+    ErrorKind.AWAITING_APPROVAL: 8,
+    ErrorKind.DATA_LOSS: 1,
+    ErrorKind.INTERNAL: 70,
+}
+
+
+class TaxiwayError(Exception):
+    """The root. Never raised itself: a subclass fixes `kind` and `code`.
+
+    Args:
+        message: what happened, naming the field, the value and the rule.
+        hint: the next step, naming a real command, key or limit; may be empty.
+        facts: structured values for logs and tests.
+    """
+
+    kind: ClassVar[ErrorKind] = ErrorKind.INTERNAL
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, hint: str = "", **facts: Any) -> None:  # noqa: ANN401 - facts are free-form
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts = facts
+
+    def to_data(self) -> dict[str, Any]:
+        """The error as plain data, to cross a process or a wire."""
+        return {
+            "kind": self.kind.value,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "facts": self.facts,
+        }
+
+
+class InternalError(TaxiwayError):
+    """Something of ours is broken; the request did nothing wrong."""
+
+
+class ModelFailed(TaxiwayError):
+    """The model itself raised while it ran this request."""
+
+    code = "model-failed"
+
+
+# --- invalid_argument ----------------------------------------------------------------------------------
+
+
+class InvalidArgument(TaxiwayError):
+    """A value that a caller sent breaks a rule."""
+
+    kind = ErrorKind.INVALID_ARGUMENT
+    code = "invalid-argument"
+
+
+class MalformedJson(InvalidArgument):
+    """The body is not JSON, or nests deeper than allowed."""
+
+    code = "malformed-json"
+
+
+class MalformedRequest(InvalidArgument):
+    """The body is JSON of the wrong structure: a member is missing or has the wrong type."""
+
+    code = "malformed-request"
+
+
+class MalformedHttp(InvalidArgument):
+    """The bytes on the connection are not HTTP/1.1."""
+
+    code = "malformed-http"
+
+
+class WrongElementType(InvalidArgument):
+    """A JSON element cannot be read as the tensor's datatype."""
+
+    code = "wrong-element-type"
+
+
+class WrongElementCount(InvalidArgument):
+    """The number of elements is not what the shape says."""
+
+    code = "wrong-element-count"
+
+
+class ValueOutOfRange(InvalidArgument):
+    """A JSON number does not fit the tensor's datatype."""
+
+    code = "value-out-of-range"
+
+
+class WrongShape(InvalidArgument):
+    """A tensor's shape is not one the model takes."""
+
+    code = "wrong-shape"
+
+
+class WrongDatatype(InvalidArgument):
+    """A tensor's datatype is not the one the model takes."""
+
+    code = "wrong-datatype"
+
+
+class WrongByteSize(InvalidArgument):
+    """A binary tensor's bytes are more or fewer than its shape says."""
+
+    code = "wrong-byte-size"
+
+
+class UnknownTensor(InvalidArgument):
+    """An input or output name that the model does not have, twice the same, or one too few."""
+
+    code = "unknown-tensor"
+
+
+class ReservedParameter(InvalidArgument):
+    """A parameter name that the protocol keeps for itself."""
+
+    code = "reserved-parameter"
+
+
+class TooLarge(InvalidArgument):
+    """A body, header, depth or count over its limit."""
+
+    code = "too-large"
+
+
+class HeaderTooLarge(TooLarge):
+    """The request's head is over its limit."""
+
+    code = "header-too-large"
+
+
+class RequestTimeout(InvalidArgument):
+    """The client sent its request too slowly."""
+
+    code = "request-timeout"
+
+
+class MethodNotAllowed(InvalidArgument):
+    """The route exists, but not for this method."""
+
+    code = "method-not-allowed"
+
+
+class InvalidConfig(InvalidArgument):
+    """Settings or a model configuration break a rule; every problem is in `facts['problems']`."""
+
+    code = "invalid-config"
+
+
+class InvalidModel(InvalidArgument):
+    """A model file that cannot be loaded."""
+
+    code = "invalid-model"
+
+
+# --- not_found -----------------------------------------------------------------------------------------
+
+
+class NotFound(TaxiwayError):
+    """A thing that was named does not exist."""
+
+    kind = ErrorKind.NOT_FOUND
+    code = "not-found"
+
+
+class ModelNotFound(NotFound):
+    """No model, or no such version of it, is served under this name."""
+
+    code = "model-not-found"
+
+
+class StatisticsNotFound(ModelNotFound):
+    """Statistics were asked of a model or version that is not served."""
+
+    code = "statistics-not-found"
+
+
+class RouteNotFound(NotFound):
+    """No such path."""
+
+    code = "route-not-found"
+
+
+# --- the rest ------------------------------------------------------------------------------------------
+
+
+class FailedPrecondition(TaxiwayError):
+    """The call is right, but not now."""
+
+    kind = ErrorKind.FAILED_PRECONDITION
+    code = "failed-precondition"
+
+
+class PermissionDenied(TaxiwayError):
+    """The caller, or the configuration, may not do this."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    code = "permission-denied"
+
+
+class InvalidTransition(FailedPrecondition):
+    """A state machine was asked for a step that its table does not have; tells the story so far."""
+
+    code = "invalid-transition"
+
+
+class Unsupported(TaxiwayError):
+    """The protocol has it, this model or server does not."""
+
+    kind = ErrorKind.UNSUPPORTED
+    code = "unsupported"
+
+
+class Overloaded(TaxiwayError):
+    """The server's own capacity is used up; nothing was started. `retry_after_s` says when to come back."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    code = "overloaded"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0, **facts: Any) -> None:  # noqa: ANN401
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(TaxiwayError):
+    """The model or the server is loading or draining."""
+
+    kind = ErrorKind.UNAVAILABLE
+    code = "unavailable"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0, **facts: Any) -> None:  # noqa: ANN401
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s, **facts)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(TaxiwayError):
+    """The request's time ran out before it was answered."""
+
+    kind = ErrorKind.DEADLINE_EXCEEDED
+    code = "deadline-exceeded"
+
+
+class Cancelled(TaxiwayError):
+    """The caller went away or took the request back."""
+
+    kind = ErrorKind.CANCELLED
+    code = "cancelled"

@@ -1,0 +1,96 @@
+"""The Protocols through which rooms meet without importing each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+from taxiway.core.clock import Clock
+from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.core.tensors import TensorSpec
+
+__all__ = ["BatchOutcome", "Clock", "Executor", "LoadedModel", "Runtime"]
+
+
+class LoadedModel(Protocol):
+    """One model version in memory, ready to run. `run` may be called from several threads at once.
+
+    Attributes:
+        inputs, outputs: whole shapes as the file declares them (batch dimension included, -1 where free).
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
+        """Compute `outputs`, in that order, from whole input arrays. Blocks.
+
+        Raises:
+            ModelFailed: the framework refused or crashed on these inputs.
+        """
+
+    def close(self) -> None:
+        """Free what it holds; nothing runs any more."""
+
+
+class Runtime(Protocol):
+    """A framework that can load model files. `name` is the backend's name in Triton's configuration."""
+
+    name: str
+
+    def load(self, path: Path, options: Any) -> LoadedModel:  # noqa: ANN401 - each runtime has its own options
+        """Load the file at `path`.
+
+        Raises:
+            InvalidModel: the file is not one this runtime can run.
+        """
+
+
+class BatchOutcome:
+    """How one batch ended: `result`, or `error` if it failed as a whole. Times are monotonic nanoseconds.
+
+    A batch of several requests whose run failed is run again request by request; then `parts` holds one outcome
+    per request, in order, and `result` and `error` are None: a request that poisons a batch fails alone.
+    """
+
+    __slots__ = ("error", "finished_ns", "infer_ns", "input_ns", "parts", "result", "started_ns")
+
+    def __init__(
+        self,
+        *,
+        started_ns: int,
+        finished_ns: int,
+        result: BatchResult | None = None,
+        error: Exception | None = None,
+        parts: Sequence[BatchOutcome] | None = None,
+    ) -> None:
+        self.result = result
+        self.error = error
+        self.parts = parts
+        self.started_ns = started_ns
+        self.finished_ns = finished_ns
+        self.input_ns = 0
+        """Nanoseconds spent merging inputs."""
+        self.infer_ns = 0
+        """Nanoseconds spent inside the framework."""
+
+
+class Executor(Protocol):
+    """Runs batches of one model version. It does not queue: at most `slots` batches are in it at a time.
+
+    `submit` takes ownership of the requests in `batch` until it calls `done(batch, outcome)` on the event loop's
+    thread: before `submit` returns if it ran the batch here and now, later otherwise. It never raises for what the
+    model does.
+    """
+
+    slots: int
+
+    def submit(self, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]) -> None:
+        """Run `batch` as one call of the model."""
+
+    def close(self) -> None:
+        """Wait for what runs, then free the threads."""

@@ -1,0 +1,124 @@
+"""One inference request as the data plane carries it, and what it is answered with."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # numpy is only named here: core imports nothing heavy
+    from numpy.typing import NDArray
+
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.tensors import Shape
+
+NEVER_NS = (1 << 63) - 1
+"""The deadline of a request that has none: later than any monotonic clock reads."""
+
+
+class RequestState(enum.IntEnum):
+    """Where a request is; it only ever moves down this list."""
+
+    NEW = 0
+    QUEUED = 1
+    RUNNING = 2
+    DONE = 3
+
+
+class InputTensor:
+    """One input's content: `data` is a C-ordered little-endian buffer, or a list of bytes objects for BYTES.
+
+    `shape` is the whole shape as sent, batch dimension included.
+    """
+
+    __slots__ = ("data", "shape")
+
+    def __init__(self, data: Any, shape: Shape) -> None:  # noqa: ANN401 - any buffer, or a list for BYTES
+        self.data = data
+        self.shape = shape
+
+
+class BatchResult:
+    """What one run of a model gave: arrays in the order of `names`, whose first axis is the rows of the batch.
+
+    Several requests share one result, each owning rows [start, stop); `printed` is where an edge keeps what it
+    has converted once for all of them.
+    """
+
+    __slots__ = ("arrays", "names", "printed", "rows")
+
+    def __init__(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], rows: int) -> None:
+        self.names = names
+        self.arrays = arrays
+        self.rows = rows
+        self.printed: dict[int, Any] = {}
+
+
+class Responder(Protocol):
+    """Whoever waits for the answer. Exactly one of the two is called, once, on the event loop's thread."""
+
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        """The answer is rows [start, stop) of `result`."""
+
+    def reject(self, request: InferRequest, error: TaxiwayError) -> None:
+        """There is no answer; `error` says why."""
+
+
+class InferRequest:
+    """A parsed, validated request for one model version. After the wire, nobody checks shapes again.
+
+    Attributes:
+        id: the caller's id; None if it gave none (an empty one counts as none).
+        inputs: in the order of the model's declared inputs; None for an optional one that was left out.
+        rows: rows it adds to a batch; 1 where the model does not batch.
+        bucket: requests run together only if their buckets are equal.
+        outputs: indices of the outputs to compute, in the order asked; None for all.
+        priority: 1 is the most urgent; 0 means the model's default level.
+        deadline_ns: monotonic time after which an answer is of no use; NEVER_NS if none.
+        arrived_ns: monotonic time at which its last byte was read.
+        nbytes: bytes of input it holds in memory.
+        ask: what the edge needs to word the answer; nobody else looks inside.
+    """
+
+    __slots__ = (
+        "arrived_ns",
+        "ask",
+        "bucket",
+        "deadline_ns",
+        "id",
+        "inputs",
+        "nbytes",
+        "outputs",
+        "priority",
+        "responder",
+        "rows",
+        "state",
+    )
+
+    def __init__(  # noqa: PLR0913 - one noun, all of it known at once
+        self,
+        *,
+        inputs: Sequence[InputTensor | None],
+        rows: int,
+        responder: Responder,
+        arrived_ns: int,
+        nbytes: int = 0,
+        bucket: Hashable = None,
+        outputs: tuple[int, ...] | None = None,
+        id: str | None = None,  # noqa: A002 - the protocol's own word
+        priority: int = 0,
+        deadline_ns: int = NEVER_NS,
+        ask: Any = None,  # noqa: ANN401 - opaque here
+    ) -> None:
+        self.id = id
+        self.inputs = inputs
+        self.rows = rows
+        self.bucket = bucket
+        self.outputs = outputs
+        self.priority = priority
+        self.deadline_ns = deadline_ns
+        self.arrived_ns = arrived_ns
+        self.nbytes = nbytes
+        self.responder = responder
+        self.ask = ask
+        self.state = RequestState.NEW

@@ -1,0 +1,149 @@
+"""Assembles the data plane: the only place that constructs everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from taxiway import __version__
+from taxiway.config.machine import available_cpus
+from taxiway.config.settings import Settings
+from taxiway.core.clock import Clock, SystemClock
+from taxiway.server.admission import Admission
+from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.manager import ModelManager
+from taxiway.server.models.served import ServedModel
+from taxiway.server.routing import Service, Snapshot
+from taxiway.server.statistics import ServerStatistics
+from taxiway.server.wire.api import inference_routes, metrics_routes, reply_metrics
+from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.front import HttpFront
+from taxiway.server.wire.management import ManagementEndpoints
+from taxiway.server.wire.oip import InferEndpoint
+from taxiway.server.wire.oip_requests import WireLimits
+from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.status import PROFILES
+from taxiway.telemetry.host import HostSampler, build_point
+from taxiway.telemetry.logs import Log
+from taxiway.telemetry.render import Point, render_metrics
+
+_log = Log("taxiway.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server listens; `metrics` is None if that port is off."""
+
+    http: str
+    metrics: str | None
+
+
+class DataPlane:
+    """One server in one process. `start` returns when it is ready; `stop` when nothing is owed to anybody."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._admission = Admission(settings.limits.max_requests, settings.limits.max_buffered_bytes)
+        admission = self._admission
+        self._statistics = ServerStatistics(lambda: (admission.requests, admission.bytes, admission.refused))
+        self._snapshot = Snapshot()
+        self._accepting = False
+        self._host = HostSampler()
+        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
+        self._models = ModelManager(loader, self._clock)
+        self._fronts: list[HttpFront] = []
+
+    async def start(self) -> Addresses:
+        """Load the models, then open the ports.
+
+        Raises:
+            TaxiwayError: a model cannot be served. No port was opened.
+            OSError: a port cannot be opened.
+        """
+        self._models.load_all(self._settings.models.paths)
+        self._snapshot = snapshot_of(self._models.served)
+        http = self._settings.http
+        front = self._front(RouteTable(self._routes()), self._statistics)
+        address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
+        metrics = await self._open_metrics() if self._settings.metrics.enabled else None
+        self._accepting = True
+        addresses = Addresses(_url(*address), metrics)
+        _log.info("ready", address=addresses.http, count=len(self._models.served))
+        return addresses
+
+    async def stop(self) -> None:
+        """Refuse what is new, answer what was taken, close everything."""
+        self._accepting = False
+        self._admission.draining = True
+        timeout_s = self._settings.limits.drain_timeout_s
+        await self._models.drain(timeout_s)
+        await asyncio.gather(*(front.close(timeout_s) for front in self._fronts))
+        _log.info("stopped")
+
+    def _routes(self) -> list[Route]:
+        limits = self._settings.limits
+        profile = PROFILES[self._settings.compat]
+        wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
+        infer = InferEndpoint(self._routing, self._admission, wire_limits, as_triton=self._settings.compat == "triton")
+        manage = ManagementEndpoints(self._routing, profile, self._is_ready, __version__)
+        return inference_routes(infer, manage)
+
+    def _routing(self) -> Snapshot:
+        return self._snapshot
+
+    def _is_ready(self) -> bool:
+        return self._accepting and self._models.all_ready()
+
+    def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
+        front = HttpFront(
+            loop=self._loop,
+            routes=routes,
+            limits=self._settings.limits,
+            profile=PROFILES[self._settings.compat],
+            admission=self._admission,
+            statistics=statistics,
+            report_bug=_report_bug,
+        )
+        self._fronts.append(front)
+        return front
+
+    async def _open_metrics(self) -> str:
+        metrics = self._settings.metrics
+        front = self._front(metrics_routes(self._reply_metrics), ServerStatistics(_nothing_held))
+        return _url(*await front.listen(metrics.host, metrics.port, backlog=16, reuse_port=False))
+
+    def _reply_metrics(self, exchange: Exchange) -> None:
+        reply_metrics(exchange, render_metrics(self._points()))
+
+    def _points(self) -> Iterator[Point]:
+        yield build_point(__version__)
+        yield from self._host.points()
+        yield from self._statistics.points()
+        for served in self._models.served:
+            yield from served.statistics.points()
+
+
+def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
+    """A snapshot in which the latest version of each model answers for its name."""
+    versions: dict[str, dict[int, ServedModel]] = {}
+    for one in served:
+        versions.setdefault(one.name, {})[one.version] = one
+    services = {name: Service(name, MappingProxyType(own), own[max(own)]) for name, own in versions.items()}
+    return Snapshot(MappingProxyType(services))
+
+
+def _report_bug(problem: BaseException) -> None:
+    _log.error("bug", error=problem)
+
+
+def _nothing_held() -> tuple[int, int, int]:
+    return (0, 0, 0)
+
+
+def _url(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

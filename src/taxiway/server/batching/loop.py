@@ -1,0 +1,302 @@
+"""The shell around queue and policy: takes requests, starts batches, keeps deadlines, hands out answers.
+
+Everything submitted in one turn of the event loop is considered together at the end of that turn. It runs on
+one event loop and is not thread-safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Literal, Protocol
+
+from taxiway.core.clock import Clock
+from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
+from taxiway.core.ports import BatchOutcome, Executor
+from taxiway.core.requests import NEVER_NS, InferRequest, RequestState
+from taxiway.server.batching.answers import Answers, OrderedAnswers, late_error, name_errors
+from taxiway.server.batching.deadlines import RunningDeadlines
+from taxiway.server.batching.plan import BatchingPlan
+from taxiway.server.batching.policy import ArrivalRate, Dispatch, decide_batch, predict_wait_ns
+from taxiway.server.batching.queue import RequestQueue
+from taxiway.server.batching.report import BatcherGauges
+from taxiway.stats.latency import LatencyCurve
+
+RejectReason = Literal[
+    "timeout",
+    "queue_full",
+    "queue_rows_full",
+    "queue_bytes_full",
+    "predicted_late",
+    "draining",
+    "unavailable",
+]
+_FULL: dict[object, RejectReason] = {
+    "queue.max_rows": "queue_rows_full",
+    "queue.max_bytes": "queue_bytes_full",
+    "queue.max_wait": "predicted_late",
+}
+"""By the limit that refused; any other is a number of requests."""
+_RUNNING, _DONE = RequestState.RUNNING, RequestState.DONE
+
+
+class Observer(Protocol):
+    """Whoever counts what happens. Called on the event loop, after the requests concerned were answered."""
+
+    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+        """A batch given to the executor at `dispatched_ns` came back; its errors are TaxiwayErrors."""
+
+    def rejected(self, request: InferRequest, reason: RejectReason) -> None:
+        """A request was refused at the door, or given up in the queue or, if strict, while it ran."""
+
+    def cancelled(self, request: InferRequest) -> None:
+        """A caller took its request back before it was answered."""
+
+
+class Batcher:
+    """Batches the requests of one model version.
+
+    Args:
+        plan: what is wanted.
+        executor: runs the batches; closed by whoever made it.
+        clock: monotonic time.
+        loop: the event loop everything happens on.
+        curve: learns what batches cost.
+        observer: told what happened.
+        expire_running: answer a request at its deadline even while it runs; its result is then dropped.
+    """
+
+    def __init__(
+        self,
+        plan: BatchingPlan,
+        executor: Executor,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        curve: LatencyCurve,
+        observer: Observer,
+        *,
+        expire_running: bool = False,
+    ) -> None:
+        self._plan = plan
+        self._executor = executor
+        self._now_ns = clock.monotonic_ns
+        self._loop = loop
+        self._call_soon = loop.call_soon
+        self._curve = curve
+        self._observer = observer
+        self._queue = RequestQueue(plan, self._predict_wait_ns)
+        self._idle = executor.slots
+        self._submitting = False
+        """An executor that runs a batch here and now calls `_done` from within its `submit`."""
+        self._eager = not plan.may_wait
+        """Nothing is to be weighed: start at once whatever fits."""
+        self._merge_cap = plan.merge_cap
+        self._arrivals = ArrivalRate() if plan.objective_p99_ns else None
+        self._ordered = plan.preserve_ordering
+        self._answers: Answers = (OrderedAnswers if self._ordered else Answers)(self._report)
+        self._running = RunningDeadlines() if expire_running else None
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = NEVER_NS
+        self._refusal: Literal["", "draining", "unavailable"] = ""
+        self._drainers: list[asyncio.Future[None]] = []
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a NEW request; its responder is called once, unless it is cancelled.
+
+        On an error the request is still the caller's, and its responder is not called.
+
+        Raises:
+            Overloaded: the queue is full.
+            Unavailable: draining or closed.
+            InvalidArgument: more rows than one run may have.
+        """
+        if self._refusal:
+            self._observer.rejected(request, self._refusal)
+            raise self._unavailable()
+        try:
+            self._queue.push(request)
+        except Overloaded as full:
+            self._observer.rejected(request, _FULL.get(full.facts["key"], "queue_full"))
+            raise
+        if self._arrivals is not None:
+            self._arrivals.observe(request.arrived_ns, request.rows)
+        if self._ordered:
+            self._answers.expect(request)
+        if not self._turn_due:
+            self._turn_due = True
+            self._call_soon(self._turn)
+
+    def cancel(self, request: InferRequest) -> bool:
+        """Take a request back; its responder is not called any more. True: it never started."""
+        queued = self._queue.cancel(request)
+        if not queued:
+            if request.state is not _RUNNING:
+                return False
+            request.state = _DONE
+        self._answers.forget(request)
+        self._observer.cancelled(request)
+        self._wake_drainers()
+        return queued
+
+    async def drain(self) -> None:
+        """Take nothing new, wait for no company, and return when everything accepted is answered."""
+        self._refusal = self._refusal or "draining"
+        self._eager = True
+        self._turn()
+        if self._is_idle():
+            return
+        done = self._loop.create_future()
+        self._drainers.append(done)
+        await done
+
+    def close(self) -> None:
+        """Take nothing new and reject what waits. What runs is still answered when it comes back."""
+        self._refusal = "unavailable"
+        for request in self._queue.take_all():
+            self._answers.reject(request, self._unavailable())
+            self._observer.rejected(request, "unavailable")
+        if self._timer is not None and self._running is None:
+            self._timer.cancel()
+            self._timer, self._timer_ns = None, NEVER_NS
+        self._wake_drainers()
+
+    def depth(self) -> tuple[int, int, int]:
+        """Requests, rows and bytes that wait."""
+        return self._queue.requests, self._queue.rows, self._queue.nbytes
+
+    def gauges(self) -> BatcherGauges:
+        """How things stand now."""
+        return BatcherGauges(
+            *self.depth(),
+            running_batches=self._executor.slots - self._idle,
+            predicted_wait_ns=self._predict_wait_ns(),
+            dropped_results=self._answers.dropped,
+        )
+
+    # --- one turn --------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Expire, then start what may start, then set the timer for whatever comes next."""
+        self._turn_due = False
+        queue = self._queue
+        now_ns = self._now_ns()
+        if now_ns >= queue.soonest_ns or self._running is not None:
+            self._expire(now_ns)
+        until_ns = NEVER_NS
+        # What a responder submits meanwhile gets a turn of its own: no busy connection may keep the loop.
+        left = queue.requests
+        while left > 0 and self._idle > 0 and queue.requests:
+            if self._eager:
+                batch = queue.take(self._merge_cap)
+            else:
+                batch, until_ns = self._choose(now_ns)
+                if not batch:
+                    break
+            left -= len(batch)
+            self._dispatch(batch, now_ns)
+            now_ns = self._now_ns()
+            if now_ns >= queue.soonest_ns:
+                self._expire(now_ns)
+        if queue.requests:
+            until_ns = min(until_ns, queue.next_expiry_ns)
+        if self._running is not None:
+            until_ns = min(until_ns, self._running.next_expiry_ns)
+        if until_ns < self._timer_ns:
+            self._arm(until_ns, now_ns)
+        if self._drainers:
+            self._wake_drainers()
+
+    def _choose(self, now_ns: int) -> tuple[list[InferRequest], int]:
+        """The batch to start now, or none and when to look again. The most urgent bucket is asked first."""
+        queue = self._queue
+        until_ns = NEVER_NS
+        ns_per_row = self._arrivals.ns_per_row(now_ns) if self._arrivals is not None else None
+        for bucket in queue.buckets():
+            view = queue.view(bucket, self._merge_cap)
+            decision = decide_batch(view, now_ns, self._idle, self._curve, self._plan, ns_per_row)
+            if isinstance(decision, Dispatch):
+                return queue.take_bucket(bucket, decision.rows), NEVER_NS
+            until_ns = min(until_ns, decision.until_ns)
+        return [], until_ns
+
+    def _dispatch(self, batch: list[InferRequest], now_ns: int) -> None:
+        self._idle -= 1
+        if self._running is not None:
+            self._running.watch(batch)
+        done = partial(self._done, now_ns)
+        self._submitting = True
+        try:
+            self._executor.submit(batch, done)
+        except Exception as problem:  # noqa: BLE001 - the boundary: a broken executor must not strand the batch
+            self._report("the executor raised in submit", problem)
+            done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, error=problem))
+        finally:
+            self._submitting = False
+
+    def _done(self, dispatched_ns: int, batch: list[InferRequest], outcome: BatchOutcome) -> None:
+        self._idle += 1
+        try:
+            if not self._submitting:
+                if self._running is not None:
+                    self._expire(self._now_ns())
+                # The freed slot goes on working while this batch's answers are worded.
+                if self._queue.requests:
+                    self._turn()
+        finally:
+            name_errors(outcome)
+            self._answers.deliver(batch, outcome)
+            self._learn(batch, outcome, dispatched_ns)
+            if self._drainers:
+                self._wake_drainers()
+
+    def _learn(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+        try:
+            if outcome.result is not None:
+                self._curve.observe(outcome.result.rows, outcome.finished_ns - outcome.started_ns)
+            self._observer.batch_done(batch, outcome, dispatched_ns)
+        except Exception as problem:  # noqa: BLE001 - the boundary: counting must not stop serving
+            self._report("the observer failed", problem)
+
+    # --- deadlines -------------------------------------------------------------------------------------
+
+    def _expire(self, now_ns: int) -> None:
+        for request in self._queue.expire(now_ns):
+            self._reject_late(request, now_ns, "before it started")
+        if self._running is not None:
+            for request in self._running.expire(now_ns):
+                self._reject_late(request, now_ns, "while it ran")
+
+    def _reject_late(self, request: InferRequest, now_ns: int, when: str) -> None:
+        self._answers.reject(request, late_error(request, now_ns, when))
+        self._observer.rejected(request, "timeout")
+
+    def _arm(self, when_ns: int, now_ns: int) -> None:
+        """Have a turn at `when_ns`. A timer that fires early (uvloop rounds to 1 ms) only sets the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ns = when_ns
+        self._timer = self._loop.call_later(max(0, when_ns - now_ns) / 1e9, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer, self._timer_ns = None, NEVER_NS
+        self._turn()
+
+    def _predict_wait_ns(self) -> int:
+        return predict_wait_ns(self._queue.rows, self._idle, self._executor.slots, self._curve, self._plan)
+
+    def _is_idle(self) -> bool:
+        return not self._queue.requests and self._idle == self._executor.slots
+
+    def _wake_drainers(self) -> None:
+        if self._is_idle():
+            for done in self._drainers:
+                if not done.done():
+                    done.set_result(None)
+            self._drainers.clear()
+
+    def _unavailable(self) -> TaxiwayError:
+        return Unavailable(f"this model version is {self._refusal} and takes no requests", hint="retry shortly")
+
+    def _report(self, message: str, problem: Exception) -> None:
+        self._loop.call_exception_handler({"message": f"batching: {message}", "exception": problem})

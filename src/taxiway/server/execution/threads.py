@@ -1,0 +1,47 @@
+"""Run in threads of the model's own, all on one shared session: ONNX Runtime releases the interpreter lock."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+
+from taxiway.core.ports import BatchOutcome
+from taxiway.core.requests import InferRequest
+from taxiway.server.execution.runner import BatchRunner
+
+Done = Callable[[list[InferRequest], BatchOutcome], None]
+
+
+class ThreadExecutor:
+    """`slots` threads; a batch runs in whichever is free. The batcher never submits more than `slots` at once."""
+
+    def __init__(self, runner: BatchRunner, slots: int, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self.slots = slots
+        self._runner = runner
+        self._loop = loop
+        self._work: queue.SimpleQueue[tuple[list[InferRequest], Done] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run_batches, name=f"{name}-{index}", daemon=True) for index in range(slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, batch: list[InferRequest], done: Done) -> None:
+        """Hand it to a free thread; `done` is called on the event loop."""
+        self._work.put((batch, done))
+
+    def close(self) -> None:
+        """Let the threads finish what they hold, and wait for them."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run_batches(self) -> None:
+        while (work := self._work.get()) is not None:
+            batch, done = work
+            outcome = self._runner.run(batch)
+            self._loop.call_soon_threadsafe(done, batch, outcome)
+            del work, batch, outcome  # an idle thread must not keep the last batch's memory

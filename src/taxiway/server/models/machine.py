@@ -1,0 +1,78 @@
+"""The life of one version: loading -> ready -> draining -> gone, each state with its reason and its time.
+
+Pure: a table and a function. A step that the table does not have is refused with the story so far.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from taxiway.core.errors import InvalidTransition
+
+
+class ModelState(enum.Enum):
+    """What a version is doing."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+class ModelEvent(enum.Enum):
+    """What happened to a version."""
+
+    LOADED = "loaded"
+    LOAD_FAILED = "load failed"
+    RETIRED = "retired"
+    DRAINED = "drained"
+
+
+_TABLE: dict[tuple[ModelState, ModelEvent], ModelState] = {
+    (ModelState.LOADING, ModelEvent.LOADED): ModelState.READY,
+    (ModelState.LOADING, ModelEvent.LOAD_FAILED): ModelState.FAILED,
+    (ModelState.READY, ModelEvent.RETIRED): ModelState.DRAINING,
+    (ModelState.DRAINING, ModelEvent.DRAINED): ModelState.GONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One state a version was in."""
+
+    state: ModelState
+    reason: str
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLife:
+    """A version's story so far; the last chapter is now."""
+
+    name: str
+    chapters: tuple[Chapter, ...] = field(default=())
+
+    @property
+    def now(self) -> Chapter:
+        """The current chapter."""
+        return self.chapters[-1]
+
+
+def begin_life(name: str, at_ns: int) -> ModelLife:
+    """A version that has begun to load."""
+    return ModelLife(name, (Chapter(ModelState.LOADING, "loading", at_ns),))
+
+
+def step_life(life: ModelLife, event: ModelEvent, reason: str, at_ns: int) -> ModelLife:
+    """The life after `event`.
+
+    Raises:
+        InvalidTransition: the table has no such step from here.
+    """
+    state = _TABLE.get((life.now.state, event))
+    if state is None:
+        story = " -> ".join(f"{chapter.state.value} ({chapter.reason})" for chapter in life.chapters)
+        raise InvalidTransition(f"model {life.name} cannot take '{event.value}' while {life.now.state.value}: {story}")
+    return ModelLife(life.name, (*life.chapters, Chapter(state, reason, at_ns)))

@@ -1,0 +1,99 @@
+"""What a model costs by rows, measured once at load: the choice of executor and of the best batch rests on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.ports import LoadedModel
+from taxiway.core.tensors import Datatype, Shape, TensorSpec
+
+_FREE_DIMENSIONS = (32, 224, 1)
+"""Sizes tried, in this order, for dimensions that the model leaves free."""
+_MIN_RUNS = 3
+_MAX_RUNS = 50
+_LONG_ENOUGH_NS = 10_000_000
+_SAME = 0.97
+"""A doubled batch that gives less than this share of the best rate so far is the second reason to stop."""
+
+
+def measure_model(
+    model: LoadedModel, inputs: Sequence[TensorSpec], reshapes: Mapping[str, Shape], *, max_rows: int, budget_s: float
+) -> list[tuple[int, int]]:
+    """Nanoseconds of a run by rows: 1, 2, 4 ... until `max_rows`, `budget_s`, or larger batches stop paying.
+
+    Inputs are zeros of the declared shapes, so that no index is out of range. A model that takes none of the sizes
+    tried for its free dimensions gives an empty list: then nothing is known but what traffic will teach.
+
+    `max_rows` is 0 if the model does not batch; then it is run as it is.
+    """
+    names = [spec.name for spec in model.outputs]
+    for free in _FREE_DIMENSIONS:
+        try:
+            return _curve(model, names, inputs, reshapes, free, max_rows, budget_s)
+        except TaxiwayError:
+            continue
+    return []
+
+
+def _curve(
+    model: LoadedModel,
+    names: Sequence[str],
+    inputs: Sequence[TensorSpec],
+    reshapes: Mapping[str, Shape],
+    free: int,
+    max_rows: int,
+    budget_s: float,
+) -> list[tuple[int, int]]:
+    points: list[tuple[int, int]] = []
+    end = perf_counter_ns() + int(budget_s * 1e9)
+    best_rate = 0.0
+    worse = 0
+    rows = 1
+    while rows <= max(1, max_rows):
+        feeds = sample_feeds(inputs, reshapes, rows if max_rows else 0, free)
+        ns = _time(model, feeds, names, end)
+        points.append((rows, ns))
+        rate = rows / max(ns, 1)
+        worse = worse + 1 if rate < best_rate * _SAME else 0
+        best_rate = max(best_rate, rate)
+        if worse == 2 or not max_rows or perf_counter_ns() + 4 * ns > end:
+            break
+        rows *= 2
+    return points
+
+
+def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence[str], end: int) -> int:
+    """The fastest of several runs after one for warming up: whatever disturbs a run only makes it slower."""
+    model.run(feeds, names)
+    best = 1 << 62
+    spent = 0
+    for run in range(_MAX_RUNS):
+        start = perf_counter_ns()
+        model.run(feeds, names)
+        took = perf_counter_ns() - start
+        best = min(best, took)
+        spent += took
+        if (run + 1 >= _MIN_RUNS and spent >= _LONG_ENOUGH_NS) or start > end:
+            break
+    return best
+
+
+def sample_feeds(
+    inputs: Sequence[TensorSpec], reshapes: Mapping[str, Shape], rows: int, free: int
+) -> dict[str, NDArray[Any]]:
+    """Zeros (empty texts for BYTES) of the shapes a model takes; without a batch dimension if `rows` is 0."""
+    feeds: dict[str, NDArray[Any]] = {}
+    for spec in inputs:
+        row = tuple(free if dim == -1 else dim for dim in reshapes.get(spec.name, spec.shape))
+        shape = (rows, *row) if rows else row
+        if spec.datatype is Datatype.BYTES:
+            feeds[spec.name] = np.full(shape, b"", dtype=object)
+        else:
+            feeds[spec.name] = np.zeros(shape, np.dtype(spec.datatype.numpy_dtype))
+    return feeds

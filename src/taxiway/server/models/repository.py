@@ -1,0 +1,111 @@
+"""What lies at a path: an ONNX file, a directory of them, one model's directory, or a Triton model repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxiway.config.problems import Problem, invalid_config
+from taxiway.core.errors import InvalidArgument
+from taxiway.core.refs import ModelRef
+
+CONFIG_FILE = "config.pbtxt"
+_HINT = "give an ONNX file, a directory of them, or a model repository: NAME/config.pbtxt, NAME/1/model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model on disk.
+
+    Attributes:
+        directory: where labels and warm-up files are looked for.
+        config: its config.pbtxt; None if it has none.
+        versions: version number -> its file, or its directory if the configuration names the file.
+    """
+
+    name: str
+    directory: Path
+    config: Path | None
+    versions: dict[int, Path]
+
+
+def find_models(paths: Sequence[Path]) -> list[FoundModel]:
+    """Every model at `paths`, by name.
+
+    Raises:
+        InvalidConfig: nothing is served by these paths, or something at them cannot be; every problem is told.
+    """
+    found: dict[str, FoundModel] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        for model in _look(path, problems):
+            other = found.setdefault(model.name, model)
+            if other is not model:
+                rule = f"names the same model as {other.directory}; names must differ"
+                problems.append(Problem("models.paths", str(path), rule, "command line"))
+    if not paths:
+        problems.append(Problem("models.paths", "(nothing)", "must name at least one model", "command line"))
+    if problems:
+        raise invalid_config("the models to serve", problems, hint=_HINT)
+    return [found[name] for name in sorted(found)]
+
+
+Refuse = Callable[[str, Path], None]
+"""Notes that the path breaks the rule."""
+
+
+def _look(path: Path, problems: list[Problem]) -> Iterable[FoundModel]:
+    def refuse(rule: str, at: Path) -> None:
+        problems.append(Problem("models.paths", str(at), rule, "command line"))
+
+    if path.is_file():
+        return _single_file(path, refuse)
+    if not path.is_dir():
+        refuse("no such file or directory", path)
+        return ()
+    if (path / CONFIG_FILE).is_file() or _versions(path):
+        return [_one_model(path)]
+    models = [model for entry in sorted(path.iterdir()) for model in _entry(entry, refuse)]
+    if not models:
+        refuse("holds no model: neither ONNX files nor model directories", path)
+    return models
+
+
+def _entry(entry: Path, refuse: Refuse) -> Iterable[FoundModel]:
+    if entry.name.startswith("."):
+        return ()
+    if entry.is_file():
+        return _single_file(entry, refuse) if entry.suffix == ".onnx" else ()
+    if (entry / CONFIG_FILE).is_file() or _versions(entry):
+        model = _one_model(entry)
+        if not model.versions:
+            refuse("has no version: a directory named by a number, with the model's file in it", entry)
+        return [model]
+    return ()
+
+
+def _single_file(path: Path, refuse: Refuse) -> Iterable[FoundModel]:
+    if path.suffix != ".onnx":
+        refuse(f"is a {path.suffix or 'file without suffix'}; only .onnx files are served yet", path)
+        return ()
+    try:
+        ModelRef.parse(path.stem)
+    except InvalidArgument as error:
+        refuse(f"its name cannot be a model's: {error.hint}", path)
+        return ()
+    return [FoundModel(path.stem, path.parent, None, {1: path})]
+
+
+def _one_model(directory: Path) -> FoundModel:
+    config = directory / CONFIG_FILE
+    return FoundModel(directory.resolve().name, directory, config if config.is_file() else None, _versions(directory))
+
+
+def _versions(directory: Path) -> dict[int, Path]:
+    """Sub-directories named by a positive number; anything else beside them is not a version."""
+    return {
+        int(entry.name): entry
+        for entry in sorted(directory.iterdir())
+        if entry.is_dir() and entry.name.isascii() and entry.name.isdigit() and not entry.name.startswith("0")
+    }

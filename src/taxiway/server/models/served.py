@@ -1,0 +1,45 @@
+"""One version of one model, ready to answer: signature, queue, executor, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from taxiway.config.model_spec import ModelSpec
+from taxiway.core.ports import Executor, LoadedModel
+from taxiway.server.batching.loop import Batcher
+from taxiway.server.models.machine import ModelLife
+from taxiway.server.statistics import ModelStatistics
+
+
+@dataclass(eq=False, slots=True)
+class ServedModel:
+    """Everything the data plane needs to answer for one version. Compared by identity: a reload is another one.
+
+    Attributes:
+        spec: the configuration, completed from the file.
+        config: the same as Triton's configuration JSON.
+        version: its number.
+        codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
+    """
+
+    spec: ModelSpec
+    config: Mapping[str, Any]
+    version: int
+    model: LoadedModel
+    executor: Executor
+    batcher: Batcher
+    statistics: ModelStatistics
+    life: ModelLife
+    codecs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.spec.name
+
+    @property
+    def batches(self) -> bool:
+        """Whether the first dimension of every tensor counts rows."""
+        return self.spec.max_batch_size > 0

@@ -1,0 +1,293 @@
+"""Counting what the data plane does: plain integers, once per batch wherever that is enough.
+
+Nothing here polls or renders on its own: the hot path adds to integers, and `points` and `to_json` work out
+the rest when somebody asks. Everything is called on the event loop's thread.
+
+Times of one request, none counted twice: queue (arrival to the start of its run), then the run's compute
+input, infer and output. They add up to Triton's request duration; `responses_done` measures to the answer's
+last byte instead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from taxiway.core.clock import Clock
+from taxiway.core.errors import ModelFailed, TaxiwayError
+from taxiway.core.ports import BatchOutcome
+from taxiway.core.requests import InferRequest
+from taxiway.telemetry import catalogue as names
+from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
+from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
+from taxiway.telemetry.render import Point
+
+Depth = tuple[int, int, int]
+"""Requests, rows and bytes that wait."""
+MAX_CODES = 64
+"""Distinct error codes per version; core.errors has fewer, and what is more is counted as `other`."""
+MAX_GIVEN_UP = 4096
+"""Requests cancelled or late that are remembered; more than can be running at once."""
+_PHASES = ("compute_input", "compute_infer", "compute_output")
+
+
+class ModelStatistics:
+    """What one version of one model has done since it was loaded. It is the batching loop's Observer.
+
+    `depth` is asked at a scrape for what waits now.
+    """
+
+    def __init__(self, model: str, version: str, clock: Clock, depth: Callable[[], Depth] = lambda: (0, 0, 0)) -> None:
+        self.model = model
+        self.version = version
+        self.load_s = 0.0
+        """How long it took to load; whoever loaded it says so."""
+        self.depth = depth
+        self._clock = clock
+        self._request = Histogram()
+        self._queue = Histogram()
+        self._input = Histogram()
+        self._infer = Histogram()
+        self._output = Histogram()
+        self._runs: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        """By rows: runs, and their nanoseconds of input, infer and output."""
+        self._failures = dict.fromkeys(FailureReason, 0)
+        self._failed_ns = 0
+        self._invalid: dict[str, int] = {}
+        self._given_up: OrderedDict[tuple[int, int], None] = OrderedDict()
+        """Counted as failed, but may yet come back in a batch: by id and arrival, to hold no memory."""
+        self._last_ns: int | None = None
+        self._last_told: tuple[int | None, int] = (None, 0)
+
+    # --- the hot path ----------------------------------------------------------------------------------
+
+    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+        """A batch came back: count all of its requests. The hand-over to a thread counts as waiting."""
+        result = outcome.result
+        if result is None:
+            self._failed_batch(batch, outcome, dispatched_ns)
+            return
+        started = outcome.started_ns
+        input_ns = outcome.input_ns
+        infer_ns = outcome.infer_ns
+        self._last_ns = outcome.finished_ns
+        output_ns = outcome.finished_ns - started - input_ns - infer_ns
+        if self._given_up:
+            batch = self._still_wanted(batch)
+        count = len(batch)
+        if count == 1:
+            self._queue.observe(started - batch[0].arrived_ns)
+        elif batch:
+            self._queue.observe_many([started - request.arrived_ns for request in batch])
+        self._input.observe(input_ns, count)
+        self._infer.observe(infer_ns, count)
+        self._output.observe(output_ns, count)
+        run = self._runs[result.rows]
+        run[0] += 1
+        run[1] += input_ns
+        run[2] += infer_ns
+        run[3] += output_ns
+
+    def responses_done(self, arrived_ns: Sequence[int], finished_ns: int) -> None:
+        """Answers to requests that arrived at these times have been handed to their sockets."""
+        if len(arrived_ns) == 1:
+            self._request.observe(finished_ns - arrived_ns[0])
+        elif arrived_ns:
+            self._request.observe_many([finished_ns - arrived for arrived in arrived_ns])
+
+    # --- what went wrong -------------------------------------------------------------------------------
+
+    def rejected(self, request: InferRequest, reason: str) -> None:
+        """The queue turned it away or gave it up (full, late, draining): REJECTED, which Triton omits."""
+        known = FailureReason.by_label(reason, FailureReason.REJECTED)
+        self._fail(known, request, self._clock.monotonic_ns())
+        if known is FailureReason.TIMEOUT:
+            self._give_up(request)
+
+    def cancelled(self, request: InferRequest) -> None:
+        """Its caller went away before it was answered."""
+        self._fail(FailureReason.CANCELLED, request, self._clock.monotonic_ns())
+        self._give_up(request)
+
+    def failed(self, reason: str) -> None:
+        """A valid request failed before the loop ever had it."""
+        self._failures[FailureReason.by_label(reason, FailureReason.OTHER)] += 1
+
+    def invalid(self, code: str) -> None:
+        """What a caller sent broke a rule; like Triton, that is no failed inference."""
+        if code not in self._invalid and len(self._invalid) >= MAX_CODES:
+            code = "other"
+        self._invalid[code] = self._invalid.get(code, 0) + 1
+
+    def _failed_batch(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+        """Each part of a batch that was run again one by one is a run; the joint attempt is not."""
+        if outcome.parts is not None:
+            for request, part in zip(batch, outcome.parts, strict=True):
+                self.batch_done([request], part, dispatched_ns)
+            return
+        error = outcome.error
+        ours = error is None or (isinstance(error, TaxiwayError) and not isinstance(error, ModelFailed))
+        reason = FailureReason.INTERNAL if ours else FailureReason.MODEL_FAILED
+        for request in self._still_wanted(batch):
+            self._fail(reason, request, outcome.finished_ns)
+
+    def _give_up(self, request: InferRequest) -> None:
+        """Remember it, should it be running: its batch comes back with it."""
+        self._given_up[id(request), request.arrived_ns] = None
+        if len(self._given_up) > MAX_GIVEN_UP:
+            self._given_up.popitem(last=False)
+
+    def _still_wanted(self, batch: list[InferRequest]) -> list[InferRequest]:
+        """Those of a batch that came back which were not counted before, and forget the others."""
+        given_up = self._given_up
+        gone = {key for request in batch if (key := (id(request), request.arrived_ns)) in given_up}
+        for key in gone:
+            del given_up[key]
+        return [request for request in batch if (id(request), request.arrived_ns) not in gone] if gone else batch
+
+    def _fail(self, reason: FailureReason, request: InferRequest, finished_ns: int) -> None:
+        self._failures[reason] += 1
+        self._failed_ns += finished_ns - request.arrived_ns
+
+    # --- told when asked -------------------------------------------------------------------------------
+
+    @property
+    def success_count(self) -> int:
+        """Requests answered by the model."""
+        return self._queue.count
+
+    @property
+    def success_ns(self) -> int:
+        """Their time from arrival to the end of their run: the phases, added up."""
+        return self._queue.total + self._input.total + self._infer.total + self._output.total
+
+    @property
+    def failure_count(self) -> int:
+        """Valid requests that got no answer, whatever the reason."""
+        return sum(self._failures.values())
+
+    @property
+    def inference_count(self) -> int:
+        """Rows inferred."""
+        return sum(rows * run[0] for rows, run in self._runs.items())
+
+    @property
+    def execution_count(self) -> int:
+        """Successful runs of the model."""
+        return sum(run[0] for run in self._runs.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Triton's statistics of one version, its keys in Triton's order (extension_statistics)."""
+        count = self.success_count
+        return {
+            "name": self.model,
+            "version": self.version,
+            "last_inference": self._last_inference_ms(),
+            "inference_count": self.inference_count,
+            "execution_count": self.execution_count,
+            "inference_stats": {
+                "success": _duration(count, self.success_ns),
+                "fail": _duration(self.failure_count, self._failed_ns),
+                "queue": _duration(count, self._queue.total),
+                "compute_input": _duration(count, self._input.total),
+                "compute_infer": _duration(count, self._infer.total),
+                "compute_output": _duration(count, self._output.total),
+                "cache_hit": _duration(0, 0),
+                "cache_miss": _duration(0, 0),
+            },
+            "response_stats": {},
+            "batch_stats": [
+                {"batch_size": rows} | {name: _duration(runs, ns) for name, ns in zip(_PHASES, all_ns, strict=True)}
+                for rows, (runs, *all_ns) in sorted(self._runs.items())
+            ],
+            "memory_usage": [],
+        }
+
+    def points(self) -> Iterator[Point]:
+        """Every series of this version."""
+        own = (self.model, self.version)
+        for family, value in self._values():
+            yield Point(family, own, value)
+        failures = dict.fromkeys(TRITON_REASONS, 0)
+        for reason, count in self._failures.items():
+            failures[reason.triton] += count
+            yield Point(names.FAILURES, (*own, reason.label), count)
+        for triton_reason, count in failures.items():
+            yield Point(names.NV_FAILURE, (*own, triton_reason), count)
+        for code, count in self._invalid.items():
+            yield Point(names.INVALID, (*own, code), count)
+
+    def _values(self) -> Iterator[tuple[names.Family, float | Distribution]]:
+        yield names.NV_SUCCESS, self.success_count
+        yield names.NV_COUNT, self.inference_count
+        yield names.NV_EXEC_COUNT, self.execution_count
+        yield names.NV_REQUEST_US, self.success_ns // 1000
+        yield names.NV_QUEUE_US, self._queue.total // 1000
+        yield names.NV_INPUT_US, self._input.total // 1000
+        yield names.NV_INFER_US, self._infer.total // 1000
+        yield names.NV_OUTPUT_US, self._output.total // 1000
+        yield names.NV_FIRST_RESPONSE_MS, self._request.view_in(FIRST_RESPONSE)
+        yield names.NV_LOAD_S, self.load_s
+        yield names.REQUEST_S, self._request.view()
+        yield names.QUEUE_S, self._queue.view()
+        yield names.INPUT_S, self._input.view()
+        yield names.INFER_S, self._infer.view()
+        yield names.OUTPUT_S, self._output.view()
+        yield names.BATCH_ROWS, self._batch_rows()
+        requests, rows, nbytes = self.depth()
+        yield names.NV_PENDING, requests
+        yield names.QUEUE_REQUESTS, requests
+        yield names.QUEUE_ROWS, rows
+        yield names.QUEUE_BYTES, nbytes
+
+    def _batch_rows(self) -> Distribution:
+        histogram = Histogram(ROWS)
+        for rows, run in self._runs.items():
+            histogram.observe(rows, run[0])
+        return histogram.view()
+
+    def _last_inference_ms(self) -> int:
+        """UTC of the last successful run, 0 before the first; the same however often it is asked."""
+        last = self._last_ns
+        if last is not None and self._last_told[0] != last:
+            now_ms = self._clock.now_utc().timestamp() * 1000
+            self._last_told = (last, round(now_ms - (self._clock.monotonic_ns() - last) / 1e6))
+        return self._last_told[1]
+
+
+def _duration(count: int, ns: int) -> dict[str, int]:
+    return {"count": count, "ns": ns}
+
+
+class ServerStatistics:
+    """What the HTTP front has done; the transport adds to its integers in place.
+
+    `held` is asked at a scrape for what admission counts: requests and bytes held, requests refused so far.
+    """
+
+    __slots__ = ("_held", "accepted_connections", "open_connections", "refused_connections", "status_classes")
+
+    def __init__(self, held: Callable[[], tuple[int, int, int]]) -> None:
+        self._held = held
+        self.open_connections = 0
+        self.accepted_connections = 0
+        self.refused_connections = 0
+        self.status_classes = [0] * 6
+        """Responses by the first digit of their status."""
+
+    def responded(self, status: int, count: int = 1) -> None:
+        """Responses with this status were written."""
+        self.status_classes[status // 100] += count
+
+    def points(self) -> Iterator[Point]:
+        """Every series of the front."""
+        for digit in range(1, 6):
+            yield Point(names.RESPONSES, (f"{digit}xx",), self.status_classes[digit])
+        yield Point(names.OPEN_CONNECTIONS, (), self.open_connections)
+        yield Point(names.ACCEPTED_CONNECTIONS, (), self.accepted_connections)
+        yield Point(names.REFUSED_CONNECTIONS, (), self.refused_connections)
+        requests, nbytes, refused = self._held()
+        yield Point(names.REFUSED_REQUESTS, (), refused)
+        yield Point(names.IN_FLIGHT, (), requests)
+        yield Point(names.BUFFERED_BYTES, (), nbytes)

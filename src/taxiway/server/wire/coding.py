@@ -1,0 +1,125 @@
+"""gzip and deflate, both ways. Large bodies are coded in a thread, so that nobody else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from taxiway.core.errors import InternalError, InvalidArgument, TaxiwayError, TooLarge, Unsupported
+from taxiway.server.wire.exchange import Buffer, Exchange, Headers
+from taxiway.server.wire.routes import Handler
+
+if TYPE_CHECKING:
+    from taxiway.server.admission import Admission
+
+_IN_THREAD_BYTES = 65_536
+_WINDOW = {"gzip": 31, "deflate": 15}
+_STEP = 262_144
+
+
+class Coder:
+    """Decodes requests and encodes answers.
+
+    Args:
+        max_bytes: what a decoded body may hold: a small body that unpacks to more is refused (a "zip bomb").
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, admission: Admission, max_bytes: int) -> None:
+        self._loop = loop
+        self._admission = admission
+        self._max_bytes = max_bytes
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coding")
+
+    def close(self) -> None:
+        """Free the thread."""
+        self._threads.shutdown(wait=True)
+
+    def decode(self, exchange: Exchange, handler: Handler) -> None:
+        """Replace the exchange's body by what it decodes to, then call `handler`.
+
+        Raises:
+            Unsupported: a coding that is not gzip or deflate.
+        """
+        codings = [coding.decode("latin-1") for coding in reversed(exchange.head.encodings)]
+        if len(codings) > 1 or codings[0] not in _WINDOW:
+            raise Unsupported(
+                f"content-encoding {', '.join(codings)!r} is not supported",
+                hint="send the body as it is, or with one of gzip and deflate",
+            )
+        if len(exchange.body) < _IN_THREAD_BYTES:
+            exchange.body = decompress(exchange.body, codings[0], self._max_bytes)
+            handler(exchange)
+            return
+        job = self._loop.run_in_executor(self._threads, decompress, exchange.body, codings[0], self._max_bytes)
+        job.add_done_callback(lambda done: self._decoded(done, exchange, handler))
+
+    def _decoded(self, done: asyncio.Future[bytes], exchange: Exchange, handler: Handler) -> None:
+        try:
+            exchange.body = done.result()
+            handler(exchange)
+        except TaxiwayError as error:
+            exchange.reply_error(error)
+        except Exception as problem:  # noqa: BLE001 - the boundary of this callback
+            exchange.connection.front.report_bug(problem)
+            exchange.reply_error(InternalError("internal error; the server's log has the details"))
+
+    def encode(
+        self, status: int, buffers: Sequence[Buffer], content_type: str, headers: Headers, exchange: Exchange
+    ) -> None:
+        """Answer `exchange` with the buffers, in the coding its head prefers."""
+        coding = exchange.head.accepts
+        headers = (*headers, ("Content-Encoding", coding))
+
+        def send(body: bytes) -> None:
+            exchange.reply_buffers(status, [body], content_type, headers)
+
+        if sum(len(buffer) for buffer in buffers) < _IN_THREAD_BYTES:
+            send(compress(buffers, coding))
+            return
+        job = self._loop.run_in_executor(self._threads, compress, buffers, coding)
+        job.add_done_callback(_when_done(send))
+
+
+def _when_done(send: Callable[[bytes], None]) -> Callable[[Any], None]:
+    return lambda done: send(done.result())
+
+
+def decompress(data: Buffer, coding: str, max_bytes: int) -> bytes:
+    """The bytes `data` stands for.
+
+    Raises:
+        InvalidArgument: not that coding, cut short, or followed by something else.
+        TooLarge: more than `max_bytes`.
+    """
+    engine = zlib.decompressobj(_WINDOW[coding])
+    parts: list[bytes] = []
+    total = 0
+    pending: Buffer = data
+    try:
+        while not engine.eof:
+            part = engine.decompress(pending, _STEP)
+            total += len(part)
+            if total > max_bytes:
+                raise TooLarge(
+                    f"the body unpacks to more than {max_bytes} bytes",
+                    hint="limits.max_body_bytes bounds it",
+                    limit=max_bytes,
+                )
+            parts.append(part)
+            pending = engine.unconsumed_tail
+            if not pending and not part:
+                break
+    except zlib.error as problem:
+        raise InvalidArgument(f"the body is not {coding}: {problem}") from problem
+    if not engine.eof or engine.unused_data:
+        raise InvalidArgument(f"the body is not one whole {coding} stream")
+    return b"".join(parts)
+
+
+def compress(buffers: Sequence[Buffer], coding: str) -> bytes:
+    """The buffers, one after the other, in `coding`. Level 1: the wire is faster than the deflater."""
+    engine = zlib.compressobj(1, zlib.DEFLATED, _WINDOW[coding])
+    return b"".join([*(engine.compress(buffer) for buffer in buffers), engine.flush()])

@@ -1,0 +1,402 @@
+"""HTTP/1.1 on a socket: framing, pipelining, limits, and time limits for slow senders and slow readers.
+
+A connection owns the bytes it reads until a request is complete; then an `Exchange` owns them. Bodies that do not come
+in one piece are read by the kernel straight into the memory the tensors will use (`bodies.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING, cast
+
+from taxiway.core.errors import (
+    HeaderTooLarge,
+    InternalError,
+    MalformedHttp,
+    Overloaded,
+    RequestTimeout,
+    TaxiwayError,
+    TooLarge,
+)
+from taxiway.server.wire.bodies import BodyFiller, ChunkedBody, FixedBody
+from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.heads import Head
+from taxiway.server.wire.routes import Match
+
+if TYPE_CHECKING:
+    from taxiway.server.wire.front import HttpFront
+
+_END_OF_HEAD = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_DIRECT_BODY_BYTES = 65_536
+"""Bodies with at least this much outstanding are read straight into their own memory."""
+_LINGER_S = 2.0
+"""How long a refused sender may go on before the connection is cut: closing at once could lose the answer."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client's connection. Every callback runs on the event loop."""
+
+    __slots__ = (
+        "_body",
+        "_filler",
+        "_head",
+        "_in_head",
+        "_lingering",
+        "_pending",
+        "_phase_since_ns",
+        "_reading_stopped",
+        "_timer",
+        "_writing_paused",
+        "front",
+        "transport",
+        "waiting",
+    )
+
+    def __init__(self, front: HttpFront) -> None:
+        self.front = front
+        self.waiting: deque[Exchange] = deque()
+        """Requests not answered yet, oldest first."""
+        self._pending = b""
+        self._head: Head | None = None
+        self._body: FixedBody | ChunkedBody | None = None
+        self._filler: BodyFiller | None = None
+        self._in_head = False
+        self._lingering = False
+        self._reading_stopped = False
+        self._writing_paused = False
+        self._phase_since_ns = monotonic_ns()
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- the transport's callbacks --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it in, or answer 503 at once if there are too many."""
+        self.transport = cast("asyncio.Transport", transport)
+        if self.front.admit_connection(self):
+            self._watch(self.front.limits.header_timeout_s)
+        else:
+            error = Overloaded("too many connections", hint="limits.max_connections bounds them")
+            self._refuse(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason, the client is gone
+        """Whatever was still queued for this client costs no execution any more."""
+        self.front.connection_gone(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._body is not None:
+            self.front.admission.release_bytes(self._body.reserved_bytes)
+            self._body = None
+        for exchange in self.waiting:
+            self.front.admission.release_bytes(exchange.reserved_bytes)
+            exchange.reserved_bytes = 0
+            if exchange.on_abandoned is not None:
+                exchange.on_abandoned()
+        self.waiting.clear()
+
+    def eof_received(self) -> bool:
+        """The client hung up (or stopped sending, which looks the same): what it asked must not cost execution."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: take nothing more from it until it has read."""
+        self._writing_paused = True
+        self._stop_reading()
+        self._phase_since_ns = monotonic_ns()
+        self._watch(self.front.limits.write_timeout_s)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._writing_paused = False
+        self._watch(self.front.limits.idle_timeout_s)
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came: zero, one or several requests, whole or in part."""
+        if self._lingering:
+            return
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        self._take(data)
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> None:
+        position = 0
+        size = len(data)
+        try:
+            while position < size:
+                if self._writing_paused or len(self.waiting) >= self.front.limits.max_pipelined:
+                    self._stop_reading()
+                    break
+                if self._body is not None:
+                    position = self._feed_body(data, position)
+                else:
+                    taken = self._take_request(data, position)
+                    if taken < 0:
+                        break
+                    position = taken
+                if self._lingering:
+                    return
+        except TaxiwayError as error:
+            self._refuse(error)
+            return
+        self._pending = data[position:] if position else data
+        if self._pending and self._body is None and not self._reading_stopped and not self._in_head:
+            self._in_head = True
+            self._enter_phase(self.front.limits.header_timeout_s)
+
+    def _take_request(self, data: bytes, position: int) -> int:
+        """Read one head at `position`, and its body if it is all there; -1 if the head is not complete."""
+        end = data.find(_END_OF_HEAD, position)
+        limit = self.front.limits.max_header_bytes
+        if end < 0 or end - position > limit:
+            if len(data) - position > limit:
+                raise HeaderTooLarge(
+                    f"the request's head is over {limit} bytes", hint="limits.max_header_bytes bounds it", limit=limit
+                )
+            return self._skip_blank_lines(data, position)
+        start = position
+        position = end + 4
+        head = self.front.heads.read(data[start:position])
+        length = head.content_length
+        if length == 0:
+            self._begin(head, b"")
+        elif 0 < length <= len(data) - position and length <= self._body_limit(head.match):
+            self._begin(head, data[position : position + length])
+            position += length
+        else:
+            self._await_body(head, len(data) - position)
+        return position
+
+    def _skip_blank_lines(self, data: bytes, position: int) -> int:
+        """RFC 9112 2.2: ignore empty lines before a request line."""
+        skipped = position
+        while data.startswith(b"\r\n", skipped):
+            skipped += 2
+        return skipped if skipped > position else -1
+
+    def _body_limit(self, match: Match) -> int:
+        limit = match.route.body_limit if match.route is not None else None
+        return self.front.limits.max_body_bytes if limit is None else limit
+
+    def _await_body(self, head: Head, at_hand: int) -> None:
+        """The body is not here yet: check that it may come, and make room for it."""
+        limits = self.front.limits
+        limit = self._body_limit(head.match)
+        if head.content_length > limit:
+            raise TooLarge(
+                f"the request's body is {head.content_length} bytes; at most {limit} are taken",
+                hint="limits.max_body_bytes bounds it",
+                limit=limit,
+            )
+        self.front.admission.check_open()
+        self._head = head
+        if head.content_length < 0:
+            self._body = ChunkedBody(limit, limits.max_chunks)
+        else:
+            self._body = FixedBody(head.content_length, head.json_length or 0)
+        self._in_head = False
+        if head.expects_continue and at_hand == 0:
+            self.transport.write(_CONTINUE)
+        self._enter_phase(limits.body_timeout_s)
+
+    def _feed_body(self, data: bytes, position: int) -> int:
+        body = self._body
+        assert body is not None  # noqa: S101 - only called while one is awaited
+        before = position
+        position = body.feed(data, position)
+        self._reserve(body, position - before)
+        if body.done:
+            self._body_complete()
+        elif isinstance(body, FixedBody) and body.missing >= _DIRECT_BODY_BYTES:
+            self._filler = BodyFiller(self, body)
+            self._switch_to(self._filler)
+        return position
+
+    def _reserve(self, body: FixedBody | ChunkedBody, count: int) -> None:
+        self.front.admission.reserve_bytes(count)
+        body.reserved_bytes += count
+
+    def filler_read(self, body: FixedBody, count: int) -> None:
+        """`count` bytes of `body` were read straight into its memory."""
+        try:
+            self._reserve(body, count)
+        except TaxiwayError as error:
+            self._switch_to(self)
+            self._refuse(error)
+            return
+        if body.done:
+            self._switch_to(self)
+            self._body_complete()
+
+    def _switch_to(self, protocol: asyncio.BaseProtocol) -> None:
+        """Uvloop chooses how to read when reading starts, so stop and start around the change."""
+        self.transport.pause_reading()
+        self.transport.set_protocol(protocol)
+        if not self._reading_stopped:
+            self.transport.resume_reading()
+
+    def _body_complete(self) -> None:
+        head, body = self._head, self._body
+        assert head is not None  # noqa: S101
+        assert body is not None  # noqa: S101
+        self._head = self._body = self._filler = None
+        self._watch(self.front.limits.idle_timeout_s)
+        exchange = self._begin(head, body.content())
+        if exchange.answer is None:
+            exchange.reserved_bytes = body.reserved_bytes
+        else:
+            self.front.admission.release_bytes(body.reserved_bytes)
+
+    def _begin(self, head: Head, body: bytes | memoryview) -> Exchange:
+        """A request is complete: hand it to its endpoint."""
+        now = monotonic_ns()
+        self._phase_since_ns = now
+        self._in_head = False
+        exchange = Exchange(self, head, body, now)
+        self.waiting.append(exchange)
+        try:
+            if head.encodings:
+                self.front.coder.decode(exchange, head.match.handler)
+            else:
+                head.match.handler(exchange)
+        except TaxiwayError as error:
+            exchange.reply_error(error)
+        except Exception as problem:  # noqa: BLE001 - the boundary: a bug answers 500, and the server lives
+            self.front.report_bug(problem)
+            exchange.reply_error(InternalError("internal error; the server's log has the details"))
+        return exchange
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def exchange_answered(self, exchange: Exchange) -> None:
+        """Send every answer whose turn has come."""
+        waiting = self.waiting
+        if exchange.reserved_bytes:
+            self.front.admission.release_bytes(exchange.reserved_bytes)
+            exchange.reserved_bytes = 0
+        if not waiting or waiting[0] is not exchange:
+            return
+        transport = self.transport
+        while waiting and (answer := waiting[0].answer) is not None:
+            sent = waiting.popleft()
+            if len(answer) == 1:
+                transport.write(answer[0])
+            else:
+                transport.writelines(answer)
+            if sent.closes:
+                self._close()
+                return
+        if self._reading_stopped and not self._writing_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up what was left while answers were owed or unread."""
+        if self._reading_stopped and not self._lingering and not self.transport.is_closing():
+            self._reading_stopped = False
+            self.transport.resume_reading()
+            if self._pending:
+                data, self._pending = self._pending, b""
+                self.front.loop.call_soon(self._take_again, data)
+
+    def _take_again(self, data: bytes) -> None:
+        if not self.transport.is_closing() and not self._lingering:
+            self.data_received_before(data)
+
+    def data_received_before(self, data: bytes) -> None:
+        """Bytes that were kept back come before any that came meanwhile."""
+        self._pending = data + self._pending
+        data, self._pending = self._pending, b""
+        self._take(data)
+
+    def _stop_reading(self) -> None:
+        if not self._reading_stopped:
+            self._reading_stopped = True
+            self.transport.pause_reading()
+
+    def _refuse(self, error: TaxiwayError) -> None:
+        """The connection cannot be understood, or must not go on: answer, and close after what is owed."""
+        head = Head(Match(_no_handler, {}, unkept=True), {}, keep_alive=False)
+        exchange = Exchange(self, head, b"", monotonic_ns())
+        if self._body is not None:
+            self.front.admission.release_bytes(self._body.reserved_bytes)
+        self._body = self._head = None
+        self._pending = b""
+        self._lingering = True
+        self.waiting.append(exchange)
+        exchange.reply_error(error)
+
+    def _close(self) -> None:
+        """Say that no more comes, and let the client finish reading before the connection goes."""
+        self.waiting.clear()
+        if self._lingering:
+            self._reading_stopped = False
+            self.transport.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._set_timer(_LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
+
+    def shut(self) -> None:
+        """The server stops: close now if idle, else after the answers that are owed."""
+        if not self.waiting and self._body is None:
+            self.transport.close()
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def _enter_phase(self, seconds: float) -> None:
+        self._phase_since_ns = monotonic_ns()
+        self._watch(seconds)
+
+    def _watch(self, seconds: float) -> None:
+        self._set_timer(seconds, self._check_time)
+
+    def _set_timer(self, seconds: float, callback: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.front.loop.call_later(seconds, callback)  # type: ignore[arg-type]
+
+    def _check_time(self) -> None:
+        """The timer runs lazily: kept-alive requests only note the time, and this finds out who is late."""
+        limits = self.front.limits
+        elapsed = (monotonic_ns() - self._phase_since_ns) / 1e9
+        if self._writing_paused:
+            if elapsed >= limits.write_timeout_s:
+                self.transport.abort()
+            else:
+                self._watch(limits.write_timeout_s - elapsed + 0.001)
+        elif self._body is not None:
+            self._check_body_time(self._body, elapsed)
+        elif self.waiting:
+            self._watch(limits.idle_timeout_s)
+        elif self._pending:
+            self._late_if(elapsed, limits.header_timeout_s, "head", "limits.header_timeout_s")
+        elif elapsed >= limits.idle_timeout_s:
+            self.transport.close()
+        else:
+            self._watch(limits.idle_timeout_s - elapsed + 0.001)
+
+    def _check_body_time(self, body: FixedBody | ChunkedBody, elapsed: float) -> None:
+        limits = self.front.limits
+        if elapsed >= 1.0 and body.received < limits.min_body_rate_bytes_s * (elapsed - limits.header_timeout_s):
+            self._late_if(elapsed, 0.0, "body", "limits.min_body_rate_bytes_s")
+        else:
+            self._late_if(elapsed, limits.body_timeout_s, "body", "limits.body_timeout_s")
+
+    def _late_if(self, elapsed: float, limit: float, part: str, key: str) -> None:
+        if elapsed < limit:
+            self._watch(min(limit - elapsed + 0.001, 5.0))
+            return
+        if self._filler is not None:
+            self._switch_to(self)
+            self._filler = None
+        self._refuse(RequestTimeout(f"the request's {part} did not come in time", hint=f"{key} bounds it"))
+
+
+def _no_handler(_exchange: Exchange) -> None:
+    raise MalformedHttp("no request")

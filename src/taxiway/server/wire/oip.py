@@ -1,0 +1,156 @@
+"""Inference over the Open Inference Protocol v2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.server.admission import Admission
+from taxiway.server.models.served import ServedModel
+from taxiway.server.routing import Snapshot
+from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.oip_answers import AnswerWriter
+from taxiway.server.wire.oip_requests import Choices, RequestReader, WireLimits
+
+
+class Ask:
+    """What an answer needs to be worded: who waits, and which outputs in which form."""
+
+    __slots__ = ("choices", "exchange")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.choices: Choices | None = None
+
+
+class InferCodec:
+    """Reads requests for one version, submits them, and writes the answers."""
+
+    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, *, as_triton: bool) -> None:
+        spec = served.spec
+        self._admission = admission
+        self._submit = served.batcher.submit
+        self._cancel = served.batcher.cancel
+        self._statistics = served.statistics
+        self._reader = RequestReader(
+            spec.name,
+            spec.inputs,
+            spec.outputs,
+            max_batch_size=spec.max_batch_size,
+            limits=limits,
+            binary_overrides_listed=not as_triton,
+        )
+        self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
+
+    def infer(self, exchange: Exchange) -> None:
+        """Take in one request.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+        head = exchange.head
+        try:
+            request, parsed = self._reader.read(exchange.body, head.json_length, self, exchange.arrived_ns)
+        except TaxiwayError as error:
+            self._statistics.invalid(error.code)
+            raise
+        ask = request.ask = Ask(exchange)
+        ask.choices = parsed.choices
+        if head.timeout_ns:
+            request.deadline_ns = min(request.deadline_ns, exchange.arrived_ns + head.timeout_ns)
+        self.submit(exchange, request)
+
+    def submit(self, exchange: Exchange, request: InferRequest) -> None:
+        """Hand a request to the queue; whatever its edge, it is counted, and dropped if its client goes away."""
+        self._admission.enter()
+        try:
+            self._submit(request)
+        except TaxiwayError:
+            self._admission.leave()
+            raise
+        if exchange.answer is None:
+            exchange.on_abandoned = _Abandon(self._cancel, request, self._admission)
+
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        """The batcher's answer: write it."""
+        ask = cast("Ask", request.ask)
+        exchange = ask.exchange
+        self._admission.leave()
+        exchange.on_abandoned = None
+        try:
+            if ask.choices is None:
+                exchange.reply_json(self._writer.write_json(request.id, result, start, stop))
+            else:
+                self._reply_mixed(exchange, request, ask.choices, result, start, stop)
+        except TaxiwayError as error:
+            exchange.reply_error(error)
+
+    def _reply_mixed(
+        self,
+        exchange: Exchange,
+        request: InferRequest,
+        choices: Choices,
+        result: BatchResult,
+        start: int,
+        stop: int,
+    ) -> None:
+        text, binary = self._writer.write_mixed(request.id, choices, result, start, stop)
+        if not any(len(buffer) for buffer in binary):
+            exchange.reply(200, text)
+            return
+        headers = (("Inference-Header-Content-Length", str(len(text))),)
+        exchange.reply_pieces(200, [text, *binary], "application/octet-stream", headers)
+
+    def reject(self, request: InferRequest, error: TaxiwayError) -> None:
+        """The batcher's refusal: tell it."""
+        exchange = cast("Ask", request.ask).exchange
+        self._admission.leave()
+        exchange.on_abandoned = None
+        exchange.reply_error(error)
+
+
+class _Abandon:
+    """Takes a request back when its client hangs up: still queued, it costs no execution."""
+
+    __slots__ = ("_admission", "_cancel", "_request")
+
+    def __init__(self, cancel: Callable[[InferRequest], bool], request: InferRequest, admission: Admission) -> None:
+        self._cancel = cancel
+        self._request = request
+        self._admission = admission
+
+    def __call__(self) -> None:
+        self._cancel(self._request)
+        self._admission.leave()
+
+
+class InferEndpoint:
+    """POST /v2/models/{model}[/versions/{version}]/infer."""
+
+    def __init__(
+        self, routing: Callable[[], Snapshot], admission: Admission, limits: WireLimits, *, as_triton: bool
+    ) -> None:
+        self._routing = routing
+        self._admission = admission
+        self._limits = limits
+        self._as_triton = as_triton
+
+    def codec(self, exchange: Exchange) -> InferCodec:
+        """The codec of the version that the exchange's path names.
+
+        Raises:
+            ModelNotFound: none does.
+        """
+        params = exchange.head.match.params
+        served = self._routing().find(params["model"], params.get("version"))
+        codec = served.codecs.get("oip")
+        if codec is None:
+            codec = InferCodec(served, self._admission, self._limits, as_triton=self._as_triton)
+            served.codecs["oip"] = codec
+        return cast("InferCodec", codec)
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Take in one request."""
+        self.codec(exchange).infer(exchange)

@@ -1,0 +1,468 @@
+"""Inference requests of the Open Inference Protocol v2, JSON and binary, into `InferRequest`.
+
+Reading goes in Triton's order, since the order decides which error a request with several mistakes gets: first the
+JSON of every input, then what is missing or unknown, then batch, datatype and shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taxiway.core.errors import (
+    InvalidArgument,
+    MalformedRequest,
+    NotFound,
+    ReservedParameter,
+    TooLarge,
+    UnknownTensor,
+    WrongByteSize,
+    WrongDatatype,
+    WrongShape,
+)
+from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder
+from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
+from taxiway.server.wire.elements import elements_of, parse_json, split_bytes
+from taxiway.server.wire.exchange import Buffer
+
+_INT_ONLY = {int}
+_KEPT_SHAPES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What one request may hold (`limits.*`)."""
+
+    max_elements: int
+    max_json_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChoice:
+    """One output as it was asked for: its index, in binary or not, as `classes` best classes or (0) as it is."""
+
+    index: int
+    binary: bool
+    classes: int
+
+
+Choices = tuple[OutputChoice, ...]
+"""The outputs that were asked for, in the model's order."""
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What a request says beside its tensors."""
+
+    id: str | None = None
+    priority: int = 0
+    timeout_ns: int = 0
+    choices: Choices | None = None
+    """None: all outputs, as JSON."""
+
+
+class _Given:
+    """One input as it was sent."""
+
+    __slots__ = ("data", "datatype", "shape")
+
+    def __init__(self, datatype: Datatype, shape: Shape, data: Any) -> None:  # noqa: ANN401
+        self.datatype = datatype
+        self.shape = shape
+        self.data = data
+
+
+class RequestReader:
+    """Reads requests for one version of a model.
+
+    Args:
+        batches: whether every shape begins with a row count.
+        binary_overrides_listed: `binary_data_output` also speaks for outputs that are listed (the protocol's text),
+            or only for those that are not (what Triton does).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        max_batch_size: int,
+        limits: WireLimits,
+        binary_overrides_listed: bool,
+    ) -> None:
+        self._model = model
+        self._inputs = tuple(inputs)
+        self._positions = {spec.name: position for position, spec in enumerate(inputs)}
+        self._required = sum(not spec.optional for spec in inputs)
+        self._outputs = {spec.name: index for index, spec in enumerate(outputs)}
+        self._max_batch_size = max_batch_size
+        self._limits = limits
+        self._binary_overrides_listed = binary_overrides_listed
+        self._has_free_dims = any(-1 in spec.shape for spec in inputs)
+        self._known_shapes: list[dict[Shape, int]] = [{} for _ in inputs]
+        """By input: shapes seen and found good, and their elements."""
+
+    # --- whole requests -----------------------------------------------------------------------------------
+
+    def read(
+        self, body: Buffer, json_length: int | None, responder: Responder, arrived_ns: int
+    ) -> tuple[InferRequest, Parsed]:
+        """The request in `body`.
+
+        Raises:
+            InvalidArgument: what is wrong with it, and where.
+        """
+        if json_length is None:
+            document, tail = parse_json(body), memoryview(b"")
+        elif json_length == 0:
+            return self._read_raw(memoryview(body), responder, arrived_ns)
+        else:
+            if json_length > len(body):
+                raise InvalidArgument(
+                    f"header Inference-Header-Content-Length says {json_length} bytes of JSON; the body has {len(body)}"
+                )
+            view = memoryview(body)
+            document, tail = parse_json(view[:json_length]), view[json_length:]
+        try:
+            entries = document["inputs"]
+        except (TypeError, KeyError, IndexError):
+            hint = "GET /v2/openapi.json shows the form"
+            raise MalformedRequest("the request has no member 'inputs'", hint=hint) from None
+        parsed = self._read_rest(document) if len(document) > 1 else Parsed()
+        given = self._read_inputs(entries, tail)
+        return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
+
+    def _read_raw(self, body: memoryview, responder: Responder, arrived_ns: int) -> tuple[InferRequest, Parsed]:
+        """A body that is one tensor and nothing else; its shape is worked out from its size."""
+        if len(self._inputs) != 1:
+            raise InvalidArgument(
+                f"a raw binary request is for models with one input; '{self._model}' has {len(self._inputs)}"
+            )
+        if len(body) == 0:
+            raise MalformedRequest("the request has no body")
+        spec = self._inputs[0]
+        shape = self._raw_shape(spec, len(body))
+        if self._max_batch_size:
+            shape = (1, *shape)
+        data = [bytes(body)] if spec.datatype is Datatype.BYTES else body
+        choices = tuple(OutputChoice(index, binary=True, classes=0) for index in range(len(self._outputs)))
+        parsed = Parsed(choices=choices)
+        given = {spec.name: _Given(spec.datatype, shape, data)}
+        return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
+
+    def _raw_shape(self, spec: TensorSpec, size: int) -> Shape:
+        if spec.datatype is Datatype.BYTES:
+            if spec.shape not in ((1,), (-1,)):
+                raise InvalidArgument(f"For BYTE datatype raw input '{spec.name}', the model must have input shape [1]")
+            return (1,)
+        if spec.shape.count(-1) > 1:
+            raise InvalidArgument(
+                f"The shape of the raw input '{spec.name}' can not be deduced because there are more than one "
+                "variable-sized dimension"
+            )
+        fixed = count_elements(tuple(dim for dim in spec.shape if dim != -1)) * spec.datatype.itemsize
+        if size != fixed and -1 not in spec.shape:
+            raise self._wrong_bytes(spec.name, fixed, size)
+        if fixed == 0 or size % fixed:
+            raise WrongByteSize(f"the raw input '{spec.name}' is {size} bytes, not a multiple of {fixed}")
+        return tuple(size // fixed if dim == -1 else dim for dim in spec.shape)
+
+    # --- inputs: what was sent ----------------------------------------------------------------------------
+
+    def _read_inputs(self, entries: Any, tail: memoryview) -> dict[str, _Given]:  # noqa: ANN401
+        if entries.__class__ is not list:
+            raise MalformedRequest(f"'inputs' is {type(entries).__name__}; it must be an array")
+        given: dict[str, _Given] = {}
+        used = 0
+        for entry in entries:
+            name, datatype, shape, count = self._read_head(entry)
+            data = entry.get("data", given)
+            parameters = entry.get("parameters")
+            if parameters is None or parameters.__class__ is not dict:
+                size = None
+            else:
+                size = self._binary_size(name, parameters, has_data=data is not given)
+            if size is not None:
+                data, used = self._take_binary(name, datatype, count, tail, used, size)
+            elif data is given:
+                raise InvalidArgument(
+                    f"input {name!r} must set only one of the following fields: 'data', 'binary_data_size' in "
+                    "'parameters', 'shared_memory_region' in 'parameters'. But no field is set"
+                )
+            else:
+                data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
+            if name in given:
+                raise UnknownTensor(f"input '{name}' already exists in request")
+            given[name] = _Given(datatype, shape, data)
+        if used != len(tail):
+            raise WrongByteSize(
+                f"unexpected additional input data for model '{self._model}': "
+                f"{len(tail) - used} bytes after the last tensor"
+            )
+        return given
+
+    def _read_head(self, entry: Any) -> tuple[str, Datatype, Shape, int]:  # noqa: ANN401
+        """Name, datatype, shape and number of elements of one input."""
+        try:
+            name, shape, datatype_name = entry["name"], entry["shape"], entry["datatype"]
+        except (KeyError, TypeError, IndexError):
+            raise _incomplete(entry) from None
+        if name.__class__ is not str or datatype_name.__class__ is not str:
+            raise MalformedRequest("'name' and 'datatype' of an input must be strings")
+        if shape.__class__ is not list:
+            raise MalformedRequest(f"'shape' of input {name!r} must be an array")
+        dims = tuple(shape)
+        if dims and set(map(type, shape)) != _INT_ONLY:
+            raise MalformedRequest(f"'shape' of input {name!r} is {shape}; every dimension must be an integer")
+        position = self._positions.get(name)
+        count = self._known_shapes[position].get(dims) if position is not None else None
+        if count is None:
+            count = self._count(name, dims)
+            if position is not None and len(self._known_shapes[position]) < _KEPT_SHAPES:
+                self._known_shapes[position][dims] = count
+        datatype = Datatype.by_name(datatype_name)
+        if datatype is None:
+            raise InvalidArgument(f"invalid datatype for input {name}: {datatype_name[:40]!r}")
+        return name, datatype, dims, count
+
+    def _count(self, name: str, dims: Shape) -> int:
+        for dim in dims:
+            if dim < 0:
+                raise MalformedRequest(f"'shape' of input {name!r} is {list(dims)}; a dimension cannot be negative")
+        count = count_elements(dims)
+        if count > self._limits.max_elements:
+            raise TooLarge(
+                f"input {name!r} of shape {list(dims)} has {count} elements; "
+                f"at most {self._limits.max_elements} are taken",
+                hint="limits.max_elements bounds it",
+                limit=self._limits.max_elements,
+            )
+        return count
+
+    def _binary_size(self, name: str, parameters: dict[str, Any], *, has_data: bool) -> int | None:
+        """`binary_data_size`, if that is how this input is sent."""
+        size = parameters.get("binary_data_size")
+        region = parameters.get("shared_memory_region")
+        if size is None and region is None:
+            return None
+        if has_data + (size is not None) + (region is not None) != 1:
+            raise InvalidArgument(
+                f"input {name!r} must set only one of the following fields: 'data', 'binary_data_size' in "
+                "'parameters', 'shared_memory_region' in 'parameters'"
+            )
+        if region is not None:
+            raise _no_region(region)
+        if size.__class__ is not int or size < 0:
+            raise MalformedRequest(f"'binary_data_size' of input {name!r} is {size!r}; it must be a number of bytes")
+        return int(size)
+
+    def _take_binary(
+        self, name: str, datatype: Datatype, count: int, tail: memoryview, used: int, size: int
+    ) -> tuple[Any, int]:
+        raw = tail[used : used + size]
+        if len(raw) != size:
+            raise WrongByteSize(
+                f"unexpected size for input '{name}', expecting {size - len(raw)} additional bytes "
+                f"for model '{self._model}'"
+            )
+        if datatype is Datatype.BYTES:
+            return split_bytes(name, raw, count), used + size
+        expected = count * datatype.itemsize
+        if size != expected:
+            raise self._wrong_bytes(name, expected, size)
+        if datatype is Datatype.BOOL and bytes(raw).strip(b"\0\1"):
+            raise InvalidArgument(f"input {name!r} is BOOL and holds a byte that is neither 0 nor 1")
+        return raw, used + size
+
+    # --- inputs: what the model takes ---------------------------------------------------------------------
+
+    def _assemble(
+        self, given: dict[str, _Given], parsed: Parsed, nbytes: int, responder: Responder, arrived_ns: int
+    ) -> InferRequest:
+        if len(given) != len(self._inputs) and not self._required <= len(given) < len(self._inputs):
+            raise self._wrong_inputs(given)
+        tensors: list[InputTensor | None] = [None] * len(self._inputs)
+        rows = -1
+        bucket: list[Any] = []
+        for name, sent in given.items():
+            position = self._positions.get(name)
+            if position is None:
+                raise UnknownTensor(f"unexpected inference input '{name}' for model '{self._model}'")
+            spec = self._inputs[position]
+            shape = sent.shape
+            if self._max_batch_size:
+                rows = self._check_rows(name, shape, rows)
+                row_shape = shape[1:]
+            else:
+                row_shape = shape
+            if sent.datatype is not spec.datatype:
+                raise WrongDatatype(
+                    f"inference input '{name}' data-type is '{sent.datatype.wire_name}', but model '{self._model}' "
+                    f"expects '{spec.datatype.wire_name}'"
+                )
+            if row_shape != spec.shape:
+                if not spec.accepts(row_shape):
+                    raise self._wrong_shape(spec, shape)
+                bucket += (position, row_shape)
+            tensors[position] = InputTensor(sent.data, shape)
+        for spec, tensor in zip(self._inputs, tensors, strict=True):
+            if tensor is None and not spec.optional:
+                raise self._wrong_inputs(given)
+        choices = parsed.choices
+        return InferRequest(
+            inputs=tensors,
+            rows=max(rows, 1),
+            responder=responder,
+            arrived_ns=arrived_ns,
+            nbytes=nbytes,
+            bucket=tuple(bucket) if bucket or len(given) != len(self._inputs) else None,
+            outputs=None if choices is None else tuple(choice.index for choice in choices),
+            id=parsed.id,
+            priority=parsed.priority,
+            deadline_ns=arrived_ns + parsed.timeout_ns if parsed.timeout_ns else NEVER_NS,
+        )
+
+    def _check_rows(self, name: str, shape: Shape, rows: int) -> int:
+        if not shape:
+            raise WrongShape(f"input '{name}' has no shape but model requires batch dimension for '{self._model}'")
+        if rows not in (-1, shape[0]):
+            raise WrongShape(f"input '{name}' batch size does not match other inputs for '{self._model}'")
+        if shape[0] > self._max_batch_size:
+            raise WrongShape(
+                f"inference request batch-size must be <= {self._max_batch_size} for '{self._model}'; it is {shape[0]}",
+                hint="send several requests, or raise max_batch_size in config.pbtxt",
+                limit=self._max_batch_size,
+            )
+        if shape[0] == 0:
+            raise WrongShape(f"input '{name}' has no rows; a request for '{self._model}' needs at least one")
+        return shape[0]
+
+    def _wrong_bytes(self, name: str, expected: int, got: int) -> WrongByteSize:
+        return WrongByteSize(
+            f"input byte size mismatch for input '{name}' for model '{self._model}'. Expected {expected}, got {got}"
+        )
+
+    def _wrong_inputs(self, given: dict[str, _Given]) -> UnknownTensor:
+        missing = [spec.name for spec in self._inputs if spec.name not in given and not spec.optional]
+        return UnknownTensor(
+            f"expected {len(self._inputs)} inputs but got {len(given)} inputs for model '{self._model}'. "
+            f"Got input(s) {sorted(given)}, but missing required input(s) {missing}. "
+            "Please provide all required input(s)."
+        )
+
+    def _wrong_shape(self, spec: TensorSpec, shape: Shape) -> WrongShape:
+        declared = [-1, *spec.shape] if self._max_batch_size else list(spec.shape)
+        note = " The first dimension is the batch: max_batch_size is not 0." if self._max_batch_size else ""
+        return WrongShape(
+            f"unexpected shape for input '{spec.name}' for model '{self._model}'. "
+            f"Expected {declared}, got {list(shape)}.{note}"
+        )
+
+    # --- everything beside the inputs ---------------------------------------------------------------------
+
+    def _read_rest(self, document: dict[str, Any]) -> Parsed:
+        parsed = Parsed()
+        if "id" in document:
+            parsed.id = _text("id", document["id"]) or None
+        binary = False
+        if "parameters" in document:
+            binary = self._read_parameters(document["parameters"], parsed)
+        outputs = document.get("outputs", ())
+        if outputs.__class__ is list and outputs:
+            parsed.choices = self._read_outputs(outputs, binary=binary)
+        elif outputs.__class__ is not list and outputs != ():
+            raise MalformedRequest(f"'outputs' is {type(outputs).__name__}; it must be an array")
+        elif binary:
+            parsed.choices = tuple(OutputChoice(index, binary=True, classes=0) for index in range(len(self._outputs)))
+        return parsed
+
+    def _read_parameters(self, parameters: Any, parsed: Parsed) -> bool:  # noqa: ANN401
+        """Take in the request's parameters; whether outputs are wanted in binary."""
+        if parameters.__class__ is not dict:
+            raise MalformedRequest("'parameters' must be an object")
+        for name, value in parameters.items():
+            if name == "priority":
+                parsed.priority = _unsigned(name, value)
+            elif name == "timeout":
+                parsed.timeout_ns = _unsigned(name, value) * 1000
+            elif name in ("binary_data_output", "sequence_start", "sequence_end"):
+                _boolean(name, value)
+            elif name == "sequence_id":
+                if value.__class__ is not str:
+                    _unsigned(name, value)
+            elif name.startswith("triton_"):
+                raise ReservedParameter(
+                    "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified.",
+                    hint=f"rename parameter {name!r}",
+                )
+            elif not isinstance(value, str | int | float):
+                raise InvalidArgument(
+                    f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
+                )
+        return bool(parameters.get("binary_data_output", False))
+
+    def _read_outputs(self, entries: list[Any], *, binary: bool) -> Choices:
+        default = binary and self._binary_overrides_listed
+        choices: dict[int, OutputChoice] = {}
+        for entry in entries:
+            if entry.__class__ is not dict or "name" not in entry:
+                raise MalformedRequest("an element of 'outputs' has no member 'name'")
+            name = _text("name", entry["name"])
+            parameters = entry.get("parameters")
+            choice = self._read_output(name, parameters if parameters.__class__ is dict else {}, default=default)
+            choices.setdefault(choice.index, choice)
+        return tuple(choices[index] for index in sorted(choices))
+
+    def _read_output(self, name: str, parameters: dict[str, Any], *, default: bool) -> OutputChoice:
+        region = parameters.get("shared_memory_region")
+        classes = parameters.get("classification", 0)
+        if classes.__class__ is not int or classes < 0:
+            raise MalformedRequest(f"'classification' of output {name!r} is {classes!r}; it must be a count")
+        binary = parameters.get("binary_data", default)
+        if binary.__class__ is not bool:
+            raise MalformedRequest(f"'binary_data' of output {name!r} is {binary!r}; it must be true or false")
+        if region is not None:
+            if classes:
+                raise InvalidArgument("Output can't set both 'shared_memory_region' and 'classification'")
+            if "binary_data" in parameters and binary:
+                raise InvalidArgument("Output can't set both 'shared_memory_region' and 'binary_data'")
+            raise _no_region(region)
+        index = self._outputs.get(name)
+        if index is None:
+            raise UnknownTensor(
+                f"unexpected inference output '{name}' for model '{self._model}'",
+                hint=f"outputs of {self._model}: {', '.join(self._outputs)}",
+            )
+        return OutputChoice(index, binary, classes)
+
+
+def _incomplete(entry: Any) -> InvalidArgument:  # noqa: ANN401
+    if entry.__class__ is not dict:
+        return InvalidArgument("Input must be an object that sets one of 'data' and 'binary_data_size' in 'parameters'")
+    missing = next(member for member in ("name", "shape", "datatype") if member not in entry)
+    return MalformedRequest(f"an element of 'inputs' has no member '{missing}'")
+
+
+def _no_region(region: Any) -> NotFound:  # noqa: ANN401
+    return NotFound(
+        f"Unable to find shared memory region: '{region}'", hint="send the tensor in the body: shared memory is off"
+    )
+
+
+def _text(member: str, value: Any) -> str:  # noqa: ANN401
+    if value.__class__ is not str:
+        raise MalformedRequest(f"'{member}' is {type(value).__name__}; it must be a string")
+    return str(value)
+
+
+def _unsigned(name: str, value: Any) -> int:  # noqa: ANN401
+    if value.__class__ is not int or not 0 <= value < 2**64:
+        raise MalformedRequest(f"parameter '{name}' is {str(value)[:40]!r}; it must be an unsigned integer")
+    return int(value)
+
+
+def _boolean(name: str, value: Any) -> None:  # noqa: ANN401
+    if value.__class__ is not bool:
+        raise MalformedRequest(f"parameter '{name}' is {str(value)[:40]!r}; it must be true or false")

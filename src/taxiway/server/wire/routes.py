@@ -1,0 +1,83 @@
+"""Which endpoint a method and a path lead to. Paths are matched raw, as Triton does: nothing is percent-decoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taxiway.core.errors import MethodNotAllowed, RouteNotFound
+
+if TYPE_CHECKING:
+    from taxiway.server.wire.exchange import Exchange
+
+Handler = Callable[["Exchange"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the front door's table. `pattern` writes parameters as `{model}`; `{version}` is digits."""
+
+    method: str
+    pattern: str
+    handler: Handler
+    summary: str
+    body_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A route that fits, with its parameters. `unkept` matches are not worth remembering (nothing was found)."""
+
+    handler: Handler
+    params: Mapping[str, str]
+    route: Route | None = None
+    unkept: bool = False
+
+
+_PARAMETER = re.compile(r"\\\{(\w+)\\\}")
+
+
+class RouteTable:
+    """An ordered table; the first pattern that fits wins. A path that fits with no method of its own gets 405."""
+
+    def __init__(self, routes: list[Route]) -> None:
+        self.routes = routes
+        self._compiled = [(_compile(route.pattern), route) for route in routes]
+
+    def find(self, method: bytes, path: str) -> Match:
+        """The match for this request; one that answers 404 or 405 if there is none."""
+        allowed: list[str] = []
+        for pattern, route in self._compiled:
+            found = pattern.fullmatch(path)
+            if found is None:
+                continue
+            if route.method.encode() == method:
+                return Match(route.handler, found.groupdict(), route)
+            if route.method not in allowed:
+                allowed.append(route.method)
+        return Match(_refusal(path, method, allowed), {}, unkept=True)
+
+
+def _refusal(path: str, method: bytes, allowed: list[str]) -> Handler:
+    def refuse(exchange: Exchange) -> None:
+        if allowed:
+            error: Any = MethodNotAllowed(
+                "Method Not Allowed",
+                hint=f"{path[:200]} takes {', '.join(allowed)}, not {method.decode('latin-1')[:20]}",
+                allow=", ".join(allowed),
+            )
+            exchange.reply_error(error, (("Allow", ", ".join(allowed)),))
+        else:
+            exchange.reply_error(RouteNotFound("Not Found", hint="GET /v2/openapi.json lists every route"))
+
+    return refuse
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    def group(found: re.Match[str]) -> str:
+        name = found.group(1)
+        return f"(?P<{name}>[0-9]+)" if name == "version" else f"(?P<{name}>[^/]+)"
+
+    return re.compile(_PARAMETER.sub(group, re.escape(pattern)))

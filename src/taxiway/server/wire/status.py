@@ -1,0 +1,103 @@
+"""The one table from error kinds to HTTP, and what `--compat triton` answers instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from taxiway.core.errors import ErrorKind, TaxiwayError
+
+_BY_KIND: dict[ErrorKind, int] = {
+    ErrorKind.INVALID_ARGUMENT: 400,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.PERMISSION_DENIED: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.ALREADY_EXISTS: 409,
+    ErrorKind.FAILED_PRECONDITION: 409,
+    ErrorKind.UNSUPPORTED: 501,
+    ErrorKind.RESOURCE_EXHAUSTED: 503,
+    ErrorKind.UNAVAILABLE: 503,
+    ErrorKind.DEADLINE_EXCEEDED: 504,
+    ErrorKind.CANCELLED: 499,
+    ErrorKind.DATA_LOSS: 500,
+    ErrorKind.INTERNAL: 500,
+}
+
+_STRICT_CODES: dict[str, int] = {
+    "too-large": 413,
+    "header-too-large": 431,
+    "request-timeout": 408,
+    "method-not-allowed": 405,
+    "generate-invalid": 422,
+}
+
+_TRITON_CODES: dict[str, int] = {
+    **_STRICT_CODES,
+    # Triton answers what its JSON reader refuses with INTERNAL (wire.md, defect D8).
+    "malformed-json": 500,
+    "malformed-request": 500,
+    "wrong-element-type": 500,
+    "wrong-element-count": 500,
+    "value-out-of-range": 500,
+    "generate-invalid": 400,
+    "deadline-exceeded": 503,
+    "failed-precondition": 503,
+    "statistics-not-found": 400,
+    "cancelled": 400,
+}
+
+REASONS: Mapping[int, str] = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    499: "Client Closed Request",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How the front door words what it says: `strict` is ours, `triton` is Triton 2.51's statuses.
+
+    Attributes:
+        health_bodies: health answers carry a JSON body (the Open Inference Protocol's), or none (Triton's).
+        not_ready_status: what a readiness probe gets while not ready.
+    """
+
+    name: str
+    codes: Mapping[str, int]
+    health_bodies: bool
+    not_ready_status: int
+    explains: bool
+
+    def status_of(self, error: TaxiwayError) -> int:
+        """The HTTP status that tells `error`."""
+        return self.codes.get(error.code) or _BY_KIND[error.kind]
+
+    def body_of(self, error: TaxiwayError) -> bytes:
+        """The JSON body that tells `error`; clients of Triton read its `error` member."""
+        if not self.explains:
+            return orjson.dumps({"error": error.message}, default=str)
+        body: dict[str, str] = {"error": error.message, "code": error.code}
+        if error.hint:
+            body["hint"] = error.hint
+        return orjson.dumps(body, default=str)
+
+
+STRICT = Profile("strict", _STRICT_CODES, health_bodies=True, not_ready_status=503, explains=True)
+TRITON = Profile("triton", _TRITON_CODES, health_bodies=False, not_ready_status=400, explains=False)
+PROFILES = {profile.name: profile for profile in (STRICT, TRITON)}

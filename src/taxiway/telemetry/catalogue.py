@@ -1,0 +1,229 @@
+"""The one list of metric families: what is not here does not exist. docs/metrics.md is printed from it.
+
+Names that begin with `nv_` are Triton's, letter for letter (its counters carry no `_total`), so that its
+dashboards and autoscaling recipes work. Ours begin with `taxiway_` and are in base units: seconds and bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class MetricKind(enum.Enum):
+    """What Prometheus may do with a family's values."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family: all series of this name, told apart by the values of `labels`.
+
+    Attributes:
+        unit: the unit of its values, empty where they are plain counts.
+    """
+
+    name: str
+    kind: MetricKind
+    help: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+
+
+MODEL = ("model", "version")
+"""The labels of everything that belongs to one model version."""
+
+
+class FailureReason(enum.Enum):
+    """Why a request that was accepted as valid got no answer: our word, and Triton's coarser one.
+
+    Closed, because each is a label value: a free text there would grow the number of series without bound.
+    """
+
+    QUEUE_FULL = ("queue_full", "REJECTED")
+    TIMEOUT = ("timeout", "REJECTED")
+    UNAVAILABLE = ("unavailable", "REJECTED")
+    REJECTED = ("rejected", "REJECTED")
+    CANCELLED = ("cancelled", "CANCELED")
+    MODEL_FAILED = ("model_failed", "BACKEND")
+    INTERNAL = ("internal", "OTHER")
+    OTHER = ("other", "OTHER")
+
+    def __init__(self, label: str, triton: str) -> None:
+        self.label = label
+        self.triton = triton
+
+    @classmethod
+    def by_label(cls, label: str, otherwise: FailureReason) -> FailureReason:
+        """The reason of this name; `otherwise` for a name that is none of them."""
+        return _REASONS.get(label, otherwise)
+
+
+_REASONS = {reason.label: reason for reason in FailureReason}
+TRITON_REASONS = ("BACKEND", "CANCELED", "OTHER", "REJECTED")
+"""Triton prints all four from the start, so that a rate over them is never absent."""
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...] = MODEL, unit: str = "") -> Family:
+    return Family(name, MetricKind.COUNTER, text, labels, unit)
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "") -> Family:
+    return Family(name, MetricKind.GAUGE, text, labels, unit)
+
+
+def _histogram(name: str, text: str, unit: str = "seconds") -> Family:
+    return Family(name, MetricKind.HISTOGRAM, text, MODEL, unit)
+
+
+# --- Triton's names ------------------------------------------------------------------------------------
+
+NV_SUCCESS = _counter(
+    "nv_inference_request_success", "Number of successful inference requests, all batch sizes"
+)
+NV_FAILURE = _counter(
+    "nv_inference_request_failure", "Number of failed inference requests, all batch sizes", (*MODEL, "reason")
+)
+NV_COUNT = _counter(
+    "nv_inference_count",
+    "Number of inferences performed: rows, not requests (does not include cached requests)",
+)
+NV_EXEC_COUNT = _counter(
+    "nv_inference_exec_count", "Number of model executions performed (does not include cached requests)"
+)
+NV_REQUEST_US = _counter(
+    "nv_inference_request_duration_us",
+    "Cumulative inference request duration in microseconds, arrival to the end of its run",
+    unit="microseconds",
+)
+NV_QUEUE_US = _counter(
+    "nv_inference_queue_duration_us",
+    "Cumulative inference queuing duration in microseconds",
+    unit="microseconds",
+)
+NV_INPUT_US = _counter(
+    "nv_inference_compute_input_duration_us",
+    "Cumulative compute input duration in microseconds",
+    unit="microseconds",
+)
+NV_INFER_US = _counter(
+    "nv_inference_compute_infer_duration_us",
+    "Cumulative compute inference duration in microseconds",
+    unit="microseconds",
+)
+NV_OUTPUT_US = _counter(
+    "nv_inference_compute_output_duration_us",
+    "Cumulative inference compute output duration in microseconds",
+    unit="microseconds",
+)
+NV_PENDING = _gauge(
+    "nv_inference_pending_request_count", "Instantaneous number of pending requests awaiting execution", MODEL
+)
+NV_FIRST_RESPONSE_MS = _histogram(
+    "nv_inference_first_response_histogram_ms",
+    "Duration from request to first response in milliseconds; one response a request, so the whole of it",
+    unit="milliseconds",
+)
+NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds")
+NV_CPU_UTILIZATION = _gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0] since the scrape before")
+NV_CPU_MEMORY_TOTAL = _gauge("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", unit="bytes")
+NV_CPU_MEMORY_USED = _gauge("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", unit="bytes")
+
+# --- one model version ---------------------------------------------------------------------------------
+
+REQUEST_S = _histogram(
+    "taxiway_inference_request_seconds",
+    "Answered requests: from the last byte read to the answer handed to the socket",
+)
+QUEUE_S = _histogram(
+    "taxiway_inference_queue_seconds", "Successful requests: from arrival to the start of their run"
+)
+INPUT_S = _histogram(
+    "taxiway_inference_compute_input_seconds", "Successful requests: merging the inputs of their run"
+)
+INFER_S = _histogram("taxiway_inference_compute_infer_seconds", "Successful requests: inside the framework")
+OUTPUT_S = _histogram(
+    "taxiway_inference_compute_output_seconds",
+    "Successful requests: checking and splitting the outputs of their run",
+)
+BATCH_ROWS = _histogram("taxiway_inference_batch_rows", "Rows of each successful run of the model", unit="")
+FAILURES = _counter(
+    "taxiway_inference_failures_total",
+    "Valid requests that got no answer, by reason",
+    (*MODEL, "reason"),
+)
+INVALID = _counter(
+    "taxiway_inference_invalid_total",
+    "Requests refused before the queue because of what they said, by error code; no failure of the model's",
+    (*MODEL, "code"),
+)
+QUEUE_REQUESTS = _gauge("taxiway_queue_requests", "Requests waiting to run", MODEL)
+QUEUE_ROWS = _gauge("taxiway_queue_rows", "Rows waiting to run", MODEL)
+QUEUE_BYTES = _gauge("taxiway_queue_bytes", "Bytes of input waiting to run", MODEL, unit="bytes")
+
+# --- the server ----------------------------------------------------------------------------------------
+
+RESPONSES = _counter("taxiway_http_responses_total", "HTTP responses by status class", ("status_class",))
+OPEN_CONNECTIONS = _gauge("taxiway_http_open_connections", "Connections open now")
+ACCEPTED_CONNECTIONS = _counter("taxiway_http_accepted_connections_total", "Connections accepted", ())
+REFUSED_CONNECTIONS = _counter(
+    "taxiway_http_refused_connections_total", "Connections closed at once because too many were open", ()
+)
+REFUSED_REQUESTS = _counter(
+    "taxiway_http_refused_requests_total",
+    "Requests refused because the whole server was full or draining",
+    (),
+)
+IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not yet answered")
+BUFFERED_BYTES = _gauge("taxiway_http_buffered_bytes", "Bytes of request bodies held in memory", unit="bytes")
+BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
+LOG_SUPPRESSED = _counter(
+    "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
+)
+DROPPED_SERIES = _gauge(
+    "taxiway_metrics_dropped_series",
+    "Series left out of this scrape: over the limit of their family, or told twice",
+)
+
+CATALOGUE: tuple[Family, ...] = (
+    NV_SUCCESS,
+    NV_FAILURE,
+    NV_COUNT,
+    NV_EXEC_COUNT,
+    NV_REQUEST_US,
+    NV_QUEUE_US,
+    NV_INPUT_US,
+    NV_INFER_US,
+    NV_OUTPUT_US,
+    NV_PENDING,
+    NV_FIRST_RESPONSE_MS,
+    NV_LOAD_S,
+    NV_CPU_UTILIZATION,
+    NV_CPU_MEMORY_TOTAL,
+    NV_CPU_MEMORY_USED,
+    REQUEST_S,
+    QUEUE_S,
+    INPUT_S,
+    INFER_S,
+    OUTPUT_S,
+    BATCH_ROWS,
+    FAILURES,
+    INVALID,
+    QUEUE_REQUESTS,
+    QUEUE_ROWS,
+    QUEUE_BYTES,
+    RESPONSES,
+    OPEN_CONNECTIONS,
+    ACCEPTED_CONNECTIONS,
+    REFUSED_CONNECTIONS,
+    REFUSED_REQUESTS,
+    IN_FLIGHT,
+    BUFFERED_BYTES,
+    BUILD_INFO,
+    LOG_SUPPRESSED,
+    DROPPED_SERIES,
+)
+"""In the order they are printed."""

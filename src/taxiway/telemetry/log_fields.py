@@ -1,0 +1,48 @@
+"""The one list of log fields: what an event may say about itself. mypy checks every call against it.
+
+A field holds a number, a truth or a short text. There is no field for a tensor's content, and there shall be
+none.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict, get_args, get_type_hints
+
+
+class LogFields(TypedDict, total=False):
+    """Every field. `ts`, `level`, `event`, `logger` and `suppressed` are the writer's own."""
+
+    model: Annotated[str, "name of the model"]
+    version: Annotated[str, "version of the model"]
+    request_id: Annotated[str, "the caller's id of the request"]
+    state: Annotated[str, "state that was entered"]
+    reason: Annotated[str, "why, as one sentence or one word"]
+    hint: Annotated[str, "the next step for whoever reads this"]
+    code: Annotated[str, "code of an error, as in docs/errors.md"]
+    error: Annotated[
+        BaseException, "the exception: its type, message, code and, if it is a defect, its frames"
+    ]
+    count: Annotated[int, "how many"]
+    limit: Annotated[int, "the limit that was met"]
+    rows: Annotated[int, "rows of a batch"]
+    nbytes: Annotated[int, "a size in bytes"]
+    duration_ms: Annotated[float, "how long it took, in milliseconds"]
+    method: Annotated[str, "HTTP method"]
+    path: Annotated[str, "path of a request or of a file"]
+    status: Annotated[int, "HTTP status"]
+    peer: Annotated[str, "address of the other side"]
+    address: Annotated[str, "address of ours: host:port or a socket's path"]
+    pid: Annotated[int, "process id"]
+    signal: Annotated[str, "name of a signal"]
+    setting: Annotated[str, "key of a setting"]
+    backend: Annotated[str, "name of a runtime"]
+    thread: Annotated[str, "name of a thread"]
+
+
+def describe_fields() -> dict[str, tuple[str, str]]:
+    """Each field's type and meaning, in the list's order."""
+    described = {}
+    for name, annotation in get_type_hints(LogFields, include_extras=True).items():
+        kind, meaning = get_args(annotation)
+        described[name] = (kind.__name__, meaning)
+    return described

@@ -1,0 +1,97 @@
+"""Prometheus' text format 0.0.4, from points that others collected. Same points, same bytes.
+
+A scrape never fails for what is in it: a series told twice, or one too many of its family, is left out and
+counted in `taxiway_metrics_dropped_series`, because Prometheus throws away the whole scrape for one bad line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from taxiway.telemetry.catalogue import CATALOGUE, DROPPED_SERIES, Family
+from taxiway.telemetry.histogram import Distribution
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_SERIES = 2000
+"""Of one family. Each of Triton's own labels is bounded by the models loaded; this bounds our mistakes."""
+
+_RANK = {family.name: rank for rank, family in enumerate(CATALOGUE)}
+_LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
+Value = int | float | Distribution
+
+
+class Point(NamedTuple):
+    """One series' value now. `labels` are the values of the family's labels, in its order."""
+
+    family: Family
+    labels: tuple[str, ...]
+    value: Value
+
+
+def render_metrics(points: Iterable[Point], *, max_series: int = MAX_SERIES) -> bytes:
+    """The body of a scrape: each family once, in the catalogue's order, its series by their labels."""
+    families, dropped = _group(points, max_series)
+    families[DROPPED_SERIES.name] = (DROPPED_SERIES, {(): dropped})
+    lines: list[str] = []
+    for name in sorted(families, key=lambda name: (_RANK.get(name, len(_RANK)), name)):
+        family, series = families[name]
+        _render_family(lines, family, series)
+    lines.append("")
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+def _group(
+    points: Iterable[Point], max_series: int
+) -> tuple[dict[str, tuple[Family, dict[tuple[str, ...], Value]]], int]:
+    families: dict[str, tuple[Family, dict[tuple[str, ...], Value]]] = {}
+    dropped = 0
+    for family, labels, value in points:
+        if family.name not in families:
+            families[family.name] = (family, {})
+        series = families[family.name][1]
+        if labels in series or len(series) >= max_series:
+            dropped += 1
+        else:
+            series[labels] = value
+    return families, dropped
+
+
+def _render_family(lines: list[str], family: Family, series: dict[tuple[str, ...], Value]) -> None:
+    lines.append(f"# HELP {family.name} {family.help.translate(_HELP_ESCAPES)}")
+    lines.append(f"# TYPE {family.name} {family.kind.value}")
+    for labels in sorted(series):
+        value = series[labels]
+        text = ",".join(
+            f'{name}="{value.translate(_LABEL_ESCAPES)}"'
+            for name, value in zip(family.labels, labels, strict=True)
+        )
+        if isinstance(value, Distribution):
+            _render_distribution(lines, family.name, text, value)
+        else:
+            lines.append(f"{family.name}{f'{{{text}}}' if text else ''} {_format(value)}")
+
+
+def _render_distribution(lines: list[str], name: str, labels: str, shown: Distribution) -> None:
+    """Buckets are cumulative in this format, and the last of them is the count."""
+    head = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
+    below = 0
+    for le, count in zip(shown.le, shown.counts, strict=False):
+        below += count
+        lines.append(f'{head}{le}"}} {below}')
+    below += shown.counts[-1]
+    lines.append(f'{head}+Inf"}} {below}')
+    tail = f"{{{labels}}}" if labels else ""
+    lines.append(f"{name}_sum{tail} {_format(shown.total)}")
+    lines.append(f"{name}_count{tail} {below}")
+
+
+def _format(value: float) -> str:
+    if value == math.inf:
+        return "+Inf"
+    if value == -math.inf:
+        return "-Inf"
+    return "NaN" if value != value else repr(value)  # noqa: PLR0124 - the one number unequal to itself

@@ -1,0 +1,72 @@
+"""What is found at a path, and what is said of paths that cannot be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taxiway.core.errors import InvalidConfig
+from taxiway.server.models.repository import find_models
+
+
+def _touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_a_file_is_version_1_of_its_stem(tmp_path: Path) -> None:
+    path = _touch(tmp_path / "fraud.onnx")
+    (found,) = find_models([path])
+    assert (found.name, found.config, found.versions) == ("fraud", None, {1: path})
+
+
+def test_a_directory_of_files(tmp_path: Path) -> None:
+    for name in ("b.onnx", "a.onnx", "notes.txt"):
+        _touch(tmp_path / name)
+    assert [found.name for found in find_models([tmp_path])] == ["a", "b"]
+
+
+def test_a_triton_repository(tmp_path: Path) -> None:
+    for version in ("1", "3", "010", "latest"):
+        _touch(tmp_path / "resnet" / version / "model.onnx")
+    config = _touch(tmp_path / "resnet" / "config.pbtxt")
+    _touch(tmp_path / ".git" / "config")
+    (found,) = find_models([tmp_path])
+    assert found.config == config
+    assert sorted(found.versions) == [1, 3]
+
+
+def test_one_models_directory(tmp_path: Path) -> None:
+    _touch(tmp_path / "resnet" / "2" / "model.onnx")
+    (found,) = find_models([tmp_path / "resnet"])
+    assert (found.name, sorted(found.versions)) == ("resnet", [2])
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    missing = tmp_path / "nope.onnx"
+    wrong = _touch(tmp_path / "model.pt")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    first, twin = _touch(tmp_path / "one" / "m.onnx"), _touch(tmp_path / "two" / "m.onnx")
+    unnamed = _touch(tmp_path / "my model.onnx")
+    with pytest.raises(InvalidConfig) as caught:
+        find_models([missing, wrong, empty, first, twin, unnamed])
+    rules = {problem["value"]: problem["rule"] for problem in caught.value.facts["problems"]}
+    assert "no such file" in rules[str(missing)]
+    assert "only .onnx" in rules[str(wrong)]
+    assert "holds no model" in rules[str(empty)]
+    assert "names the same model" in rules[str(twin)]
+    assert "name cannot be a model's" in rules[str(unnamed)]
+
+
+def test_nothing_to_serve_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="at least one model"):
+        find_models([])
+
+
+def test_a_model_without_versions_is_said(tmp_path: Path) -> None:
+    _touch(tmp_path / "resnet" / "config.pbtxt")
+    with pytest.raises(InvalidConfig, match="has no version"):
+        find_models([tmp_path])

@@ -1,0 +1,90 @@
+"""Print docs/metrics.md from the catalogue: `python -m tools.metrics_docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from taxiway.telemetry.catalogue import CATALOGUE, FailureReason, Family
+from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS
+from taxiway.telemetry.log_fields import describe_fields
+
+PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+
+HEAD = """\
+# Metrics and log fields
+
+This page is printed from `src/taxiway/telemetry/catalogue.py` and `log_fields.py` by
+`python -m tools.metrics_docs`; a test fails when it is stale.
+
+`GET /metrics` answers in Prometheus' text format 0.0.4. Everything is worked out at the scrape; nothing is
+polled.
+
+Two windows onto the same counts: names that begin with `nv_` are Triton's, with Triton's units and without
+`_total`, so that its dashboards and autoscaling recipes work as they are; names that begin with `taxiway_`
+are in seconds and bytes. They count the same requests with three differences from Triton:
+
+- a request that a full queue turned away is a failure, with reason `REJECTED` (Triton does not count it);
+- queue, compute input, infer and output are histograms too, so that percentiles can be had over a fleet;
+- `nv_inference_first_response_histogram_ms` is there for every model (Triton has it for decoupled ones only).
+
+`nv_inference_request_duration_us` ends with the run, as Triton's does; `taxiway_inference_request_seconds`
+and the first-response histogram go on until the answer is handed to the socket.
+"""
+
+LOGS = """\
+One event, one line on stderr: `ts` (UTC), `level`, `event`, `logger`, then these, then
+`suppressed`: how many lines alike were held back before this one (at most 10 in 10 seconds are written).
+"""
+
+
+def format_page() -> str:
+    """The whole page."""
+    triton = [family for family in CATALOGUE if family.name.startswith("nv_")]
+    own = [family for family in CATALOGUE if not family.name.startswith("nv_")]
+    reasons = _format_table(
+        ("`taxiway_inference_failures_total`", "`nv_inference_request_failure`"),
+        ((f"`{reason.label}`", f"`{reason.triton}`") for reason in FailureReason),
+    )
+    fields = _format_table(
+        ("field", "type", "meaning"),
+        ((f"`{name}`", f"`{kind}`", meaning) for name, (kind, meaning) in describe_fields().items()),
+    )
+    return "\n".join(
+        [
+            HEAD,
+            "## Triton's names\n",
+            _format_families(triton),
+            "## Our names\n",
+            _format_families(own),
+            "## Buckets\n",
+            f"- every `_seconds` histogram: {', '.join(LATENCY.le)}",
+            f"- `nv_inference_first_response_histogram_ms`: {', '.join(FIRST_RESPONSE.le)}",
+            f"- `taxiway_inference_batch_rows`: {', '.join(ROWS.le)}\n",
+            "## Reasons of failures\n",
+            reasons,
+            "## Log fields\n",
+            LOGS,
+            fields.rstrip("\n"),
+            "",
+        ]
+    )
+
+
+def _format_families(families: Iterable[Family]) -> str:
+    return _format_table(
+        ("name", "type", "labels", "unit", "what it tells"),
+        (
+            (f"`{family.name}`", family.kind.value, ", ".join(family.labels), family.unit, family.help)
+            for family in families
+        ),
+    )
+
+
+def _format_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(format_page(), encoding="utf-8")
