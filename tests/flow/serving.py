@@ -126,7 +126,7 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
     def thread_main() -> None:
         try:
             uvloop.run(run())
-        except BaseException as problem:  # noqa: BLE001 - handed to the test that waits
+        except BaseException as problem:  # handed to the test that waits
             if started.done():
                 raise
             started.set_exception(problem)

@@ -191,6 +191,12 @@ class MethodNotAllowed(InvalidArgument):
     code = "method-not-allowed"
 
 
+class GenerateInvalid(InvalidArgument):
+    """A generate request that the model does not take; `facts['cause']` is the code of the broken rule."""
+
+    code = "generate-invalid"
+
+
 class InvalidConfig(InvalidArgument):
     """Settings or a model configuration break a rule; every problem is in `facts['problems']`."""
 

@@ -17,11 +17,10 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot
 from taxiway.server.statistics import ServerStatistics
-from taxiway.server.wire.api import inference_routes, metrics_routes, reply_metrics
+from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip import InferEndpoint
 from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.status import PROFILES
@@ -88,9 +87,9 @@ class DataPlane:
         limits = self._settings.limits
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
-        infer = InferEndpoint(self._routing, self._admission, wire_limits, as_triton=self._settings.compat == "triton")
         manage = ManagementEndpoints(self._routing, profile, self._is_ready, __version__)
-        return inference_routes(infer, manage)
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
+        return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
         return self._snapshot

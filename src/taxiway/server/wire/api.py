@@ -2,32 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from taxiway.server.admission import Admission
+from taxiway.server.routing import Snapshot
 from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.generate import GenerateEndpoint
+from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import InferEndpoint
+from taxiway.server.wire.oip_requests import WireLimits
+from taxiway.server.wire.openapi import OpenApiEndpoint
+from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import Handler, Route, RouteTable
+from taxiway.server.wire.status import TRITON, Profile
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def inference_routes(infer: InferEndpoint, manage: ManagementEndpoints) -> list[Route]:
+class Endpoints(NamedTuple):
+    """Everything that answers on the inference port."""
+
+    infer: InferEndpoint
+    generate: GenerateEndpoint
+    predict: PredictEndpoint
+    manage: ManagementEndpoints
+
+
+def make_endpoints(
+    routing: Callable[[], Snapshot],
+    admission: Admission,
+    limits: WireLimits,
+    manage: ManagementEndpoints,
+    profile: Profile,
+) -> Endpoints:
+    """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
+    as_triton = profile is TRITON
+    infer = InferEndpoint(routing, admission, limits, as_triton=as_triton)
+    edge = Edge(routing, admission, limits, infer)
+    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage)
+
+
+def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
+    """The routes of one profile: Triton's own, and beside them, unless it is Triton's profile, what Triton lacks.
+
+    `version` is the server's, for its description of itself.
+    """
+    routes = _triton_routes(endpoints, decodes_generate=profile is not TRITON)
+    if profile is not TRITON:
+        routes += _further_routes(endpoints)
+        describe = OpenApiEndpoint()
+        routes.append(Route("GET", "/v2/openapi.json", describe, "This description"))
+        describe.describe(routes, version)
+    return routes
+
+
+def _triton_routes(endpoints: Endpoints, *, decodes_generate: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
+    infer, generate, _, manage = endpoints
     return [
         Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server"),
-        Route("GET", "/v2/", manage.server_metadata, "Same as /v2"),
         Route("GET", "/v2/health/live", manage.live, "Whether the process answers"),
         Route("GET", "/v2/health/ready", manage.ready, "Whether every model is ready"),
-        Route("GET", "/v2/models", manage.models, "Names of the models"),
         Route("GET", "/v2/models/stats", manage.statistics, "Statistics of every model"),
         *_versioned("GET", "", manage.model_metadata, "Inputs, outputs and versions of a model"),
         *_versioned("GET", "/ready", manage.model_ready, "Whether a model is ready"),
         *_versioned("GET", "/config", manage.model_config, "Configuration of a model"),
         *_versioned("GET", "/stats", manage.statistics, "Statistics of a model"),
         *_versioned("POST", "/infer", infer, "Run a model"),
+        *_versioned("POST", "/generate", generate, "Run a model on a flat JSON object", decodes=decodes_generate),
+        *_versioned(
+            "POST", "/generate_stream", generate, "Likewise, answered as server-sent events", decodes=decodes_generate
+        ),
         Route("POST", "/v2/repository/index", manage.index, "Versions and their states"),
         Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index"),
         Route("POST", "/v2/repository/models/{model}/load", manage.refuse_load, "Not while models load at start only"),
         Route("POST", "/v2/repository/models/{model}/unload", manage.refuse_load, "Likewise"),
+    ]
+
+
+def _further_routes(endpoints: Endpoints) -> list[Route]:
+    """What the protocol or KServe has and Triton answers 404."""
+    manage = endpoints.manage
+    return [
+        Route("GET", "/v2/", manage.server_metadata, "Same as /v2"),
+        Route("GET", "/v2/models", manage.models, "Names of the models"),
+        Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1"),
+        Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1"),
+        Route("GET", "/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
     ]
 
 
@@ -41,8 +104,14 @@ def reply_metrics(exchange: Exchange, text: bytes) -> None:
     exchange.reply(200, text, _METRICS_TYPE)
 
 
-def _versioned(method: str, tail: str, handler: Handler, summary: str) -> list[Route]:
+def _versioned(method: str, tail: str, handler: Handler, summary: str, *, decodes: bool = True) -> list[Route]:
     return [
-        Route(method, f"/v2/models/{{model}}{tail}", handler, summary),
-        Route(method, f"/v2/models/{{model}}/versions/{{version}}{tail}", handler, f"{summary}, one version"),
+        Route(method, f"/v2/models/{{model}}{tail}", handler, summary, decodes=decodes),
+        Route(
+            method,
+            f"/v2/models/{{model}}/versions/{{version}}{tail}",
+            handler,
+            f"{summary}, one version",
+            decodes=decodes,
+        ),
     ]

@@ -24,16 +24,23 @@ class Route:
     handler: Handler
     summary: str
     body_limit: int | None = None
+    decodes: bool = True
+    """Whether a coded body is decoded before the handler sees it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Match:
-    """A route that fits, with its parameters. `unkept` matches are not worth remembering (nothing was found)."""
+    """A route that fits, with its parameters. `unkept` matches are not worth remembering (nothing was found).
+
+    `memo` is where the route's endpoint keeps what this path led to last, and the routing snapshot it was true for.
+    """
 
     handler: Handler
     params: Mapping[str, str]
     route: Route | None = None
     unkept: bool = False
+    decodes: bool = True
+    memo: tuple[object, Any] | None = None
 
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
@@ -54,7 +61,7 @@ class RouteTable:
             if found is None:
                 continue
             if route.method.encode() == method:
-                return Match(route.handler, found.groupdict(), route)
+                return Match(route.handler, found.groupdict(), route, decodes=route.decodes)
             if route.method not in allowed:
                 allowed.append(route.method)
         return Match(_refusal(path, method, allowed), {}, unkept=True)
