@@ -17,8 +17,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
+UV := build/uv/bin/uv
 
-.PHONY: help demo test test-all bench lint format lock docs oracle clean
+.PHONY: help demo test test-all bench lint format lock docs oracle curl clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,10 +27,10 @@ help:  ## Say what there is
 demo: $(READY)  ## Serve two real models, ask them things, stop cleanly (under a minute)
 	@$(BIN)/python -m examples.demo
 
-test: lint oracle  ## Lint, types, layers, and every test that is not slow; warnings are errors
+test: lint oracle curl  ## Lint, types, layers, and every test that is not slow; warnings are errors
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: lint oracle  ## The slow tests too
+test-all: lint oracle curl  ## The slow tests too
 	$(BIN)/python -m pytest
 
 lint: $(READY)  ## Ruff, mypy and the staircase of imports
@@ -53,7 +54,10 @@ bench: $(READY)  ## Measure taxiway beside its rivals (about 15 minutes, two qui
 oracle: $(READY)  ## Fetch the real Triton that some tests compare with; without it they skip and say why
 	@$(BIN)/python -m tools.oracle_triton >/dev/null || echo "  (the tests that compare with real Triton will skip)"
 
-lock: $(VENV)/.uv  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
+curl:  # the README's commands are tests
+	@command -v curl >/dev/null || $(call debian,curl)
+
+lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
 	$(call compile,--group test --group lint --group bench --group build,test,Everything that make needs)
 	$(call compile,-c requirements/test.txt,runtime,What taxiway needs to run)
 
@@ -71,11 +75,12 @@ $(LOCKED): requirements/test.txt
 
 $(READY): $(LOCKED) pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check >/dev/null || { echo "The lock does not fit pyproject.toml: make lock" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.uv: $(LOCKED)
-	@$(PYTHON) -m venv --clear $@
-	@$@/bin/python -m pip --disable-pip-version-check install -qq uv
+$(UV):
+	@$(PYTHON) -m venv --clear $(@:/bin/uv=)
+	@$(@D)/python -m pip --disable-pip-version-check install -qq uv
 
 # Install Debian packages as root, or name them: $(call debian,packages).
 debian = { \
@@ -86,7 +91,7 @@ debian = { \
 
 # One lock for every Python and processor that is supported: $(call compile,options,name,title). It names no registry.
 define compile
-	$(VENV)/.uv/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header $(UPGRADE) $(1) -o requirements/$(2).txt >/dev/null
 	sed -i '1i # $(3), pinned with hashes. Written by `make lock`; edit pyproject.toml instead.' requirements/$(2).txt
 endef

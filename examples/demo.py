@@ -6,6 +6,7 @@ a person would type, and fails loudly where anything is not as promised. Its mod
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 import magika
 import numpy as np
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
@@ -71,15 +73,15 @@ def main() -> None:
     try:
         digits = make_models()
         with serving() as server:
-            client = triton.InferenceServerClient(urlsplit(server.http).netloc, concurrency=CLIENTS)
+            client = triton.InferenceServerClient(urlsplit(server.http).netloc)
             require(client.is_server_ready(), "the server says that it is not ready")
-            ask_digits(client, digits)
+            ask_digits(client, server, digits)
             ask_file_types(client)
             show_bad_input(server)
             show_counts(client, server)
             client.close()
             stop(server)
-        show_next_steps()
+        show_next_steps(digits)
     except DemoFailed as problem:
         print(f"\ndemo failed: {problem}", file=sys.stderr)
         sys.exit(1)
@@ -133,17 +135,24 @@ def wait_until_ready(process: subprocess.Popen[str]) -> Running:
     return Running(process, *lines)
 
 
-def ask_digits(client: Any, digits: Digits) -> None:  # noqa: ANN401 - tritonclient is not typed
+def ask_digits(client: Any, server: Running, digits: Digits) -> None:  # noqa: ANN401 - tritonclient is not typed
     """All unseen images in one request of JSON, then one by one from many clients in binary."""
     title("Ask the digits model, with Triton's own client")
     began = time.monotonic()
     whole = client.infer("digits", [tensor("X", digits.images, binary=False)]).as_numpy("label").ravel()
     report_accuracy("JSON", digits, whole, f"{len(digits.images)} images in one request", began)
     began = time.monotonic()
-    waiting = [client.async_infer("digits", [tensor("X", one[None], binary=True)]) for one in digits.images]
-    singles = np.concatenate([answer.get_result().as_numpy("label").ravel() for answer in waiting])
-    report_accuracy("binary", digits, singles, f"{len(waiting)} requests over {CLIENTS} connections", began)
+    singles = asyncio.run(ask_one_by_one(server, digits))
+    report_accuracy("binary", digits, singles, f"{len(singles)} requests over {CLIENTS} connections", began)
     require(np.array_equal(whole, singles), "a batch and single requests disagree")
+
+
+async def ask_one_by_one(server: Running, digits: Digits) -> NDArray[np.int64]:
+    """One image a request, many requests at once: what arrives together runs together."""
+    async with triton_aio.InferenceServerClient(urlsplit(server.http).netloc, conn_limit=CLIENTS) as client:
+        requests = (client.infer("digits", [tensor("X", one[None], binary=True)]) for one in digits.images)
+        answers = await asyncio.gather(*requests)
+    return np.concatenate([answer.as_numpy("label").ravel() for answer in answers])
 
 
 def report_accuracy(how: str, digits: Digits, answers: NDArray[np.int64], what: str, began: float) -> None:
@@ -158,13 +167,12 @@ def ask_file_types(client: Any) -> None:  # noqa: ANN401 - tritonclient is not t
     """Classify a few files, and compare with what magika itself says."""
     title("Ask the file classifier")
     itself = magika.Magika()
-    labels = itself._model_config.target_labels_space  # noqa: SLF001 - the order of the outputs is told nowhere else
+    labels = itself._model_config.target_labels_space  # the outputs' order is told nowhere else
     features = np.stack([file_features(content) for content in FILES.values()])
     answer = client.infer("file_type", [tensor("bytes", features, binary=True)]).as_numpy("target_label")
     for (expected, content), scores in zip(FILES.items(), answer, strict=True):
         found = str(labels[int(scores.argmax())])
-        first_line = content.decode().partition("\n")[0]
-        say(found, f"{scores.max():6.1%}   {first_line[:60]}")
+        say(found, f"{scores.max():6.1%}   {' '.join(content.decode().split())[:70]}")
         theirs = str(itself.identify_bytes(content).dl.label)
         require(found == theirs == expected, f"expected {expected}; served: {found}; magika's own runtime: {theirs}")
 
@@ -198,7 +206,7 @@ def show_counts(client: Any, server: Running) -> None:  # noqa: ANN401 - tritonc
     requests, runs = int(counts["inference_stats"]["success"]["count"]), int(counts["execution_count"])
     say("digits", f"{requests} requests, {counts['inference_count']} images, {runs} runs of the model")
     require(1 < runs <= requests, "the statistics do not add up")
-    _, metrics = fetch(f"{server.metrics}/metrics")
+    _, metrics = fetch(server.metrics)
     wanted = ("nv_inference_request_success{", "taxiway_inference_invalid_total{")
     lines = [line for line in metrics.splitlines() if line.startswith(wanted)]
     require(bool(lines), "the metrics do not tell about inference")
@@ -218,12 +226,13 @@ def stop(server: Running) -> None:
     require(status == 0, f"exit status {status} instead of 0:\n{LOG.read_text(encoding='utf-8')}")
 
 
-def show_next_steps() -> None:
+def show_next_steps(digits: Digits) -> None:
     """Commands to copy."""
-    image = "[" + ",".join(["0"] * 64) + "]"
-    title("Try next")
+    image = json.dumps(digits.images[0].astype(int).tolist(), separators=(",", ":"))
+    command, here = Path(sys.executable).with_name("taxiway"), Path.cwd()
+    title(f"Try next (the answer should be {digits.labels[0]})")
     print(f"""\
-  {Path(sys.executable).with_name("taxiway")} serve {MODELS}
+  {command.relative_to(here) if command.is_relative_to(here) else command} serve {MODELS}
   curl localhost:8000/v2/models/digits
   curl localhost:8000/v2/models/digits/infer -d \\
     '{{"inputs":[{{"name":"X","shape":[1,64],"datatype":"FP32","data":{image}}}]}}'
@@ -248,7 +257,7 @@ def fetch(url: str, body: str | None = None) -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
-def require(kept: bool, promise: str) -> None:  # noqa: FBT001 - reads as a sentence
+def require(kept: bool, promise: str) -> None:
     """End the demo if a promise is not kept."""
     if not kept:
         raise DemoFailed(promise)

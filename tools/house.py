@@ -54,7 +54,9 @@ def parse_room(name: str, docstring: str) -> Room:
         IncompleteRoom: a label is missing or says nothing.
     """
     purpose, _, rest = docstring.partition("\n\n")
-    found = re.findall(rf"^({'|'.join(LABELS)}): (.*?)(?=\n(?:{'|'.join(LABELS)}): |\Z)", rest, re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        rf"^({'|'.join(LABELS)}): (.*?)(?=\n(?:{'|'.join(LABELS)}): |\Z)", rest, re.DOTALL | re.MULTILINE
+    )
     lines = {label: _one_line(text) for label, text in found}
     missing = [label for label in LABELS if not lines.get(label)]
     if missing or not purpose:

@@ -49,7 +49,7 @@ def _build(home: Path) -> None:
     only = ["--no-deps", "--only-binary=:all:", "-q", "-d", str(wheels)]
     _run([sys.executable, "-m", "pip", "download", *only, *platform, f"perf-analyzer=={VERSION}"])
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as archive:
-        archive.extractall(home / "wheel")  # noqa: S202 - a wheel the package index serves, unpacked into a folder of ours
+        archive.extractall(home / "wheel")
     shutil.rmtree(wheels)
     for binary in home.glob("wheel/**/bin/*"):
         binary.chmod(0o755)
