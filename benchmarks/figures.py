@@ -19,7 +19,7 @@ HOLDS: Final[Mapping[Sense, Callable[[float, float], bool]]] = {
 }
 
 
-class Unmeasured(LookupError):  # noqa: N818 - a state of a figure, not a mistake
+class Unmeasured(LookupError):
     """A figure that a bar needs was not measured; the text says why."""
 
 

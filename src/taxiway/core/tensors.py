@@ -36,6 +36,8 @@ class Datatype(enum.Enum):
         self.numpy_dtype = numpy_dtype
         self.itemsize = itemsize
 
+    __hash__ = object.__hash__  # members are single: Enum's own hash is a Python call on the hot path
+
     @classmethod
     def by_name(cls, name: str) -> Datatype | None:
         """The datatype with this protocol name, or None."""

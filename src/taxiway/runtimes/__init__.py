@@ -3,5 +3,5 @@
 In: a file and its options (execution providers, threads).
 Out: a `LoadedModel` that turns input arrays into output arrays, from any thread.
 Never: queues, HTTP, versions.
-Read: onnx.py, then threads.py.
+Read: onnx.py.
 """

@@ -100,7 +100,7 @@ class OnnxRuntime:
         except Exception as problem:
             raise InvalidModel(
                 f"cannot load {path}: {problem}",
-                hint="check that the file is ONNX and complete (external data beside it): python -m onnx.checker",
+                hint="check that it is ONNX, whole, with its external data beside it: onnx.checker.check_model(PATH)",
                 path=str(path),
             ) from problem
         return OnnxModel(session)

@@ -32,17 +32,17 @@ class Snapshot:
             ModelNotFound: no such model or version.
             Unavailable: the model has no version that is ready.
         """
+        number = None if version is None else version_number(version)
         service = self.services.get(name)
         if service is None:
             known = ", ".join(sorted(self.services)[:10]) or "none"
             raise ModelNotFound(
                 f"Request for unknown model: '{name}' is not found", hint=f"served models: {known}", model=name
             )
-        if version is None:
+        if number is None:
             if service.default is None:
                 raise Unavailable(f"Request for unknown model: '{name}' has no available versions", model=name)
             return service.default
-        number = version_number(version)
         served = service.versions.get(number)
         if served is None:
             raise ModelNotFound(

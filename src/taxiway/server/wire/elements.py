@@ -98,8 +98,8 @@ def _parse_leniently(raw: bytes) -> Any:  # noqa: ANN401
         raise MalformedJson(f"the body is not JSON: {problem}") from None
 
 
-def elements_of(name: str, datatype: Datatype, data: Any, count: int, max_depth: int) -> Elements:  # noqa: ANN401
-    """The elements of JSON `data` (flat or nested however deep), which must be `count`.
+def elements_of(name: str, datatype: Datatype, data: Any, count: int | None, max_depth: int) -> Elements:  # noqa: ANN401
+    """The elements of JSON `data` (flat or nested however deep), which must be `count` if that is given.
 
     Raises:
         InvalidArgument: a datatype that JSON cannot carry (FP16, BF16).
@@ -121,7 +121,7 @@ def elements_of(name: str, datatype: Datatype, data: Any, count: int, max_depth:
             kinds = set(map(type, data))
         if not kinds <= allowed:
             raise _wrong_type(name, datatype, data, allowed)
-    if len(data) != count:
+    if count is not None and len(data) != count:
         raise WrongElementCount(f"'data' of input {name!r} has {len(data)} elements; its shape says {count}")
     try:
         return _PACK[datatype](data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from taxiway.core.errors import TaxiwayError
@@ -14,15 +15,8 @@ from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import Choices, RequestReader, WireLimits
 
-
-class Ask:
-    """What an answer needs to be worded: who waits, and which outputs in which form."""
-
-    __slots__ = ("choices", "exchange")
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-        self.choices: Choices | None = None
+Ask = tuple[Exchange, Choices | None]
+"""What an answer needs to be worded: who waits, and which outputs in which form (None: all, as JSON)."""
 
 
 class InferCodec:
@@ -56,8 +50,7 @@ class InferCodec:
         except TaxiwayError as error:
             self._statistics.invalid(error.code)
             raise
-        ask = request.ask = Ask(exchange)
-        ask.choices = parsed.choices
+        request.ask = (exchange, parsed.choices)
         if head.timeout_ns:
             request.deadline_ns = min(request.deadline_ns, exchange.arrived_ns + head.timeout_ns)
         self.submit(exchange, request)
@@ -71,19 +64,23 @@ class InferCodec:
             self._admission.leave()
             raise
         if exchange.answer is None:
-            exchange.on_abandoned = _Abandon(self._cancel, request, self._admission)
+            exchange.on_abandoned = partial(self.abandon, request)
+
+    def abandon(self, request: InferRequest) -> None:
+        """Take a request back, its client has hung up: still queued, it costs no execution."""
+        self._cancel(request)
+        self._admission.leave()
 
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """The batcher's answer: write it."""
-        ask = cast("Ask", request.ask)
-        exchange = ask.exchange
+        exchange, choices = cast("Ask", request.ask)
         self._admission.leave()
         exchange.on_abandoned = None
         try:
-            if ask.choices is None:
+            if choices is None:
                 exchange.reply_json(self._writer.write_json(request.id, result, start, stop))
             else:
-                self._reply_mixed(exchange, request, ask.choices, result, start, stop)
+                self._reply_mixed(exchange, request, choices, result, start, stop)
         except TaxiwayError as error:
             exchange.reply_error(error)
 
@@ -105,25 +102,10 @@ class InferCodec:
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """The batcher's refusal: tell it."""
-        exchange = cast("Ask", request.ask).exchange
+        exchange, _ = cast("Ask", request.ask)
         self._admission.leave()
         exchange.on_abandoned = None
         exchange.reply_error(error)
-
-
-class _Abandon:
-    """Takes a request back when its client hangs up: still queued, it costs no execution."""
-
-    __slots__ = ("_admission", "_cancel", "_request")
-
-    def __init__(self, cancel: Callable[[InferRequest], bool], request: InferRequest, admission: Admission) -> None:
-        self._cancel = cancel
-        self._request = request
-        self._admission = admission
-
-    def __call__(self) -> None:
-        self._cancel(self._request)
-        self._admission.leave()
 
 
 class InferEndpoint:
@@ -143,12 +125,17 @@ class InferEndpoint:
         Raises:
             ModelNotFound: none does.
         """
-        params = exchange.head.match.params
-        served = self._routing().find(params["model"], params.get("version"))
+        match = exchange.head.match
+        snapshot = self._routing()
+        if match.memo is not None and match.memo[0] is snapshot:
+            return cast("InferCodec", match.memo[1])
+        params = match.params
+        served = snapshot.find(params["model"], params.get("version"))
         codec = served.codecs.get("oip")
         if codec is None:
             codec = InferCodec(served, self._admission, self._limits, as_triton=self._as_triton)
             served.codecs["oip"] = codec
+        match.memo = (snapshot, codec)
         return cast("InferCodec", codec)
 
     def __call__(self, exchange: Exchange) -> None:

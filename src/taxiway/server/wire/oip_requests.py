@@ -27,6 +27,10 @@ from taxiway.server.wire.elements import elements_of, parse_json, split_bytes
 from taxiway.server.wire.exchange import Buffer
 
 _INT_ONLY = {int}
+_ONE_CONTENT = (
+    "must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
+    "'shared_memory_region' in 'parameters'"
+)
 _KEPT_SHAPES = 256
 
 
@@ -62,15 +66,11 @@ class Parsed:
     """None: all outputs, as JSON."""
 
 
-class _Given:
-    """One input as it was sent."""
+Given = tuple[Datatype, Shape, Any]
+"""One input as it was sent: a tuple, because every request makes some."""
 
-    __slots__ = ("data", "datatype", "shape")
-
-    def __init__(self, datatype: Datatype, shape: Shape, data: Any) -> None:  # noqa: ANN401
-        self.datatype = datatype
-        self.shape = shape
-        self.data = data
+_NOTHING_MORE = Parsed()
+"""What a request says that has nothing but inputs."""
 
 
 class RequestReader:
@@ -95,6 +95,7 @@ class RequestReader:
         self._model = model
         self._inputs = tuple(inputs)
         self._positions = {spec.name: position for position, spec in enumerate(inputs)}
+        self._names = self._positions.keys()
         self._required = sum(not spec.optional for spec in inputs)
         self._outputs = {spec.name: index for index, spec in enumerate(outputs)}
         self._max_batch_size = max_batch_size
@@ -114,6 +115,8 @@ class RequestReader:
         Raises:
             InvalidArgument: what is wrong with it, and where.
         """
+        if not body:
+            raise _no_body()
         if json_length is None:
             document, tail = parse_json(body), memoryview(b"")
         elif json_length == 0:
@@ -130,7 +133,7 @@ class RequestReader:
         except (TypeError, KeyError, IndexError):
             hint = "GET /v2/openapi.json shows the form"
             raise MalformedRequest("the request has no member 'inputs'", hint=hint) from None
-        parsed = self._read_rest(document) if len(document) > 1 else Parsed()
+        parsed = self._read_rest(document) if len(document) > 1 else _NOTHING_MORE
         given = self._read_inputs(entries, tail)
         return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
 
@@ -140,8 +143,6 @@ class RequestReader:
             raise InvalidArgument(
                 f"a raw binary request is for models with one input; '{self._model}' has {len(self._inputs)}"
             )
-        if len(body) == 0:
-            raise MalformedRequest("the request has no body")
         spec = self._inputs[0]
         shape = self._raw_shape(spec, len(body))
         if self._max_batch_size:
@@ -149,12 +150,12 @@ class RequestReader:
         data = [bytes(body)] if spec.datatype is Datatype.BYTES else body
         choices = tuple(OutputChoice(index, binary=True, classes=0) for index in range(len(self._outputs)))
         parsed = Parsed(choices=choices)
-        given = {spec.name: _Given(spec.datatype, shape, data)}
+        given = {spec.name: (spec.datatype, shape, data)}
         return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
 
     def _raw_shape(self, spec: TensorSpec, size: int) -> Shape:
         if spec.datatype is Datatype.BYTES:
-            if spec.shape not in ((1,), (-1,)):
+            if spec.shape != (1,):
                 raise InvalidArgument(f"For BYTE datatype raw input '{spec.name}', the model must have input shape [1]")
             return (1,)
         if spec.shape.count(-1) > 1:
@@ -171,31 +172,27 @@ class RequestReader:
 
     # --- inputs: what was sent ----------------------------------------------------------------------------
 
-    def _read_inputs(self, entries: Any, tail: memoryview) -> dict[str, _Given]:  # noqa: ANN401
+    def _read_inputs(self, entries: Any, tail: memoryview) -> dict[str, Given]:  # noqa: ANN401
         if entries.__class__ is not list:
             raise MalformedRequest(f"'inputs' is {type(entries).__name__}; it must be an array")
-        given: dict[str, _Given] = {}
+        given: dict[str, Given] = {}
         used = 0
         for entry in entries:
+            data, size = _content_of(entry)
             name, datatype, shape, count = self._read_head(entry)
-            data = entry.get("data", given)
-            parameters = entry.get("parameters")
-            if parameters is None or parameters.__class__ is not dict:
-                size = None
-            else:
-                size = self._binary_size(name, parameters, has_data=data is not given)
             if size is not None:
-                data, used = self._take_binary(name, datatype, count, tail, used, size)
-            elif data is given:
-                raise InvalidArgument(
-                    f"input {name!r} must set only one of the following fields: 'data', 'binary_data_size' in "
-                    "'parameters', 'shared_memory_region' in 'parameters'. But no field is set"
-                )
+                data = tail[used : used + size]
+                used += size
+                if len(data) != size:
+                    raise WrongByteSize(
+                        f"unexpected size for input '{name}', expecting {size - len(data)} additional bytes "
+                        f"for model '{self._model}'"
+                    )
             else:
                 data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
             if name in given:
                 raise UnknownTensor(f"input '{name}' already exists in request")
-            given[name] = _Given(datatype, shape, data)
+            given[name] = (datatype, shape, data)
         if used != len(tail):
             raise WrongByteSize(
                 f"unexpected additional input data for model '{self._model}': "
@@ -203,12 +200,12 @@ class RequestReader:
             )
         return given
 
-    def _read_head(self, entry: Any) -> tuple[str, Datatype, Shape, int]:  # noqa: ANN401
-        """Name, datatype, shape and number of elements of one input."""
+    def _read_head(self, entry: dict[str, Any]) -> tuple[str, Datatype, Shape, int | None]:
+        """Name, datatype, shape and number of elements of one input; None elements if it has no shape to count by."""
         try:
             name, shape, datatype_name = entry["name"], entry["shape"], entry["datatype"]
-        except (KeyError, TypeError, IndexError):
-            raise _incomplete(entry) from None
+        except KeyError as missing:
+            raise MalformedRequest(f"an element of 'inputs' has no member {missing}") from None
         if name.__class__ is not str or datatype_name.__class__ is not str:
             raise MalformedRequest("'name' and 'datatype' of an input must be strings")
         if shape.__class__ is not list:
@@ -218,7 +215,7 @@ class RequestReader:
             raise MalformedRequest(f"'shape' of input {name!r} is {shape}; every dimension must be an integer")
         position = self._positions.get(name)
         count = self._known_shapes[position].get(dims) if position is not None else None
-        if count is None:
+        if count is None and (dims or not self._max_batch_size):
             count = self._count(name, dims)
             if position is not None and len(self._known_shapes[position]) < _KEPT_SHAPES:
                 self._known_shapes[position][dims] = count
@@ -241,110 +238,93 @@ class RequestReader:
             )
         return count
 
-    def _binary_size(self, name: str, parameters: dict[str, Any], *, has_data: bool) -> int | None:
-        """`binary_data_size`, if that is how this input is sent."""
-        size = parameters.get("binary_data_size")
-        region = parameters.get("shared_memory_region")
-        if size is None and region is None:
-            return None
-        if has_data + (size is not None) + (region is not None) != 1:
-            raise InvalidArgument(
-                f"input {name!r} must set only one of the following fields: 'data', 'binary_data_size' in "
-                "'parameters', 'shared_memory_region' in 'parameters'"
-            )
-        if region is not None:
-            raise _no_region(region)
-        if size.__class__ is not int or size < 0:
-            raise MalformedRequest(f"'binary_data_size' of input {name!r} is {size!r}; it must be a number of bytes")
-        return int(size)
-
-    def _take_binary(
-        self, name: str, datatype: Datatype, count: int, tail: memoryview, used: int, size: int
-    ) -> tuple[Any, int]:
-        raw = tail[used : used + size]
-        if len(raw) != size:
-            raise WrongByteSize(
-                f"unexpected size for input '{name}', expecting {size - len(raw)} additional bytes "
-                f"for model '{self._model}'"
-            )
-        if datatype is Datatype.BYTES:
-            return split_bytes(name, raw, count), used + size
-        expected = count * datatype.itemsize
-        if size != expected:
-            raise self._wrong_bytes(name, expected, size)
-        if datatype is Datatype.BOOL and bytes(raw).strip(b"\0\1"):
-            raise InvalidArgument(f"input {name!r} is BOOL and holds a byte that is neither 0 nor 1")
-        return raw, used + size
-
     # --- inputs: what the model takes ---------------------------------------------------------------------
 
     def _assemble(
-        self, given: dict[str, _Given], parsed: Parsed, nbytes: int, responder: Responder, arrived_ns: int
+        self, given: dict[str, Given], parsed: Parsed, nbytes: int, responder: Responder, arrived_ns: int
     ) -> InferRequest:
-        if len(given) != len(self._inputs) and not self._required <= len(given) < len(self._inputs):
+        complete = len(given) == len(self._inputs)
+        if not complete and not self._required <= len(given) < len(self._inputs):
             raise self._wrong_inputs(given)
+        if not given.keys() <= self._names:
+            name = next(name for name in given if name not in self._names)
+            raise UnknownTensor(f"unexpected inference input '{name}' for model '{self._model}'")
+        rows = self._common_rows(given) if self._max_batch_size else 1
         tensors: list[InputTensor | None] = [None] * len(self._inputs)
-        rows = -1
         bucket: list[Any] = []
-        for name, sent in given.items():
-            position = self._positions.get(name)
-            if position is None:
-                raise UnknownTensor(f"unexpected inference input '{name}' for model '{self._model}'")
+        for name, (datatype, shape, data) in given.items():
+            position = self._positions[name]
             spec = self._inputs[position]
-            shape = sent.shape
-            if self._max_batch_size:
-                rows = self._check_rows(name, shape, rows)
-                row_shape = shape[1:]
-            else:
-                row_shape = shape
-            if sent.datatype is not spec.datatype:
+            row_shape = shape[1:] if self._max_batch_size else shape
+            if datatype is not spec.datatype:
                 raise WrongDatatype(
-                    f"inference input '{name}' data-type is '{sent.datatype.wire_name}', but model '{self._model}' "
+                    f"inference input '{name}' data-type is '{datatype.wire_name}', but model '{self._model}' "
                     f"expects '{spec.datatype.wire_name}'"
                 )
             if row_shape != spec.shape:
                 if not spec.accepts(row_shape):
                     raise self._wrong_shape(spec, shape)
                 bucket += (position, row_shape)
-            tensors[position] = InputTensor(sent.data, shape)
-        for spec, tensor in zip(self._inputs, tensors, strict=True):
-            if tensor is None and not spec.optional:
-                raise self._wrong_inputs(given)
+            checked = self._check_binary(spec, data, shape) if data.__class__ is memoryview else data
+            tensors[position] = InputTensor(checked, shape)
+        if not complete and self._misses_required(tensors):
+            raise self._wrong_inputs(given)
         choices = parsed.choices
         return InferRequest(
-            inputs=tensors,
-            rows=max(rows, 1),
-            responder=responder,
-            arrived_ns=arrived_ns,
-            nbytes=nbytes,
-            bucket=tuple(bucket) if bucket or len(given) != len(self._inputs) else None,
-            outputs=None if choices is None else tuple(choice.index for choice in choices),
-            id=parsed.id,
-            priority=parsed.priority,
-            deadline_ns=arrived_ns + parsed.timeout_ns if parsed.timeout_ns else NEVER_NS,
+            tensors,
+            rows,
+            responder,
+            arrived_ns,
+            nbytes,
+            None if complete and not bucket else (*bucket, *given),
+            None if choices is None else tuple(choice.index for choice in choices),
+            parsed.id,
+            parsed.priority,
+            arrived_ns + parsed.timeout_ns if parsed.timeout_ns else NEVER_NS,
         )
 
-    def _check_rows(self, name: str, shape: Shape, rows: int) -> int:
-        if not shape:
-            raise WrongShape(f"input '{name}' has no shape but model requires batch dimension for '{self._model}'")
-        if rows not in (-1, shape[0]):
-            raise WrongShape(f"input '{name}' batch size does not match other inputs for '{self._model}'")
-        if shape[0] > self._max_batch_size:
+    def _misses_required(self, tensors: list[InputTensor | None]) -> bool:
+        pairs = zip(self._inputs, tensors, strict=True)
+        return any(tensor is None and not spec.optional for spec, tensor in pairs)
+
+    def _common_rows(self, given: dict[str, Given]) -> int:
+        """The number of rows, which all inputs must share."""
+        rows = -1
+        for name, (_, shape, _) in given.items():
+            if not shape:
+                raise WrongShape(f"input '{name}' has no shape but model requires batch dimension for '{self._model}'")
+            if rows == -1:
+                rows = shape[0]
+            elif rows != shape[0]:
+                raise WrongShape(f"input '{name}' batch size does not match other inputs for '{self._model}'")
+        if rows > self._max_batch_size:
             raise WrongShape(
-                f"inference request batch-size must be <= {self._max_batch_size} for '{self._model}'; it is {shape[0]}",
+                f"inference request batch-size must be <= {self._max_batch_size} for '{self._model}'; it is {rows}",
                 hint="send several requests, or raise max_batch_size in config.pbtxt",
                 limit=self._max_batch_size,
             )
-        if shape[0] == 0:
-            raise WrongShape(f"input '{name}' has no rows; a request for '{self._model}' needs at least one")
-        return shape[0]
+        if rows == 0:
+            raise WrongShape(f"input '{next(iter(given))}' has no rows; a request needs at least one")
+        return rows
+
+    def _check_binary(self, spec: TensorSpec, raw: memoryview, shape: Shape) -> Any:  # noqa: ANN401
+        """The bytes of a binary tensor, or its elements if they are BYTES."""
+        count = count_elements(shape)
+        if spec.datatype is Datatype.BYTES:
+            return split_bytes(spec.name, raw, count)
+        expected = count * spec.datatype.itemsize
+        if len(raw) != expected:
+            raise self._wrong_bytes(spec.name, expected, len(raw))
+        if spec.datatype is Datatype.BOOL and bytes(raw).strip(b"\0\1"):
+            raise InvalidArgument(f"input {spec.name!r} is BOOL and holds a byte that is neither 0 nor 1")
+        return raw
 
     def _wrong_bytes(self, name: str, expected: int, got: int) -> WrongByteSize:
         return WrongByteSize(
             f"input byte size mismatch for input '{name}' for model '{self._model}'. Expected {expected}, got {got}"
         )
 
-    def _wrong_inputs(self, given: dict[str, _Given]) -> UnknownTensor:
+    def _wrong_inputs(self, given: dict[str, Given]) -> UnknownTensor:
         missing = [spec.name for spec in self._inputs if spec.name not in given and not spec.optional]
         return UnknownTensor(
             f"expected {len(self._inputs)} inputs but got {len(given)} inputs for model '{self._model}'. "
@@ -417,6 +397,8 @@ class RequestReader:
 
     def _read_output(self, name: str, parameters: dict[str, Any], *, default: bool) -> OutputChoice:
         region = parameters.get("shared_memory_region")
+        if region is not None and "classification" in parameters:
+            raise InvalidArgument("Output can't set both 'shared_memory_region' and 'classification'")
         classes = parameters.get("classification", 0)
         if classes.__class__ is not int or classes < 0:
             raise MalformedRequest(f"'classification' of output {name!r} is {classes!r}; it must be a count")
@@ -424,8 +406,6 @@ class RequestReader:
         if binary.__class__ is not bool:
             raise MalformedRequest(f"'binary_data' of output {name!r} is {binary!r}; it must be true or false")
         if region is not None:
-            if classes:
-                raise InvalidArgument("Output can't set both 'shared_memory_region' and 'classification'")
             if "binary_data" in parameters and binary:
                 raise InvalidArgument("Output can't set both 'shared_memory_region' and 'binary_data'")
             raise _no_region(region)
@@ -438,11 +418,29 @@ class RequestReader:
         return OutputChoice(index, binary, classes)
 
 
-def _incomplete(entry: Any) -> InvalidArgument:  # noqa: ANN401
+def _content_of(entry: Any) -> tuple[Any, int | None]:  # noqa: ANN401
+    """The JSON data of an input, or the number of bytes it has in the binary part."""
     if entry.__class__ is not dict:
-        return InvalidArgument("Input must be an object that sets one of 'data' and 'binary_data_size' in 'parameters'")
-    missing = next(member for member in ("name", "shape", "datatype") if member not in entry)
-    return MalformedRequest(f"an element of 'inputs' has no member '{missing}'")
+        raise InvalidArgument(f"Input {_ONE_CONTENT}. But no field is set")
+    parameters = entry.get("parameters")
+    if parameters.__class__ is not dict or not parameters:
+        if "data" not in entry:
+            raise InvalidArgument(f"Input {_ONE_CONTENT}. But no field is set")
+        return entry["data"], None
+    size, region = parameters.get("binary_data_size"), parameters.get("shared_memory_region")
+    if ("data" in entry) + (size is not None) + (region is not None) != 1:
+        raise InvalidArgument(f"Input {_ONE_CONTENT}")
+    if region is not None:
+        raise _no_region(region)
+    if size is None:
+        return entry["data"], None
+    if size.__class__ is not int or size < 0:
+        raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
+    return None, int(size)
+
+
+def _no_body() -> InvalidArgument:
+    return InvalidArgument("the request has no body", hint="GET /v2/openapi.json shows the form")
 
 
 def _no_region(region: Any) -> NotFound:  # noqa: ANN401
