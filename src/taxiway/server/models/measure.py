@@ -19,7 +19,7 @@ _MIN_RUNS = 3
 _MAX_RUNS = 50
 _LONG_ENOUGH_NS = 10_000_000
 _SAME = 0.97
-"""A doubled batch that gives less than this share of the best rate so far is the second reason to stop."""
+"""Two sizes in a row that give less than this share of the best rate so far end the climb."""
 
 
 def measure_model(
@@ -50,27 +50,37 @@ def _curve(
     max_rows: int,
     budget_s: float,
 ) -> list[tuple[int, int]]:
-    points: list[tuple[int, int]] = []
-    end = perf_counter_ns() + int(budget_s * 1e9)
-    best_rate = 0.0
-    worse = 0
+    """Climb through the sizes with half of the budget; then go over them again and keep the faster time of each.
+
+    A neighbour on the machine disturbs for a while: it would make one size look dear, were it measured only once.
+    """
+    begun = perf_counter_ns()
+    half, end = (begun + int(budget_s * share) for share in (5e8, 1e9))
+    best: dict[int, int] = {}
+    rates: list[float] = []
     rows = 1
-    while rows <= max(1, max_rows):
+    while rows <= max(1, max_rows) and not _has_peaked(rates):
         feeds = sample_feeds(inputs, reshapes, rows if max_rows else 0, free)
-        ns = _time(model, feeds, names, end)
-        points.append((rows, ns))
-        rate = rows / max(ns, 1)
-        worse = worse + 1 if rate < best_rate * _SAME else 0
-        best_rate = max(best_rate, rate)
-        if worse == 2 or not max_rows or perf_counter_ns() + 4 * ns > end:
+        model.run(feeds, names)
+        best[rows] = _time(model, feeds, names)
+        rates.append(rows / max(best[rows], 1))
+        if not max_rows or perf_counter_ns() + 4 * best[rows] > half:
             break
         rows *= 2
-    return points
+    for again in best:
+        if perf_counter_ns() + _MIN_RUNS * best[again] < end:
+            feeds = sample_feeds(inputs, reshapes, again if max_rows else 0, free)
+            best[again] = min(best[again], _time(model, feeds, names))
+    return list(best.items())
 
 
-def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence[str], end: int) -> int:
-    """The fastest of several runs after one for warming up: whatever disturbs a run only makes it slower."""
-    model.run(feeds, names)
+def _has_peaked(rates: Sequence[float]) -> bool:
+    """Whether the last two sizes gave clearly less than the best before them."""
+    return len(rates) > 2 and max(rates[-2:]) < _SAME * max(rates[:-2])
+
+
+def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> int:
+    """The fastest of several runs: whatever disturbs a run only makes it slower."""
     best = 1 << 62
     spent = 0
     for run in range(_MAX_RUNS):
@@ -79,7 +89,7 @@ def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence
         took = perf_counter_ns() - start
         best = min(best, took)
         spent += took
-        if (run + 1 >= _MIN_RUNS and spent >= _LONG_ENOUGH_NS) or start > end:
+        if run + 1 >= _MIN_RUNS and spent >= _LONG_ENOUGH_NS:
             break
     return best
 
