@@ -73,7 +73,18 @@ class FixedBody:
 class ChunkedBody:
     """A body in chunks (RFC 9112, section 7.1), read strictly: no leniency that two readers could disagree on."""
 
-    __slots__ = ("_chunks", "_left", "_limit", "_line", "_max_chunks", "_parts", "_state", "received", "reserved_bytes")
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_limit",
+        "_line",
+        "_max_chunks",
+        "_parts",
+        "_state",
+        "_trailer_left",
+        "received",
+        "reserved_bytes",
+    )
 
     def __init__(self, limit: int, max_chunks: int) -> None:
         self.received = 0
@@ -84,6 +95,7 @@ class ChunkedBody:
         self._chunks = 0
         self._left = 0
         self._line = b""
+        self._trailer_left = _MAX_TRAILER
         self._state = "size"
 
     @property
@@ -120,12 +132,12 @@ class ChunkedBody:
         end = data.find(b"\n", position)
         stop = len(data) if end < 0 else end + 1
         self._line += data[position:stop]
-        limit = _MAX_TRAILER if self._state == "trailer" else _MAX_CHUNK_LINE
+        limit = self._trailer_left if self._state == "trailer" else _MAX_CHUNK_LINE
         if len(self._line) > limit:
-            raise MalformedHttp(f"a chunk's size line or trailer is over {limit} bytes")
+            raise MalformedHttp(f"a chunk's size line is over {_MAX_CHUNK_LINE} bytes, or the trailer {_MAX_TRAILER}")
         if end >= 0:
             line, self._line = self._line, b""
-            if not line.endswith(b"\r\n"):
+            if not line.endswith(b"\r\n") or line.count(b"\r") > 1:
                 raise MalformedHttp("a chunk's line does not end with CR LF")
             self._take_whole_line(line[:-2])
         return stop
@@ -136,6 +148,7 @@ class ChunkedBody:
                 raise MalformedHttp("a chunk is longer than its size line says")
             self._state = "size"
         elif self._state == "trailer":
+            self._trailer_left -= len(line) + 2
             if not line:
                 self._state = "done"
         else:

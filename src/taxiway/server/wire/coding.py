@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from taxiway.core.errors import InternalError, InvalidArgument, TaxiwayError, TooLarge, Unsupported
 from taxiway.server.wire.exchange import Buffer, Exchange, Headers
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from taxiway.server.admission import Admission
 
 _IN_THREAD_BYTES = 65_536
+"""What is larger than this, packed or to be packed, is coded in the thread."""
+_AT_ONCE_BYTES = 524_288
+"""What unpacks to more than this is unpacked in the thread too: a kilobyte can stand for a megabyte."""
 _WINDOW = {"gzip": 31, "deflate": 15}
 _STEP = 262_144
 
@@ -38,33 +41,41 @@ class Coder:
         self._threads.shutdown(wait=True)
 
     def decode(self, exchange: Exchange, handler: Handler) -> None:
-        """Replace the exchange's body by what it decodes to, then call `handler`.
-
-        Raises:
-            Unsupported: a coding that is not gzip or deflate.
-        """
-        codings = [coding.decode("latin-1") for coding in reversed(exchange.head.encodings)]
+        """Replace the exchange's body by what it decodes to, then call `handler`; 501 for other codings."""
+        codings = [coding.decode("latin-1") for coding in exchange.head.encodings]
         if len(codings) > 1 or codings[0] not in _WINDOW:
-            raise Unsupported(
+            error = Unsupported(
                 f"content-encoding {', '.join(codings)!r} is not supported",
                 hint="send the body as it is, or with one of gzip and deflate",
             )
-        if len(exchange.body) < _IN_THREAD_BYTES:
-            exchange.body = decompress(exchange.body, codings[0], self._max_bytes)
-            handler(exchange)
+            exchange.reply_error(error, (("Accept-Encoding", "gzip, deflate"),))
             return
+        if len(exchange.body) < _IN_THREAD_BYTES:
+            at_once = min(self._max_bytes, _AT_ONCE_BYTES)
+            try:
+                exchange.body = decompress(exchange.body, codings[0], at_once)
+            except TooLarge:
+                if at_once == self._max_bytes:
+                    raise
+            else:
+                handler(exchange)
+                return
         job = self._loop.run_in_executor(self._threads, decompress, exchange.body, codings[0], self._max_bytes)
         job.add_done_callback(lambda done: self._decoded(done, exchange, handler))
 
     def _decoded(self, done: asyncio.Future[bytes], exchange: Exchange, handler: Handler) -> None:
+        if exchange.connection.transport.is_closing():
+            done.exception()  # nobody is left to be told, nor to work for
+            return
         try:
             exchange.body = done.result()
+            self._admission.reserve_bytes(len(exchange.body))
+            exchange.reserved_bytes += len(exchange.body)
             handler(exchange)
         except TaxiwayError as error:
             exchange.reply_error(error)
         except Exception as problem:  # noqa: BLE001 - the boundary of this callback
-            exchange.connection.front.report_bug(problem)
-            exchange.reply_error(InternalError("internal error; the server's log has the details"))
+            _report(problem, exchange)
 
     def encode(
         self, status: int, buffers: Sequence[Buffer], content_type: str, headers: Headers, exchange: Exchange
@@ -73,18 +84,21 @@ class Coder:
         coding = exchange.head.accepts
         headers = (*headers, ("Content-Encoding", coding))
 
-        def send(body: bytes) -> None:
-            exchange.reply_buffers(status, [body], content_type, headers)
+        def send(done: asyncio.Future[bytes]) -> None:
+            try:
+                exchange.reply_buffers(status, [done.result()], content_type, headers)
+            except Exception as problem:  # noqa: BLE001 - the boundary of this callback
+                _report(problem, exchange)
 
         if sum(len(buffer) for buffer in buffers) < _IN_THREAD_BYTES:
-            send(compress(buffers, coding))
+            exchange.reply_buffers(status, [compress(buffers, coding)], content_type, headers)
             return
-        job = self._loop.run_in_executor(self._threads, compress, buffers, coding)
-        job.add_done_callback(_when_done(send))
+        self._loop.run_in_executor(self._threads, compress, buffers, coding).add_done_callback(send)
 
 
-def _when_done(send: Callable[[bytes], None]) -> Callable[[Any], None]:
-    return lambda done: send(done.result())
+def _report(problem: Exception, exchange: Exchange) -> None:
+    exchange.connection.front.report_bug(problem)
+    exchange.reply_error(InternalError("internal error; the server's log has the details"))
 
 
 def decompress(data: Buffer, coding: str, max_bytes: int) -> bytes:
@@ -96,10 +110,12 @@ def decompress(data: Buffer, coding: str, max_bytes: int) -> bytes:
     """
     engine = zlib.decompressobj(_WINDOW[coding])
     parts: list[bytes] = []
-    total = 0
-    pending: Buffer = data
+    total = position = 0
+    packed = memoryview(data)
     try:
         while not engine.eof:
+            # In slices: the engine copies what it has left of its input, every time.
+            pending = engine.unconsumed_tail or packed[position : (position := position + _STEP)]
             part = engine.decompress(pending, _STEP)
             total += len(part)
             if total > max_bytes:
@@ -109,12 +125,11 @@ def decompress(data: Buffer, coding: str, max_bytes: int) -> bytes:
                     limit=max_bytes,
                 )
             parts.append(part)
-            pending = engine.unconsumed_tail
-            if not pending and not part:
+            if not part and not pending:
                 break
     except zlib.error as problem:
         raise InvalidArgument(f"the body is not {coding}: {problem}") from problem
-    if not engine.eof or engine.unused_data:
+    if not engine.eof or engine.unused_data or position < len(packed):
         raise InvalidArgument(f"the body is not one whole {coding} stream")
     return b"".join(parts)
 

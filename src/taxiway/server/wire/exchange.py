@@ -70,7 +70,7 @@ class Exchange:
         if not content_type:
             lines.append(f"Content-Length: {length}\r\n")
         lines += [f"{name}: {value}\r\n" for name, value in headers]
-        if self.closes or self.connection.front.draining:
+        if self.closes or (self.connection.front.draining and self.connection.ends_with(self)):
             self.closes = True
             lines.append("Connection: close\r\n")
         start = _START.get(status) or f"HTTP/1.1 {status} Status\r\n".encode()

@@ -41,6 +41,7 @@ class HttpFront:
         self.report_bug = report_bug
         self.draining = False
         self._connections: set[HttpConnection] = set()
+        self._refused: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -54,19 +55,21 @@ class HttpFront:
         return address[0], address[1]
 
     def admit_connection(self, connection: HttpConnection) -> bool:
-        """Count a connection in; False if there are as many as allowed (it is counted all the same until it goes)."""
+        """Count a connection in; False if there are as many as allowed. Refused ones take nobody's place."""
         self._connections.add(connection)
         self._empty.clear()
         self.statistics.accepted_connections += 1
         self.statistics.open_connections += 1
-        if len(self._connections) <= self.limits.max_connections:
+        if len(self._connections) - len(self._refused) <= self.limits.max_connections:
             return True
+        self._refused.add(connection)
         self.statistics.refused_connections += 1
         return False
 
     def connection_gone(self, connection: HttpConnection) -> None:
         """Count it out."""
         self._connections.discard(connection)
+        self._refused.discard(connection)
         self.statistics.open_connections -= 1
         if not self._connections:
             self._empty.set()

@@ -16,9 +16,7 @@ from taxiway.server.wire.routes import Match, RouteTable
 
 _KEPT_HEADS = 2048
 _KEPT_HEAD_BYTES = 2048
-_ONLY_ONCE = frozenset(
-    {b"host", b"content-length", b"content-encoding", b"transfer-encoding", b"inference-header-content-length"}
-)
+_ONLY_ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"inference-header-content-length"})
 
 
 class Head:
@@ -106,7 +104,7 @@ class HeadReader:
         if version == "1.1" and b"host" not in lines.headers:
             raise MalformedHttp("an HTTP/1.1 request needs a Host header")
         match = self._routes.find(method, _path_of(lines.target))
-        head = Head(match, lines.headers, keep_alive=parser.should_keep_alive())
+        head = Head(match, lines.headers, keep_alive=_keeps_alive(lines.headers, version))
         head.is_head = method == b"HEAD"
         _frame(head, version)
         return head
@@ -144,20 +142,40 @@ def _path_of(target: bytes) -> str:
     return target.partition(b"?")[0].decode("latin-1")
 
 
+def _keeps_alive(headers: dict[bytes, bytes], version: str) -> bool:
+    """RFC 9112 9.3. The parser cannot be asked: it forgets what it knew at the end of a message without a body."""
+    options = [option.strip() for option in headers.get(b"connection", b"").lower().split(b",")]
+    return b"close" not in options and (version == "1.1" or b"keep-alive" in options)
+
+
+def check_beginning(data: bytes, position: int) -> None:
+    """Part of a head is at `position` of `data`: refuse it now if the rest could not make it HTTP.
+
+    Raises:
+        MalformedHttp: it does not begin with a method (TLS, for one), or a line ends without a carriage return.
+    """
+    first = data[position]
+    bare = data.count(b"\n", position) - data.count(b"\r\n", position)
+    if bare or not (0x41 <= first <= 0x5A or first == 0x0D):
+        raise MalformedHttp("the request does not begin as HTTP/1.1 does", hint="this port speaks HTTP, not HTTPS")
+
+
 def _frame(head: Head, version: str) -> None:
     headers = head.headers
     coding = headers.get(b"transfer-encoding")
     if coding is not None:
-        if coding.lower() != b"chunked" or version == "1.0":
+        if version == "1.0":
+            raise MalformedHttp("an HTTP/1.0 request cannot have a Transfer-Encoding")
+        if coding.lower() != b"chunked":
             raise Unsupported(f"transfer-encoding {coding.decode('latin-1')!r} is not supported; only 'chunked' is")
         head.content_length = -1
     elif length := headers.get(b"content-length"):
         head.content_length = int(length)
-    head.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+    head.expects_continue = version != "1.0" and headers.get(b"expect", b"").lower() == b"100-continue"
     head.accepts = _preferred_coding(headers.get(b"accept-encoding", b""))
     if encoding := headers.get(b"content-encoding"):
         codings = tuple(part.strip().lower() for part in encoding.split(b","))
-        head.encodings = tuple(coding for coding in codings if coding not in (b"", b"identity"))
+        head.encodings = () if codings in ((b"",), (b"identity",)) else codings
     head.json_length = _json_length(headers.get(b"inference-header-content-length"))
     head.timeout_ns = _timeout_ns(headers.get(b"request-timeout"))
 

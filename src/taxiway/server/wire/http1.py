@@ -22,7 +22,7 @@ from taxiway.core.errors import (
 )
 from taxiway.server.wire.bodies import BodyFiller, ChunkedBody, FixedBody
 from taxiway.server.wire.exchange import Exchange
-from taxiway.server.wire.heads import Head
+from taxiway.server.wire.heads import Head, check_beginning
 from taxiway.server.wire.routes import Match
 
 if TYPE_CHECKING:
@@ -41,14 +41,17 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_deaf",
         "_filler",
+        "_finished",
         "_head",
         "_in_head",
-        "_lingering",
         "_pending",
         "_phase_since_ns",
         "_reading_stopped",
+        "_resuming",
         "_timer",
+        "_unsent",
         "_writing_paused",
         "front",
         "transport",
@@ -64,9 +67,14 @@ class HttpConnection(asyncio.Protocol):
         self._body: FixedBody | ChunkedBody | None = None
         self._filler: BodyFiller | None = None
         self._in_head = False
-        self._lingering = False
+        self._deaf = False
+        """No further request is taken: what still comes is read and dropped."""
+        self._finished = False
+        """All answers are sent; the client is given a moment to read them."""
         self._reading_stopped = False
+        self._resuming = False
         self._writing_paused = False
+        self._unsent = 0
         self._phase_since_ns = monotonic_ns()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -89,12 +97,7 @@ class HttpConnection(asyncio.Protocol):
         if self._body is not None:
             self.front.admission.release_bytes(self._body.reserved_bytes)
             self._body = None
-        for exchange in self.waiting:
-            self.front.admission.release_bytes(exchange.reserved_bytes)
-            exchange.reserved_bytes = 0
-            if exchange.on_abandoned is not None:
-                exchange.on_abandoned()
-        self.waiting.clear()
+        self._abandon_waiting()
 
     def eof_received(self) -> bool:
         """The client hung up (or stopped sending, which looks the same): what it asked must not cost execution."""
@@ -103,19 +106,20 @@ class HttpConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads too slowly: take nothing more from it until it has read."""
         self._writing_paused = True
+        self._unsent = self.transport.get_write_buffer_size()
         self._stop_reading()
-        self._phase_since_ns = monotonic_ns()
-        self._watch(self.front.limits.write_timeout_s)
+        self._enter_phase(self.front.limits.write_timeout_s)
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """The client has read. The pause was ours: whatever it was sending gets its time anew."""
         self._writing_paused = False
-        self._watch(self.front.limits.idle_timeout_s)
+        self._phase_since_ns = monotonic_ns()
+        self._check_time()
         self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came: zero, one or several requests, whole or in part."""
-        if self._lingering:
+        if self._deaf:
             return
         if self._pending:
             data = self._pending + data
@@ -139,7 +143,7 @@ class HttpConnection(asyncio.Protocol):
                     if taken < 0:
                         break
                     position = taken
-                if self._lingering:
+                if self._deaf:
                     return
         except TaxiwayError as error:
             self._refuse(error)
@@ -153,11 +157,7 @@ class HttpConnection(asyncio.Protocol):
         """Read one head at `position`, and its body if it is all there; -1 if the head is not complete."""
         end = data.find(_END_OF_HEAD, position)
         limit = self.front.limits.max_header_bytes
-        if end < 0 or end - position > limit:
-            if len(data) - position > limit:
-                raise HeaderTooLarge(
-                    f"the request's head is over {limit} bytes", hint="limits.max_header_bytes bounds it", limit=limit
-                )
+        if not 0 < end - position <= limit:
             return self._skip_blank_lines(data, position)
         start = position
         position = end + 4
@@ -173,11 +173,23 @@ class HttpConnection(asyncio.Protocol):
         return position
 
     def _skip_blank_lines(self, data: bytes, position: int) -> int:
-        """RFC 9112 2.2: ignore empty lines before a request line."""
+        """RFC 9112 2.2: ignore empty lines before a request line; -1 if there are none, only part of a head.
+
+        Raises:
+            HeaderTooLarge, MalformedHttp: no head can begin like this, so the rest of it is not waited for.
+        """
         skipped = position
         while data.startswith(b"\r\n", skipped):
             skipped += 2
-        return skipped if skipped > position else -1
+        if skipped > position:
+            return skipped
+        limit = self.front.limits.max_header_bytes
+        if len(data) - position > limit:
+            raise HeaderTooLarge(
+                f"the request's head is over {limit} bytes", hint="limits.max_header_bytes bounds it", limit=limit
+            )
+        check_beginning(data, position)
+        return -1
 
     def _body_limit(self, match: Match) -> int:
         limit = match.route.body_limit if match.route is not None else None
@@ -200,9 +212,9 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._body = FixedBody(head.content_length, head.json_length or 0)
         self._in_head = False
-        if head.expects_continue and at_hand == 0:
+        if head.expects_continue and at_hand == 0 and not self.waiting:
             self.transport.write(_CONTINUE)
-        self._enter_phase(limits.body_timeout_s)
+        self._enter_phase(min(limits.body_timeout_s, limits.header_timeout_s))
 
     def _feed_body(self, data: bytes, position: int) -> int:
         body = self._body
@@ -226,7 +238,6 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._reserve(body, count)
         except TaxiwayError as error:
-            self._switch_to(self)
             self._refuse(error)
             return
         if body.done:
@@ -248,7 +259,7 @@ class HttpConnection(asyncio.Protocol):
         self._watch(self.front.limits.idle_timeout_s)
         exchange = self._begin(head, body.content())
         if exchange.answer is None:
-            exchange.reserved_bytes = body.reserved_bytes
+            exchange.reserved_bytes += body.reserved_bytes
         else:
             self.front.admission.release_bytes(body.reserved_bytes)
 
@@ -259,8 +270,10 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = False
         exchange = Exchange(self, head, body, now)
         self.waiting.append(exchange)
+        if not head.keep_alive:
+            self._deaf = True
         try:
-            if head.encodings:
+            if head.encodings and head.match.decodes:
                 self.front.coder.decode(exchange, head.match.handler)
             else:
                 head.match.handler(exchange)
@@ -295,23 +308,22 @@ class HttpConnection(asyncio.Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take up what was left while answers were owed or unread."""
-        if self._reading_stopped and not self._lingering and not self.transport.is_closing():
-            self._reading_stopped = False
-            self.transport.resume_reading()
-            if self._pending:
-                data, self._pending = self._pending, b""
-                self.front.loop.call_soon(self._take_again, data)
+        """Take up what was left while answers were owed or unread, in a turn of its own: callers are in one."""
+        if self._reading_stopped and not self._resuming:
+            self._resuming = True
+            self.front.loop.call_soon(self._resume)
 
-    def _take_again(self, data: bytes) -> None:
-        if not self.transport.is_closing() and not self._lingering:
-            self.data_received_before(data)
-
-    def data_received_before(self, data: bytes) -> None:
-        """Bytes that were kept back come before any that came meanwhile."""
-        self._pending = data + self._pending
+    def _resume(self) -> None:
+        """What was kept back comes first; only then is the socket read again."""
+        self._resuming = False
+        if self._writing_paused or self.transport.is_closing():
+            return
+        self._reading_stopped = False
         data, self._pending = self._pending, b""
-        self._take(data)
+        if not self._deaf:
+            self._take(data)
+        if not self._reading_stopped:
+            self.transport.resume_reading()
 
     def _stop_reading(self) -> None:
         if not self._reading_stopped:
@@ -322,30 +334,58 @@ class HttpConnection(asyncio.Protocol):
         """The connection cannot be understood, or must not go on: answer, and close after what is owed."""
         head = Head(Match(_no_handler, {}, unkept=True), {}, keep_alive=False)
         exchange = Exchange(self, head, b"", monotonic_ns())
+        if self._filler is not None:
+            self._switch_to(self)
         if self._body is not None:
             self.front.admission.release_bytes(self._body.reserved_bytes)
-        self._body = self._head = None
+        self._body = self._head = self._filler = None
         self._pending = b""
-        self._lingering = True
+        self._deaf = True
         self.waiting.append(exchange)
         exchange.reply_error(error)
 
     def _close(self) -> None:
-        """Say that no more comes, and let the client finish reading before the connection goes."""
-        self.waiting.clear()
-        if self._lingering:
+        """Say that no more comes, and let the client finish reading before the connection goes.
+
+        Closing at once, with bytes of the client unread, would make the kernel drop what we sent.
+        """
+        self._abandon_waiting()
+        self._deaf = self._finished = True
+        if self.transport.is_closing():
+            return
+        if not self._writing_paused:
             self._reading_stopped = False
             self.transport.resume_reading()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            self._set_timer(_LINGER_S, self.transport.close)
-        else:
-            self.transport.close()
+            self._enter_phase(_LINGER_S)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _hang_up(self) -> None:
+        """Close; what the client has still not read after the usual time is dropped."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._set_timer(self.front.limits.write_timeout_s, self.transport.abort)
+
+    def _abandon_waiting(self) -> None:
+        for exchange in self.waiting:
+            self.front.admission.release_bytes(exchange.reserved_bytes)
+            exchange.reserved_bytes = 0
+            if exchange.on_abandoned is not None:
+                exchange.on_abandoned()
+        self.waiting.clear()
 
     def shut(self) -> None:
         """The server stops: close now if idle, else after the answers that are owed."""
-        if not self.waiting and self._body is None:
-            self.transport.close()
+        if self._body is not None:
+            return
+        if self.waiting:
+            self.waiting[-1].closes = self._deaf = True
+        else:
+            self._hang_up()
+
+    def ends_with(self, exchange: Exchange) -> bool:
+        """Whether `exchange` is the last that was begun."""
+        return self._body is None and bool(self.waiting) and self.waiting[-1] is exchange
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -366,35 +406,49 @@ class HttpConnection(asyncio.Protocol):
         limits = self.front.limits
         elapsed = (monotonic_ns() - self._phase_since_ns) / 1e9
         if self._writing_paused:
-            if elapsed >= limits.write_timeout_s:
-                self.transport.abort()
-            else:
-                self._watch(limits.write_timeout_s - elapsed + 0.001)
+            self._check_reader(elapsed)
+        elif self._finished:
+            self._hang_up_if(elapsed, _LINGER_S)
         elif self._body is not None:
             self._check_body_time(self._body, elapsed)
         elif self.waiting:
-            self._watch(limits.idle_timeout_s)
+            if not self._in_head:
+                self._phase_since_ns = monotonic_ns()
+            self._watch(limits.header_timeout_s)
         elif self._pending:
             self._late_if(elapsed, limits.header_timeout_s, "head", "limits.header_timeout_s")
-        elif elapsed >= limits.idle_timeout_s:
-            self.transport.close()
         else:
-            self._watch(limits.idle_timeout_s - elapsed + 0.001)
+            self._hang_up_if(elapsed, limits.idle_timeout_s)
+
+    def _hang_up_if(self, elapsed: float, limit: float) -> None:
+        if elapsed >= limit:
+            self._hang_up()
+        else:
+            self._watch(limit - elapsed + 0.001)
+
+    def _check_reader(self, elapsed: float) -> None:
+        """Cut off who has read nothing for so long; a long answer to a slow but steady reader may take longer."""
+        limit = self.front.limits.write_timeout_s
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._unsent = unsent
+            self._enter_phase(limit)
+        elif elapsed >= limit:
+            self.transport.abort()
+        else:
+            self._watch(limit - elapsed + 0.001)
 
     def _check_body_time(self, body: FixedBody | ChunkedBody, elapsed: float) -> None:
         limits = self.front.limits
-        if elapsed >= 1.0 and body.received < limits.min_body_rate_bytes_s * (elapsed - limits.header_timeout_s):
+        if body.received < limits.min_body_rate_bytes_s * (elapsed - limits.header_timeout_s):
             self._late_if(elapsed, 0.0, "body", "limits.min_body_rate_bytes_s")
         else:
             self._late_if(elapsed, limits.body_timeout_s, "body", "limits.body_timeout_s")
 
     def _late_if(self, elapsed: float, limit: float, part: str, key: str) -> None:
         if elapsed < limit:
-            self._watch(min(limit - elapsed + 0.001, 5.0))
+            self._watch(min(limit - elapsed, self.front.limits.header_timeout_s, 5.0) + 0.001)
             return
-        if self._filler is not None:
-            self._switch_to(self)
-            self._filler = None
         self._refuse(RequestTimeout(f"the request's {part} did not come in time", hint=f"{key} bounds it"))
 
 

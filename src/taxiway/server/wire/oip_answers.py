@@ -36,19 +36,20 @@ class AnswerWriter:
 
     def write_json(self, request_id: str | None, result: BatchResult, start: int, stop: int) -> bytes:
         """All outputs as JSON."""
-        tensors = [self._json_tensor(index, result, start, stop) for index in range(len(self._outputs))]
-        body = tensors[0] if len(tensors) == 1 else b",".join(tensors)
+        body = self._json_tensor(0, result, start, stop)
+        for index in range(1, len(self._outputs)):
+            body += b"," + self._json_tensor(index, result, start, stop)
         if request_id is None:
             return b"{%b%b]}" % (self._start, body)
         return b'{"id":%b,%b%b]}' % (orjson.dumps(request_id), self._start, body)
 
     def _json_tensor(self, index: int, result: BatchResult, start: int, stop: int) -> bytes:
         array = result.arrays[index]
+        spec = self._outputs[index]
         shape = (stop - start, *array.shape[1:]) if self._batches else array.shape
         prefix = self._prefixes[index].get(shape)
         if prefix is None:
             prefix = self._prefix(index, shape)
-        spec = self._outputs[index]
         flat = result.printed.get(index)
         if flat is None:
             if spec.datatype is Datatype.FP16:

@@ -1,0 +1,312 @@
+"""Requests of the Open Inference Protocol: every form of an input, what else may be said, and each refusal's reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxiway.core.errors import (
+    InvalidArgument,
+    MalformedJson,
+    MalformedRequest,
+    NotFound,
+    ReservedParameter,
+    TaxiwayError,
+    TooLarge,
+    UnknownTensor,
+    WrongByteSize,
+    WrongDatatype,
+    WrongElementCount,
+    WrongShape,
+)
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.wire.oip_requests import OutputChoice, Parsed, RequestReader, WireLimits
+
+ROW = TensorSpec("a", Datatype.FP32, (2,))
+FREE = TensorSpec("b", Datatype.INT64, (-1,), optional=True)
+OUTPUTS = (TensorSpec("y", Datatype.FP32, (2,)), TensorSpec("z", Datatype.BYTES, (1,)))
+
+
+class Nobody:
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        raise AssertionError
+
+    def reject(self, request: InferRequest, error: TaxiwayError) -> None:
+        raise AssertionError
+
+
+def _reader(*inputs: TensorSpec, rows: int = 8, overrides: bool = True) -> RequestReader:
+    return RequestReader(
+        "m",
+        inputs or (ROW, FREE),
+        OUTPUTS,
+        max_batch_size=rows,
+        limits=WireLimits(max_elements=1000, max_json_depth=10),
+        binary_overrides_listed=overrides,
+    )
+
+
+def _read(
+    document: Any, tail: bytes = b"", reader: RequestReader | None = None, json_length: int | None = None
+) -> tuple[InferRequest, Parsed]:
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    if tail and json_length is None:
+        json_length = len(text)
+    return (reader or _reader()).read(text + tail, json_length, Nobody(), 1000)
+
+
+def _a(**members: Any) -> dict[str, Any]:
+    entry = {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [1, 2], **members}
+    return {key: value for key, value in entry.items() if value is not ...}
+
+
+def _values(request: InferRequest, index: int, datatype: Datatype = Datatype.FP32) -> list[Any]:
+    tensor = request.inputs[index]
+    assert tensor is not None
+    return np.ndarray(tensor.shape, datatype.numpy_dtype, tensor.data).tolist()  # type: ignore[no-any-return]
+
+
+# --- what is taken -------------------------------------------------------------------------------------
+
+
+def test_the_smallest_request() -> None:
+    request, parsed = _read({"inputs": [_a()]})
+    assert _values(request, 0) == [[1, 2]]
+    assert request.inputs[1] is None
+    assert (request.rows, request.id, request.priority, request.deadline_ns) == (1, None, 0, NEVER_NS)
+    assert (request.outputs, parsed.choices) == (None, None)
+
+
+def test_everything_beside_the_tensors() -> None:
+    parameters = {"priority": 3, "timeout": 250, "sequence_id": 0, "mine": "x", "count": 3, "share": 0.5, "on": True}
+    request, _ = _read({"id": "q", "inputs": [_a()], "parameters": parameters})
+    assert (request.id, request.priority, request.deadline_ns) == ("q", 3, 1000 + 250_000)
+    assert _read({"id": "", "inputs": [_a()]})[0].id is None
+    assert _read({"inputs": [_a()], "unknown": {"ignored": []}})[0].rows == 1
+
+
+def test_rows_are_counted_where_the_model_batches() -> None:
+    assert _read({"inputs": [_a(shape=[3, 2], data=[[1, 2], [3, 4], [5, 6]])]})[0].rows == 3
+    whole = TensorSpec("a", Datatype.FP32, (3, 2))
+    assert _read({"inputs": [_a(shape=[3, 2], data=[0] * 6)]}, reader=_reader(whole, rows=0))[0].rows == 1
+
+
+def test_only_requests_of_one_bucket_may_run_together() -> None:
+    def bucket(*inputs: dict[str, Any]) -> Any:
+        return _read({"inputs": list(inputs)})[0].bucket
+
+    def b(width: int) -> dict[str, Any]:
+        return {"name": "b", "shape": [1, width], "datatype": "INT64", "data": [0] * width}
+
+    assert bucket(_a(), b(3)) == bucket(_a(data=[3, 4]), b(3)) != bucket(_a(), b(4))
+    assert bucket(_a()) not in (bucket(_a(), b(3)), bucket(_a(), b(0)))
+
+
+def test_binary_inputs_are_taken_in_order_and_not_copied() -> None:
+    a, b = np.array([[1.5, 2.5]], "<f4"), np.array([[7, 8, 9]], "<i8")
+    inputs = [
+        {"name": "b", "shape": [1, 3], "datatype": "INT64", "parameters": {"binary_data_size": b.nbytes}},
+        _a(data=..., parameters={"binary_data_size": a.nbytes}),
+    ]
+    text = json.dumps({"inputs": inputs}).encode()
+    body = bytearray(text + b.tobytes() + a.tobytes())
+    request, _ = _reader().read(memoryview(body), len(text), Nobody(), 0)
+    assert _values(request, 0) == a.tolist()
+    assert _values(request, 1, Datatype.INT64) == b.tolist()
+    assert request.inputs[0] is not None
+    assert np.shares_memory(np.frombuffer(request.inputs[0].data, np.uint8), np.frombuffer(body, np.uint8))
+
+
+def test_binary_and_json_inputs_may_be_mixed() -> None:
+    inputs = [
+        _a(),
+        {"name": "b", "shape": [1, 1], "datatype": "INT64", "parameters": {"binary_data_size": 8}},
+    ]
+    request, _ = _read({"inputs": inputs}, np.array([5], "<i8").tobytes())
+    assert _values(request, 0) == [[1, 2]]
+    assert _values(request, 1, Datatype.INT64) == [[5]]
+
+
+def test_a_raw_body_is_the_only_input() -> None:
+    reader = _reader(TensorSpec("b", Datatype.INT64, (-1,)))
+    request, parsed = _read(np.array([1, 2, 3], "<i8").tobytes(), reader=reader, json_length=0)
+    assert _values(request, 0, Datatype.INT64) == [[1, 2, 3]]
+    assert parsed.choices == tuple(OutputChoice(index, binary=True, classes=0) for index in range(2))
+    with pytest.raises(WrongByteSize):
+        _read(b"x" * 9, reader=reader, json_length=0)
+    with pytest.raises(InvalidArgument):
+        _read(b"x" * 8, json_length=0)  # two inputs
+
+
+@pytest.mark.parametrize("json_length", [None, 0, 10])
+def test_an_empty_body_is_refused(json_length: int | None) -> None:
+    """D12 of the wire's defects."""
+    for reader in (_reader(), _reader(TensorSpec("b", Datatype.INT64, (-1,)))):
+        with pytest.raises(InvalidArgument, match="no body"):
+            _read(b"", reader=reader, json_length=json_length)
+
+
+# --- outputs -------------------------------------------------------------------------------------------
+
+
+def test_outputs_that_are_asked_for() -> None:
+    def choices(document: dict[str, Any], *, overrides: bool = True) -> list[tuple[int, bool, int]]:
+        _, parsed = _read({"inputs": [_a()], **document}, reader=_reader(overrides=overrides))
+        return [(choice.index, choice.binary, choice.classes) for choice in parsed.choices or ()]
+
+    every = {"parameters": {"binary_data_output": True}}
+    assert choices({}) == choices({"outputs": []}) == []
+    assert choices(every) == [(0, True, 0), (1, True, 0)]
+    assert choices({"outputs": [{"name": "z"}]}) == [(1, False, 0)]
+    assert choices({"outputs": [{"name": "z"}, {"name": "y"}, {"name": "z"}]}) == [(0, False, 0), (1, False, 0)]
+    assert choices({"outputs": [{"name": "y", "parameters": {"binary_data": True}}]}) == [(0, True, 0)]
+    assert choices({"outputs": [{"name": "y", "parameters": {"classification": 3}}]}) == [(0, False, 3)]
+    listed = {**every, "outputs": [{"name": "y"}, {"name": "z", "parameters": {"binary_data": False}}]}
+    assert choices(listed) == [(0, True, 0), (1, False, 0)]  # D10 of the wire's defects
+    assert choices(listed, overrides=False) == [(0, False, 0), (1, False, 0)]  # as Triton
+
+
+# --- what is refused, and by which name -----------------------------------------------------------------
+
+
+B = {"name": "b", "shape": [1, 1], "datatype": "INT64", "data": [1]}
+REFUSED: dict[str, tuple[Any, type[TaxiwayError], str]] = {
+    "not-json": (b"{", MalformedJson, "not JSON"),
+    "array": ([], MalformedRequest, "inputs"),
+    "text": (b'"inputs"', MalformedRequest, "inputs"),
+    "number": (b"7", MalformedRequest, "inputs"),
+    "null": (b"null", MalformedRequest, "inputs"),
+    "no-inputs": ({"id": "q"}, MalformedRequest, "inputs"),
+    "inputs-null": ({"inputs": None}, MalformedRequest, "must be an array"),
+    "inputs-object": ({"inputs": {}}, MalformedRequest, "must be an array"),
+    "no-name": ({"inputs": [_a(name=...)]}, MalformedRequest, "name"),
+    "no-shape": ({"inputs": [_a(shape=...)]}, MalformedRequest, "shape"),
+    "no-datatype": ({"inputs": [_a(datatype=...)]}, MalformedRequest, "datatype"),
+    "no-content": ({"inputs": [_a(data=...)]}, InvalidArgument, "no field is set"),
+    "two-contents": ({"inputs": [_a(parameters={"binary_data_size": 8})]}, InvalidArgument, "only one"),
+    "name-number": ({"inputs": [_a(name=1)]}, MalformedRequest, "strings"),
+    "datatype-null": ({"inputs": [_a(datatype=None)]}, MalformedRequest, "strings"),
+    "shape-number": ({"inputs": [_a(shape=2)]}, MalformedRequest, "must be an array"),
+    "shape-text": ({"inputs": [_a(shape=["1", 2])]}, MalformedRequest, "integer"),
+    "shape-bool": ({"inputs": [_a(shape=[True, 2])]}, MalformedRequest, "integer"),
+    "shape-float": ({"inputs": [_a(shape=[1.0, 2])]}, MalformedRequest, "integer"),
+    "shape-negative": ({"inputs": [_a(shape=[-1, -2])]}, MalformedRequest, "negative"),
+    "shape-too-large": ({"inputs": [_a(shape=[1, 1001])]}, TooLarge, "at most 1000"),
+    "shape-over-64-bits": ({"inputs": [_a(shape=[2**62, 2**62])]}, TooLarge, "at most 1000"),
+    "unknown-datatype": ({"inputs": [_a(datatype="FP31")]}, InvalidArgument, "invalid datatype"),
+    "unknown-input": ({"inputs": [_a(), {**B, "name": "c"}]}, UnknownTensor, "'c'"),
+    "missing-input": ({"inputs": [B]}, UnknownTensor, "'a'"),
+    "no-input-at-all": ({"inputs": []}, UnknownTensor, "'a'"),
+    "input-twice": ({"inputs": [_a(), _a()]}, UnknownTensor, "already exists"),
+    "too-many-inputs": ({"inputs": [_a(), B, {**B, "name": "c"}]}, UnknownTensor, "expected 2 inputs but got 3"),
+    "other-datatype": ({"inputs": [_a(datatype="FP64")]}, WrongDatatype, "'FP64'.*'FP32'"),
+    "other-shape": ({"inputs": [_a(shape=[1, 3], data=[1, 2, 3])]}, WrongShape, r"Expected \[-1, ?2\], got \[1, ?3\]"),
+    "other-rank": ({"inputs": [_a(shape=[2])]}, WrongShape, "Expected"),
+    "too-many-rows": ({"inputs": [_a(shape=[9, 2], data=[0] * 18)]}, WrongShape, "<= 8"),
+    "no-rows": ({"inputs": [_a(shape=[0, 2], data=[])]}, WrongShape, "row"),
+    "different-rows": ({"inputs": [_a(), {**B, "shape": [2, 1], "data": [1, 2]}]}, WrongShape, "batch size"),
+    "too-few-elements": ({"inputs": [_a(data=[1])]}, WrongElementCount, "1 elements; its shape says 2"),
+    "shared-memory": (
+        {"inputs": [_a(data=..., parameters={"shared_memory_region": "r"})]},
+        NotFound,
+        "shared memory region: 'r'",
+    ),
+    "binary-size-text": (
+        {"inputs": [_a(data=..., parameters={"binary_data_size": "8"})]},
+        MalformedRequest,
+        "number of bytes",
+    ),
+    "binary-size-negative": (
+        {"inputs": [_a(data=..., parameters={"binary_data_size": -8})]},
+        MalformedRequest,
+        "number of bytes",
+    ),
+    "binary-but-nothing-follows": (
+        {"inputs": [_a(data=..., parameters={"binary_data_size": 8})]},
+        WrongByteSize,
+        "expecting 8 additional bytes",
+    ),
+    "id-number": ({"id": 1, "inputs": [_a()]}, MalformedRequest, "'id'"),
+    "parameters-array": ({"inputs": [_a()], "parameters": []}, MalformedRequest, "must be an object"),
+    "parameter-object": ({"inputs": [_a()], "parameters": {"p": {}}}, InvalidArgument, "'p' has invalid type"),
+    "parameter-null": ({"inputs": [_a()], "parameters": {"p": None}}, InvalidArgument, "'p' has invalid type"),
+    "parameter-reserved": ({"inputs": [_a()], "parameters": {"triton_x": 1}}, ReservedParameter, "reserved"),
+    "priority-negative": ({"inputs": [_a()], "parameters": {"priority": -1}}, MalformedRequest, "priority"),
+    "timeout-text": ({"inputs": [_a()], "parameters": {"timeout": "1"}}, MalformedRequest, "timeout"),
+    "timeout-bool": ({"inputs": [_a()], "parameters": {"timeout": True}}, MalformedRequest, "timeout"),
+    "binary-output-number": (
+        {"inputs": [_a()], "parameters": {"binary_data_output": 1}},
+        MalformedRequest,
+        "binary_data_output",
+    ),
+    "outputs-object": ({"inputs": [_a()], "outputs": {}}, MalformedRequest, "must be an array"),
+    "output-unknown": ({"inputs": [_a()], "outputs": [{"name": "q"}]}, UnknownTensor, "'q'"),
+    "output-nameless": ({"inputs": [_a()], "outputs": [{}]}, MalformedRequest, "name"),
+    "classification-text": (
+        {"inputs": [_a()], "outputs": [{"name": "y", "parameters": {"classification": "3"}}]},
+        MalformedRequest,
+        "classification",
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "error", "words"), REFUSED.values(), ids=REFUSED)
+def test_refusals(document: Any, error: type[TaxiwayError], words: str) -> None:
+    with pytest.raises(error, match=words):
+        _read(document)
+
+
+def test_binary_parts_must_fit_exactly() -> None:
+    binary = {"inputs": [_a(data=..., parameters={"binary_data_size": 8})]}
+    assert _read(binary, bytes(8))[0].rows == 1
+    with pytest.raises(WrongByteSize, match="1 additional bytes"):
+        _read(binary, bytes(7))
+    with pytest.raises(WrongByteSize, match="additional input data"):
+        _read(binary, bytes(9))
+    with pytest.raises(WrongByteSize, match="additional input data"):
+        _read({"inputs": [_a()]}, b"x")
+    with pytest.raises(WrongByteSize, match="Expected 8, got 4"):
+        _read({"inputs": [_a(data=..., parameters={"binary_data_size": 4})]}, bytes(4))
+    with pytest.raises(InvalidArgument, match="Inference-Header-Content-Length"):
+        _read({"inputs": [_a()]}, json_length=10_000)
+
+
+def test_binary_booleans_are_0_or_1() -> None:
+    flag = TensorSpec("a", Datatype.BOOL, (2,))
+    document = {"inputs": [_a(datatype="BOOL", data=..., parameters={"binary_data_size": 2})]}
+    assert _read(document, b"\0\1", _reader(flag))[0].rows == 1
+    with pytest.raises(InvalidArgument, match="neither 0 nor 1"):
+        _read(document, b"\0\2", _reader(flag))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["a", "b", "FP32", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "shape", "datatype", "data", "parameters", "inputs"]), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["inputs", "outputs", "parameters", "id"]), _JSON)
+    | st.builds(lambda change: {"inputs": [{**_a(), **change}]}, st.dictionaries(st.sampled_from(list(_a())), _JSON)),
+    st.sampled_from([b"", b"x", bytes(8)]),
+)
+def test_whatever_is_sent_is_taken_or_refused_as_the_callers_mistake(document: Any, tail: bytes) -> None:
+    """Nothing else: an exception of another kind would be answered 500 (D8 of the wire's defects)."""
+    try:
+        request, _ = _read(document, tail)
+    except (InvalidArgument, NotFound):
+        return
+    assert request.inputs[0] is not None
+    assert _values(request, 0)
