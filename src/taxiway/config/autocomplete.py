@@ -169,9 +169,7 @@ def _complete_batching(
         config.max_batch_size = min(defaults.max_batch_size, _MAX_INT32)
 
 
-def _declares_whole_shapes(
-    config: ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> bool:
+def _declares_whole_shapes(config: ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
     """Whether the configuration spells out the first dimension itself, which means: do not batch."""
     ranks = {tensor.name: len(tensor.shape) for tensor in (*inputs, *outputs)}
     return any(len(_own_shape(io)) == ranks.get(io.name) for io in (*config.input, *config.output) if io.dims)
@@ -246,9 +244,7 @@ def _check_dims(io: ModelConfig, tensor: TensorSpec, path: str, batches: bool, r
     row = tensor.shape[1:] if batches else tensor.shape
     if len(own) != len(row) or any(file not in (-1, size) for size, file in zip(own, row, strict=True)):
         field = "reshape.shape" if io.HasField("reshape") else "dims"
-        without = (
-            " per row (its first dimension is the batch's, as max_batch_size is over 0)" if batches else ""
-        )
+        without = " per row (its first dimension is the batch's, as max_batch_size is over 0)" if batches else ""
         refuse(f"{path}.{field}", list(own), f"the file's tensor {tensor.name!r} is {list(row)}{without}")
 
 

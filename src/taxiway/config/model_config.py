@@ -27,8 +27,7 @@ MAX_TEXT_CHARS = 4 << 20
 """Characters of a configuration that are read; the largest in the field are a few kilobytes."""
 
 DATATYPES: dict[str, Datatype] = {
-    "TYPE_STRING" if datatype is Datatype.BYTES else f"TYPE_{datatype.wire_name}": datatype
-    for datatype in Datatype
+    "TYPE_STRING" if datatype is Datatype.BYTES else f"TYPE_{datatype.wire_name}": datatype for datatype in Datatype
 }
 """The configuration's enum name -> the protocol's datatype."""
 

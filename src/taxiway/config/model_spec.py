@@ -262,9 +262,7 @@ def ignored_fields(config: ModelConfig) -> Iterator[str]:
     yield from (name for name in _IGNORED if getattr(config, name))
     if config.HasField("model_metrics"):
         yield "model_metrics"
-    yield from (
-        f"optimization.{name}" for name in _IGNORED_OPTIMIZATION if config.optimization.HasField(name)
-    )
+    yield from (f"optimization.{name}" for name in _IGNORED_OPTIMIZATION if config.optimization.HasField(name))
     if config.optimization.priority:
         yield "optimization.priority"
     for index, group in enumerate(config.instance_group):
@@ -320,16 +318,13 @@ def _warmup(config: ModelConfig, index: int, directory: Path, problems: list[Pro
     if missing:
         problems.append(Problem(path, sorted(item.inputs), f"lacks inputs {missing}", str(directory)))
     inputs = {
-        name: _warmup_input(item.inputs[name], f"{path}[{name}]", directory, problems)
-        for name in sorted(item.inputs)
+        name: _warmup_input(item.inputs[name], f"{path}[{name}]", directory, problems) for name in sorted(item.inputs)
     }
     known = {name: value for name, value in inputs.items() if value is not None}
     return WarmupRequest(item.name, max(1, item.batch_size), max(1, item.count), MappingProxyType(known))
 
 
-def _warmup_input(
-    given: ModelConfig, path: str, directory: Path, problems: list[Problem]
-) -> WarmupInput | None:
+def _warmup_input(given: ModelConfig, path: str, directory: Path, problems: list[Problem]) -> WarmupInput | None:
     type_name = datatype_name(given)
     if type_name not in DATATYPES:
         problems.append(Problem(f"{path}.data_type", type_name, "must be given", str(directory)))

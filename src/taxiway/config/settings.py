@@ -99,7 +99,7 @@ class LimitSettings(Section):
     """Bytes of one request body; more is answered 413, before it is read if its length is announced."""
 
     max_json_depth: Annotated[int, Field(ge=4, le=1000)] = 100
-    """Levels of nesting in a JSON body; deeper is answered 400. An inference request itself needs 4."""
+    """Levels of nesting in the data of a JSON tensor; deeper is answered 413."""
 
     max_elements: Count = 64 << 20
     """Elements in one tensor of a request; more is answered 413."""

@@ -135,9 +135,7 @@ def read_yaml(text: str, where: str, problems: list[Problem]) -> Located | None:
     return None
 
 
-_TAGS = {
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")
-}  # what BaseResolver gives to untagged nodes
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}  # what BaseResolver gives to untagged nodes
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}

@@ -81,9 +81,7 @@ def _histogram(name: str, text: str, unit: str = "seconds") -> Family:
 
 # --- Triton's names ------------------------------------------------------------------------------------
 
-NV_SUCCESS = _counter(
-    "nv_inference_request_success", "Number of successful inference requests, all batch sizes"
-)
+NV_SUCCESS = _counter("nv_inference_request_success", "Number of successful inference requests, all batch sizes")
 NV_FAILURE = _counter(
     "nv_inference_request_failure", "Number of failed inference requests, all batch sizes", (*MODEL, "reason")
 )
@@ -138,12 +136,8 @@ REQUEST_S = _histogram(
     "taxiway_inference_request_seconds",
     "Answered requests: from the last byte read to the answer handed to the socket",
 )
-QUEUE_S = _histogram(
-    "taxiway_inference_queue_seconds", "Successful requests: from arrival to the start of their run"
-)
-INPUT_S = _histogram(
-    "taxiway_inference_compute_input_seconds", "Successful requests: merging the inputs of their run"
-)
+QUEUE_S = _histogram("taxiway_inference_queue_seconds", "Successful requests: from arrival to the start of their run")
+INPUT_S = _histogram("taxiway_inference_compute_input_seconds", "Successful requests: merging the inputs of their run")
 INFER_S = _histogram("taxiway_inference_compute_infer_seconds", "Successful requests: inside the framework")
 OUTPUT_S = _histogram(
     "taxiway_inference_compute_output_seconds",

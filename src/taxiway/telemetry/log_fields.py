@@ -19,9 +19,7 @@ class LogFields(TypedDict, total=False):
     reason: Annotated[str, "why, as one sentence or one word"]
     hint: Annotated[str, "the next step for whoever reads this"]
     code: Annotated[str, "code of an error, as in docs/errors.md"]
-    error: Annotated[
-        BaseException, "the exception: its type, message, code and, if it is a defect, its frames"
-    ]
+    error: Annotated[BaseException, "the exception: its type, message, code and, if it is a defect, its frames"]
     count: Annotated[int, "how many"]
     limit: Annotated[int, "the limit that was met"]
     rows: Annotated[int, "rows of a batch"]

@@ -100,9 +100,7 @@ class RepeatLimit(logging.Filter):
 
     def _place(self, key: tuple[object, ...], now: int) -> list[int]:
         if key not in self._seen and len(self._seen) >= self._max_keys:
-            quiet = [
-                old for old, seen in self._seen.items() if now - seen[0] >= self._window_ns and not seen[2]
-            ]
+            quiet = [old for old, seen in self._seen.items() if now - seen[0] >= self._window_ns and not seen[2]]
             for old in quiet:
                 del self._seen[old]
             if not quiet:
@@ -162,13 +160,7 @@ _FORMATTERS: dict[LogFormat, Callable[[], logging.Formatter]] = {
 
 
 def _plain(value: object) -> str:
-    if (
-        isinstance(value, str)
-        and value.isascii()
-        and value.isprintable()
-        and value
-        and not set(value) & set(' "=\\')
-    ):
+    if isinstance(value, str) and value.isascii() and value.isprintable() and value and not set(value) & set(' "=\\'):
         return value
     return json.dumps(value)
 

@@ -66,8 +66,7 @@ def _render_family(lines: list[str], family: Family, series: dict[tuple[str, ...
     for labels in sorted(series):
         value = series[labels]
         text = ",".join(
-            f'{name}="{value.translate(_LABEL_ESCAPES)}"'
-            for name, value in zip(family.labels, labels, strict=True)
+            f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(family.labels, labels, strict=True)
         )
         if isinstance(value, Distribution):
             _render_distribution(lines, family.name, text, value)

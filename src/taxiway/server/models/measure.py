@@ -67,10 +67,10 @@ def _curve(
         if not max_rows or perf_counter_ns() + 4 * best[rows] > half:
             break
         rows *= 2
-    for again in best:
-        if perf_counter_ns() + _MIN_RUNS * best[again] < end:
+    for again, took in best.items():
+        if perf_counter_ns() + _MIN_RUNS * took < end:
             feeds = sample_feeds(inputs, reshapes, again if max_rows else 0, free)
-            best[again] = min(best[again], _time(model, feeds, names))
+            best[again] = min(took, _time(model, feeds, names))
     return list(best.items())
 
 

@@ -93,9 +93,13 @@ def parse_json(body: Any) -> Any:  # noqa: ANN401 - any buffer in, any JSON valu
 
 def _parse_leniently(raw: bytes) -> Any:  # noqa: ANN401
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        document = json.loads(raw.decode("utf-8-sig"))
+        if b"\\u" in raw:
+            # Unlike orjson, json takes half a surrogate pair, which no answer could repeat.
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as problem:
         raise MalformedJson(f"the body is not JSON: {problem}") from None
+    return document
 
 
 def elements_of(name: str, datatype: Datatype, data: Any, count: int | None, max_depth: int) -> Elements:  # noqa: ANN401
@@ -160,6 +164,8 @@ def _wrong_type(name: str, datatype: Datatype, data: list[Any], allowed: set[typ
 
 
 def _out_of_range(name: str, datatype: Datatype, data: list[Any]) -> ValueOutOfRange:
+    if datatype in (Datatype.FP32, Datatype.FP64):
+        return ValueOutOfRange(f"an integer of input {name!r} has more digits than {datatype.wire_name} holds")
     bits = datatype.itemsize * 8
     low, high = (0, 2**bits - 1) if datatype.wire_name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     index, item = next(((i, item) for i, item in enumerate(data) if not low <= item <= high), (0, data[0]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from taxiway.core.errors import TaxiwayError
+from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.models.served import ServedModel
@@ -57,10 +57,17 @@ class InferCodec:
 
     def submit(self, exchange: Exchange, request: InferRequest) -> None:
         """Hand a request to the queue; whatever its edge, it is counted, and dropped if its client goes away."""
-        self._admission.enter()
+        try:
+            self._admission.enter()
+        except Unavailable:
+            self._statistics.failed("unavailable")
+            raise
+        except Overloaded:
+            self._statistics.failed("queue_full")
+            raise
         try:
             self._submit(request)
-        except TaxiwayError:
+        except Exception:
             self._admission.leave()
             raise
         if exchange.answer is None:
@@ -83,6 +90,9 @@ class InferCodec:
                 self._reply_mixed(exchange, request, choices, result, start, stop)
         except TaxiwayError as error:
             exchange.reply_error(error)
+        except Exception as problem:  # noqa: BLE001 - the boundary: nobody above would answer this client
+            exchange.connection.front.report_bug(problem)
+            exchange.reply_error(InternalError("internal error; the server's log has the details"))
 
     def _reply_mixed(
         self,

@@ -6,7 +6,7 @@ JSON of every input, then what is missing or unknown, then batch, datatype and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,7 +251,7 @@ class RequestReader:
             raise UnknownTensor(f"unexpected inference input '{name}' for model '{self._model}'")
         rows = self._common_rows(given) if self._max_batch_size else 1
         tensors: list[InputTensor | None] = [None] * len(self._inputs)
-        bucket: list[Any] = []
+        shapes: list[tuple[int, Shape]] = []
         for name, (datatype, shape, data) in given.items():
             position = self._positions[name]
             spec = self._inputs[position]
@@ -264,7 +264,7 @@ class RequestReader:
             if row_shape != spec.shape:
                 if not spec.accepts(row_shape):
                     raise self._wrong_shape(spec, shape)
-                bucket += (position, row_shape)
+                shapes.append((position, row_shape))
             checked = self._check_binary(spec, data, shape) if data.__class__ is memoryview else data
             tensors[position] = InputTensor(checked, shape)
         if not complete and self._misses_required(tensors):
@@ -276,7 +276,7 @@ class RequestReader:
             responder,
             arrived_ns,
             nbytes,
-            None if complete and not bucket else (*bucket, *given),
+            None if complete and not shapes else _bucket(shapes, given),
             None if choices is None else tuple(choice.index for choice in choices),
             parsed.id,
             parsed.priority,
@@ -437,6 +437,11 @@ def _content_of(entry: Any) -> tuple[Any, int | None]:  # noqa: ANN401
     if size.__class__ is not int or size < 0:
         raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
     return None, int(size)
+
+
+def _bucket(shapes: list[tuple[int, Shape]], given: dict[str, Given]) -> Hashable:
+    """Requests run together if they bring the same inputs in the same shapes, in whatever order they name them."""
+    return (*sorted(shapes), *sorted(given))
 
 
 def _no_body() -> InvalidArgument:

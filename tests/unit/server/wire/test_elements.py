@@ -180,6 +180,8 @@ def test_a_byte_order_mark_is_skipped() -> None:
         b"[01]",
         b"[Infinit]",
         b'{"NaN":}',
+        b'{"id":"\\ud800","x":NaN}',
+        b'{"\\ud800":NaN}',
     ],
 )
 def test_what_is_not_json_is_refused(body: bytes) -> None:

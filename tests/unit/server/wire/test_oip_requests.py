@@ -106,6 +106,7 @@ def test_only_requests_of_one_bucket_may_run_together() -> None:
 
     assert bucket(_a(), b(3)) == bucket(_a(data=[3, 4]), b(3)) != bucket(_a(), b(4))
     assert bucket(_a()) not in (bucket(_a(), b(3)), bucket(_a(), b(0)))
+    assert bucket(_a(), b(3)) == bucket(b(3), _a()), "the order in which inputs are named does not matter"
 
 
 def test_binary_inputs_are_taken_in_order_and_not_copied() -> None:
