@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,27 @@ def test_rows_of_a_batch_are_sent_from_the_batchs_own_memory(tmp_path: Path, mon
         spy = Spy(monkeypatch, server)
         assert server.ask("POST", "/v2/models/double/infer", document).status == 200
     assert np.shares_memory(np.frombuffer(spy.sent[-1], np.float32), spy.results[0])
+
+
+@pytest.mark.parametrize("mode", ["inline", "thread"])
+def test_a_large_body_goes_with_its_request(tmp_path: Path, mode: str) -> None:
+    """Nothing keeps the last body: not the connection, not the transport's protocol, not an idle thread."""
+    values = np.arange(ELEMENTS, dtype=np.float32)
+    one = {"name": "x", "shape": [1, ELEMENTS], "datatype": "FP32", "parameters": {"binary_data_size": values.nbytes}}
+    head = json.dumps({"inputs": [one], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}).encode()
+    with serve(onnx_models.doubler(tmp_path / "m.onnx", ELEMENTS), execution__mode=mode) as server:
+        connection = http.client.HTTPConnection(*server.address, timeout=20)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            headers = {"Inference-Header-Content-Length": str(len(head))}
+            connection.request("POST", "/v2/models/m/infer", head + values.tobytes(), headers)
+            assert connection.getresponse().read()[-4:] == np.float32(2 * values[-1]).tobytes()
+            # The connection stays open; a second, small answer shows that the server is done with the first.
+            connection.request("GET", "/v2/health/ready")
+            connection.getresponse().read()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            connection.close()
+    assert held - before < values.nbytes // 2

@@ -32,12 +32,12 @@ from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
 
-AUTOMATIC_MAX_BATCH_SIZE = 1024
+AUTOMATIC_MAX_BATCH_SIZE = 4096
 """Rows one request may have where nothing says otherwise and the file can batch."""
 TRITON_MAX_BATCH_SIZE = 4
 """What Triton completes instead (--backend-config=default-max-batch-size)."""
 _MEASURED_ROWS = 128
-_MEASURE_BUDGET_S = 0.6
+_MEASURE_BUDGET_S = 1.0
 _THREADS_AT_MOST = 4
 
 

@@ -175,22 +175,23 @@ class ChunkedBody:
 
 
 class BodyFiller(asyncio.BufferedProtocol):
-    """Stands in for a connection while a large body comes: the kernel writes into the body's own memory."""
+    """Stands in for a connection while a large body comes: the kernel writes into the body's own memory.
 
-    __slots__ = ("_body", "_connection")
+    It does not hold the body: uvloop keeps the last such protocol of a connection, and would keep the memory with it.
+    """
 
-    def __init__(self, connection: HttpConnection, body: FixedBody) -> None:
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
-        self._body = body
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - all the space there is, never more than the body
         """Where to read to."""
-        return self._body.space()
+        return self._connection.body_space()
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came."""
-        self._body.advance(nbytes)
-        self._connection.filler_read(self._body, nbytes)
+        self._connection.filler_read(nbytes)
 
     def eof_received(self) -> bool:
         """The client stopped in the middle of its body: nothing can be answered."""

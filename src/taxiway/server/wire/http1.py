@@ -225,7 +225,7 @@ class HttpConnection(asyncio.Protocol):
         if body.done:
             self._body_complete()
         elif isinstance(body, FixedBody) and body.missing >= _DIRECT_BODY_BYTES:
-            self._filler = BodyFiller(self, body)
+            self._filler = BodyFiller(self)
             self._switch_to(self._filler)
         return position
 
@@ -233,8 +233,14 @@ class HttpConnection(asyncio.Protocol):
         self.front.admission.reserve_bytes(count)
         body.reserved_bytes += count
 
-    def filler_read(self, body: FixedBody, count: int) -> None:
-        """`count` bytes of `body` were read straight into its memory."""
+    def body_space(self) -> memoryview:
+        """Where the rest of the body that is awaited goes."""
+        return self._awaited_body().space()
+
+    def filler_read(self, count: int) -> None:
+        """`count` bytes of the body were read straight into its memory."""
+        body = self._awaited_body()
+        body.advance(count)
         try:
             self._reserve(body, count)
         except TaxiwayError as error:
@@ -243,6 +249,10 @@ class HttpConnection(asyncio.Protocol):
         if body.done:
             self._switch_to(self)
             self._body_complete()
+
+    def _awaited_body(self) -> FixedBody:
+        assert isinstance(self._body, FixedBody)  # noqa: S101 - a filler stands in only while one is awaited
+        return self._body
 
     def _switch_to(self, protocol: asyncio.BaseProtocol) -> None:
         """Uvloop chooses how to read when reading starts, so stop and start around the change."""
