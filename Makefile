@@ -44,7 +44,7 @@ format: $(READY)  ## Rewrite what can be rewritten
 	$(BIN)/python -m ruff format
 
 docs: $(READY)  ## Print the generated pages again
-	for page in config metrics errors; do $(BIN)/python -m tools.$${page}_docs; done
+	for page in config metrics errors compatibility; do $(BIN)/python -m tools.$${page}_docs; done
 	$(BIN)/python -m tools.house
 
 bench: $(READY)  ## Measure taxiway beside its rivals (about 15 minutes, two quiet cores); BENCH="--only mlp" for some

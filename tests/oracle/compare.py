@@ -56,11 +56,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("not-ready", r"^Model version not ready$"),
     ("no-statistics", r"requested model .*is not available"),
     ("compression-unsupported", r"^Unsupported (compression type|content-encoding)"),
-    ("compression-empty", r"nothing to be decompressed"),
-    (
-        "compression-broken",
-        r"(?i)de(compress|code|flate).*fail|fail.* de(compress|code|flate)|invalid compressed",
-    ),
+    ("compression-broken", r"nothing to be decompressed"),
     ("header-length", r"inference header size should be in range"),
     ("json-syntax", r"failed to parse the request JSON buffer"),
     ("generate-shape", r"schema can not convert input"),
@@ -77,7 +73,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("output-conflict", r"Output can't set both"),
     ("output-fp16-json", r"sending \w+ data via JSON is not supported"),
     ("input-fp16-json", r"receiving \w+ data via JSON is not supported"),
-    ("datatype-unknown", r"invalid datatype for input"),
+    ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'"),
     ("datatype", r"data-type is '\w+', but model"),
     ("batch-size", r"batch-size must be <="),
     ("batch-mismatch", r"batch size does not match other inputs"),
@@ -101,7 +97,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
 
 TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("compression-unsupported", r"content-encoding '.*' is not supported"),
-    ("compression-broken", r"the body is not (gzip|deflate|zlib)"),
+    ("compression-broken", r"the body is not (one whole )?(gzip|deflate)"),
     ("header-length", r"header Inference-Header-Content-Length (is|says)"),
     ("json-syntax", r"the body is not JSON"),
     ("json-bytes", r"element \d+ of input '.*' is .*; BYTES takes"),
@@ -110,6 +106,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("json-parameters", r"'parameters' must be an object"),
     ("json-member", r"(an element of '\w+'|the request) has no member '(?P<field>\w+)'"),
     ("json-member", r"'(?P<field>\w+)' (and '\w+' )?of an? (in|out)put( '.*')? .*must be"),
+    ("json-member:shape", r"'shape' of input '.*' is .*a dimension cannot be negative"),
     ("json-kind", r"'ready' is .*; it must be"),
     ("json-member", r"(parameter )?'(?P<field>\w+)' .*must be"),
     ("input-content", r"(?i)input ('.*' )?must (set only one of the following|be an object that sets)"),
@@ -118,9 +115,13 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("byte-size", r"the raw input '.*' is \d+ bytes, not a multiple|input '.*' has no rows"),
     ("raw-inputs", r"a raw binary request is for models with one input"),
     ("class-type", r"classification needs numbers"),
-    ("too-large", r"has \d+ elements; at most \d+ are taken"),
+    ("execution", r"an ONNX string tensor holds UTF-8 text"),
+    ("no-body", r"the request has no body"),
+    ("too-large", r"has \d+ elements; at most \d+ are taken|nests deeper than \d+ arrays"),
 )
-"""taxiway's own words for the same kinds, and for the one that Triton does not know: `too-large`."""
+"""taxiway's own words for the same kinds, and for those that Triton does not know (`OWN_CLASSES`)."""
+
+OWN_CLASSES: Final = frozenset({"no-body", "too-large"})
 
 SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
 """Members of an input that taxiway refuses in one breath."""
@@ -190,6 +191,19 @@ def _events(text: bytes) -> tuple[Any, ...]:
     return tuple(_loads(event.removeprefix(b"data: ")) for event in events)
 
 
+def plain_body(request: Request) -> bytes:
+    """The body of a request without its compression; as it is where it cannot be decompressed."""
+    codings = [value for name, value in request.headers if name.lower() == "content-encoding"]
+    try:
+        if codings == ["gzip"]:
+            return gzip.decompress(request.body)
+        if codings == ["deflate"]:
+            return zlib.decompress(request.body)
+    except (EOFError, OSError, zlib.error):
+        pass
+    return request.body
+
+
 def taken_apart(answer: Answer) -> Body:
     """The parts of a body; `problem` says in what way the body contradicts its own headers."""
     try:
@@ -223,10 +237,15 @@ def _error_of(body: Body) -> Any:
     return members[0][1] if alone else None
 
 
+def error_text(answer: Answer) -> str:
+    """The error in an answer, or the empty string where it is none."""
+    return _error_of(taken_apart(answer)) or ""
+
+
 def answered_error(answer: Answer) -> str:
     """The class of the error in an answer, or the empty string where it is none."""
-    text = _error_of(taken_apart(answer))
-    return "" if text is None else error_class(text)
+    text = error_text(answer)
+    return error_class(text) if text else ""
 
 
 # --- comparing
@@ -372,11 +391,43 @@ class Exchange:
     differences: tuple[Difference, ...]
 
 
-def _fp64_last_digits(exchange: Exchange) -> bool:
-    """All differences are doubles at most 3 units in the last place apart, of an FP64 tensor sent as JSON."""
-    if b'"FP64"' not in exchange.request.body and "fp64" not in exchange.request.path:
+SCORE: Final = re.compile(r"-?[0-9]+\.[0-9]{6}")
+"""The number of a classification, as std::to_string prints it."""
+
+
+def _fp64_last_digits(exchange: Exchange, difference: Difference) -> bool:
+    """Doubles at most 3 units in the last place apart, of an FP64 tensor sent as JSON; or classes of such doubles."""
+    request, left, right = exchange.request, difference.triton, difference.taxiway
+    body = plain_body(request)
+    if b'"FP64"' not in body and "fp64" not in request.path:
         return False
-    return all(_ulps(d.triton, d.taxiway) <= 3 for d in exchange.differences)
+    if difference.where.endswith("binary_data_size"):
+        return b'"classification"' in body
+    if isinstance(left, bytes):
+        lists = [_doubles_or_classes(tensor, body) for tensor in (left, right)]
+        return len(lists[0]) == len(lists[1]) and all(map(_nearly_equal, *lists))
+    return _nearly_equal(left, right)
+
+
+def _doubles_or_classes(tensor: bytes, body: bytes) -> list[Any]:
+    """The elements of a binary tensor: texts if the request asks for classes, else doubles."""
+    if b'"classification"' not in body:
+        return list(np.frombuffer(tensor[: len(tensor) // 8 * 8], "<f8").tolist())
+    items: list[Any] = []
+    position = 0
+    while position < len(tensor):
+        size = int.from_bytes(tensor[position : position + 4], "little")
+        items.append(tensor[position + 4 : position + 4 + size].decode("latin-1"))
+        position += 4 + size
+    return items
+
+
+def _nearly_equal(left: Any, right: Any) -> bool:
+    if isinstance(left, str) and isinstance(right, str):
+        scores, places = zip(*(text.partition(":")[::2] for text in (left, right)), strict=True)
+        alike = places[0] == places[1] and all(SCORE.fullmatch(score) for score in scores)
+        left, right = map(float, scores) if alike else (left, right)
+    return bool(left == right) or _ulps(left, right) <= 3
 
 
 def _ulps(left: Any, right: Any) -> float:
@@ -386,15 +437,115 @@ def _ulps(left: Any, right: Any) -> float:
     return abs(steps[0] - steps[1]) if math.copysign(1, left) == math.copysign(1, right) else math.inf
 
 
-PREDICATES: Final[Mapping[str, Callable[[Exchange], bool]]] = {"fp64-last-digits": _fp64_last_digits}
+def _error_called_text(exchange: Exchange, difference: Difference) -> bool:
+    """An error that Triton calls text and taxiway calls what it is."""
+    refused = exchange.triton.status >= 400 and exchange.taxiway.status >= 400
+    return refused and (difference.triton, difference.taxiway) == ("text/plain", "application/json")
+
+
+def _repeats_member(exchange: Exchange, _: Difference) -> bool:
+    """Some object of the request's JSON has two members of one name."""
+    document = _document(exchange.request)
+    return document is not None and any(len({key for key, _ in each}) < len(each) for each in _objects(document))
+
+
+def _refused_input_is_empty(exchange: Exchange, _: Difference) -> bool:
+    """The input that taxiway refuses has, by its shape, no elements; Triton counts none in an empty shape either."""
+    name, document = _told_input(exchange.taxiway), _document(exchange.request)
+    if name is None or document is None:
+        return False
+    named = (each for each in _objects(document) if each.get("name") == name)
+    return any(each.get("shape") == [] or 0 in (each.get("shape") or []) for each in named)
+
+
+def _holds_no_number(exchange: Exchange, _: Difference) -> bool:
+    """Some element of the request is NaN, or an infinity, of which models make NaN."""
+    body, document = plain_body(exchange.request), _document(exchange.request)
+    if document is None or re.search(rb"NaN|Inf", body):
+        return document is not None
+    position = len(body) - sum(size for _, size in _binary_inputs(document))
+    for datatype, size in _binary_inputs(document):
+        part, position = body[position : position + size], position + size
+        dtype = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}.get(datatype)
+        if dtype is not None and not np.isfinite(np.frombuffer(part, dtype)).all():
+            return True
+    return False
+
+
+def _binary_inputs(document: Any) -> list[tuple[str, int]]:
+    """Datatype and size of each input that is sent in binary, in their order."""
+    given = [(each.get("datatype"), each.get("parameters")) for each in document.get("inputs")]
+    sized = [(datatype, parameters.get("binary_data_size")) for datatype, parameters in given if parameters]
+    return [(datatype, size) for datatype, size in sized if size is not None]
+
+
+def _coding_in_two_lines(exchange: Exchange, _: Difference) -> bool:
+    """The request has two headers Content-Encoding."""
+    return sum(name.lower() == "content-encoding" for name, _ in exchange.request.headers) > 1
+
+
+def _runs_no_model(exchange: Exchange, _: Difference) -> bool:
+    """The request is for none of the routes that run a model."""
+    request = exchange.request
+    return request.method != "POST" or not request.path.endswith(("/infer", "/generate", "/generate_stream"))
+
+
+def _tells_of_another_input(exchange: Exchange, _: Difference) -> bool:
+    """Both errors name an input, and not the same one."""
+    names = {_told_input(exchange.triton), _told_input(exchange.taxiway)}
+    return None not in names and len(names) == 2
+
+
+def _told_input(answer: Answer) -> str | None:
+    """The input that an error names."""
+    found = re.search(r"input '?([^' :]+)", error_text(answer))
+    return None if found is None else found[1]
+
+
+def _document(request: Request) -> Any:
+    """The JSON part of a request, or None where it has none."""
+    body = plain_body(request)
+    lengths = [value for name, value in request.headers if name.lower() == INFERENCE_HEADER.lower()]
+    try:
+        return _loads(body[: int(lengths[0])] if lengths else body)
+    except ValueError:
+        return None
+
+
+def _objects(value: Any) -> Iterator[Members]:
+    """Every object in a JSON value."""
+    if isinstance(value, Members):
+        yield value
+        children: list[Any] = [member for _, member in value]
+    else:
+        children = value if isinstance(value, list) else []
+    for child in children:
+        yield from _objects(child)
+
+
+PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
+    "coding-in-two-lines": _coding_in_two_lines,
+    "error-called-text": _error_called_text,
+    "fp64-last-digits": _fp64_last_digits,
+    "holds-no-number": _holds_no_number,
+    "refused-input-is-empty": _refused_input_is_empty,
+    "repeats-member": _repeats_member,
+    "runs-no-model": _runs_no_model,
+    "tells-of-another-input": _tells_of_another_input,
+}
 """What a deviation may name where patterns cannot say it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """When a deviation covers an exchange: every field that is given must hold, and `kinds` always is."""
+    """When a deviation covers a difference: every field that is given must hold, and `kinds` always is.
+
+    `kinds` and `where` speak of the difference, all others of the exchange it was found in. `body` is looked for in
+    the decompressed body.
+    """
 
     kinds: tuple[str, ...]
+    where: str = ".*"
     method: str = ".*"
     path: str = ".*"
     body: str = ""
@@ -403,26 +554,33 @@ class Match:
     taxiway_status: int | None = None
     triton_error: str | None = None
     taxiway_error: str | None = None
+    taxiway_says: str = ""
     predicate: str | None = None
 
-    def covers(self, exchange: Exchange) -> bool:
+    def covers(self, exchange: Exchange, difference: Difference) -> bool:
         request = exchange.request
         return (
-            {difference.kind for difference in exchange.differences} <= set(self.kinds)
+            difference.kind in self.kinds
+            and re.fullmatch(self.where, difference.where, re.DOTALL) is not None
             and re.fullmatch(self.method, request.method) is not None
-            and re.fullmatch(self.path, request.path) is not None
-            and re.search(self.body.encode(), request.body, re.DOTALL) is not None
+            and re.fullmatch(self.path, request.path.partition("?")[0]) is not None
+            and re.search(self.body.encode(), plain_body(request), re.DOTALL) is not None
             and all(_has_header(request, name, value) for name, value in self.headers.items())
             and self.triton_status in (None, exchange.triton.status)
             and self.taxiway_status in (None, exchange.taxiway.status)
-            and self.triton_error in (None, answered_error(exchange.triton))
-            and self.taxiway_error in (None, answered_error(exchange.taxiway))
-            and (self.predicate is None or PREDICATES[self.predicate](exchange))
+            and _is_class(exchange.triton, self.triton_error)
+            and _is_class(exchange.taxiway, self.taxiway_error)
+            and re.search(self.taxiway_says, error_text(exchange.taxiway)) is not None
+            and (self.predicate is None or PREDICATES[self.predicate](exchange, difference))
         )
 
 
 def _has_header(request: Request, name: str, pattern: str) -> bool:
     return any(k.lower() == name.lower() and re.fullmatch(pattern, v) for k, v in request.headers)
+
+
+def _is_class(answer: Answer, pattern: str | None) -> bool:
+    return pattern is None or re.fullmatch(pattern, answered_error(answer)) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -452,9 +610,15 @@ def load_deviations(path: Path) -> tuple[Deviation, ...]:
     return tuple(loaded)
 
 
-def declared(exchange: Exchange, deviations: Sequence[Deviation]) -> Deviation | None:
-    """The first declaration that covers everything in which the two answers differ."""
-    return next((d for d in deviations if d.match.covers(exchange)), None)
+def declared(exchange: Exchange, deviations: Sequence[Deviation]) -> tuple[Deviation, ...]:
+    """The declarations that between them cover every difference of an exchange; none where one is left over."""
+    found: dict[str, Deviation] = {}
+    for difference in exchange.differences:
+        covering = next((d for d in deviations if d.match.covers(exchange, difference)), None)
+        if covering is None:
+            return ()
+        found[covering.id] = covering
+    return tuple(found.values())
 
 
 # --- reporting

@@ -7,6 +7,7 @@ Never: sequences, decoupled models, repository changes, or what is known to kill
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -254,6 +255,28 @@ def _wrapped(draw: st.DrawFn, request: Request) -> Request:
             headers.append(("Transfer-Encoding", "chunked"))
         case 3:
             headers.append(("Content-Type", draw(st.sampled_from(["application/json", "text/plain", "x"]))))
+        case 4:
+            headers.append(("Request-Timeout", draw(st.sampled_from(["30", "1.5", "x"]))))
+    return dataclasses.replace(request, headers=tuple(headers), body=body)
+
+
+@st.composite
+def _with_headers(draw: st.DrawFn, request: Request) -> Request:
+    """The same request with headers that mean something to /infer, and to this route perhaps not."""
+    headers, body = list(request.headers), request.body
+    match draw(st.integers(0, 11)):
+        case 0:
+            headers.append(("Accept-Encoding", draw(st.sampled_from(ACCEPTED))))
+        case 1:
+            coding = draw(st.sampled_from(sorted(CODINGS)))
+            headers.append(("Content-Encoding", coding))
+            body = CODINGS[coding](body)
+        case 2:
+            headers.append(("Content-Encoding", draw(st.sampled_from(["br", "GZIP", "gzip", "", "identity, gzip"]))))
+        case 3:
+            headers.append((INFERENCE_HEADER, draw(st.sampled_from(["0", "1", "999", "-1", "abc"]))))
+        case 4:
+            headers.append(("Request-Timeout", draw(st.sampled_from(["30", "1.5", "x"]))))
     return dataclasses.replace(request, headers=tuple(headers), body=body)
 
 
@@ -533,7 +556,7 @@ def _path(draw: st.DrawFn, draft: Draft) -> None:
 
 
 def _content_encoding(draw: st.DrawFn, draft: Draft) -> None:
-    coding = draw(st.sampled_from(["br", "zstd", "GZIP", "gzip, gzip", "compress", "gzip, identity"]))
+    coding = draw(st.sampled_from(["br", "zstd", "GZIP", "gzip, gzip", "compress", "gzip, identity", "", "identity"]))
     draft.headers.append(("Content-Encoding", coding))
 
 
@@ -588,6 +611,31 @@ def _spoilt(draw: st.DrawFn, name: str) -> Request:
     SPOILS[name](draw, draft)
     draft.label = f"infer {name}"
     return draft.finished()
+
+
+@st.composite
+def _spoilt_twice(draw: st.DrawFn) -> Request:
+    """Two mistakes in one request: which of them is told depends on the order of the checks."""
+    draft = draw(drafts())
+    for name in draw(st.lists(st.sampled_from(sorted(SPOILS)), min_size=2, max_size=2, unique=True)):
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):  # the first one took it away
+            SPOILS[name](draw, draft)
+    draft.label = "infer spoilt twice"
+    return draft.finished()
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> Request:
+    """A compressed body that did not arrive whole, or is not what its header says."""
+    request = draw(drafts().map(Draft.finished).filter(lambda each: not breaks_triton(each)))
+    coding = draw(st.sampled_from(["gzip", "deflate"]))
+    packed_body = CODINGS[coding](request.body)
+    cut = draw(st.integers(1, len(packed_body)))
+    other = CODINGS["deflate" if coding == "gzip" else "gzip"](request.body)
+    damaged = [packed_body[:-cut], packed_body + b"more", packed_body * 2, request.body, other, b"", b"\x1f\x8b"]
+    headers = (*request.headers, ("Content-Encoding", coding))
+    body = draw(st.sampled_from(damaged))
+    return dataclasses.replace(request, headers=headers, body=body, label="infer damaged")
 
 
 # --- generate
@@ -649,6 +697,10 @@ ROUTES: Final = (
     "//v2",
     "/v2/repository/index",
     "/v2/repository/other/index",
+    "/v2/trace/setting",
+    "/v2/logging",
+    "/v2/systemsharedmemory/status",
+    "/v2/cudasharedmemory/region/r/status",
 )
 MODEL_ROUTES: Final = (
     "",
@@ -658,6 +710,7 @@ MODEL_ROUTES: Final = (
     "/infer",
     "/generate",
     "/generate_stream",
+    "/trace/setting",
     "/nope",
     "/",
 )
@@ -705,7 +758,9 @@ def kinds() -> dict[str, tuple[int, st.SearchStrategy[Request]]]:
         "valid": (40, valid),
         "raw": (6, _sent(_raw())),
         **spoilt,
-        "generate": (18, _generate()),
-        "routes": (14, _routes()),
-        "index": (2, _index()),
+        "twice": (8, _sent(_spoilt_twice())),
+        "damaged": (4, _damaged()),
+        "generate": (18, _generate().flatmap(_with_headers)),
+        "routes": (14, _routes().flatmap(_with_headers)),
+        "index": (3, _index().flatmap(_with_headers)),
     }

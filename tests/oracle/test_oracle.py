@@ -24,6 +24,7 @@ from tests.oracle.compare import (
     DEVIATIONS,
     ERROR_CLASSES,
     NO_ANSWER,
+    OWN_CLASSES,
     TAXIWAY_WORDS,
     Answer,
     Deviation,
@@ -61,6 +62,7 @@ class Survey:
         self.unanswered: list[str] = []
         self.statuses: Counter[int] = Counter()
         self.declared: Counter[str] = Counter()
+        self.deviating = 0
         self.undeclared: Counter[tuple[Any, ...]] = Counter()
         self.smallest: dict[tuple[Any, ...], Exchange] = {}
 
@@ -82,8 +84,9 @@ class Survey:
             self.unanswered.append(described(exchange))
         if not exchange.differences:
             return
-        if (deviation := declared(exchange, self._deviations)) is not None:
-            self.declared[deviation.id] += 1
+        if deviations := declared(exchange, self._deviations):
+            self.deviating += 1
+            self.declared.update(deviation.id for deviation in deviations)
             return
         self._keep(exchange)
 
@@ -97,10 +100,10 @@ class Survey:
     def summary(self) -> str:
         """One line for the end of the run."""
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
-        alike = self.compared - self.undeclared.total() - self.declared.total()
+        alike = self.compared - self.undeclared.total() - self.deviating
         return (
             f"oracle: {self.compared} different requests compared, {alike} alike, "
-            f"{self.declared.total()} declared {dict(self.declared)}, {self.undeclared.total()} undeclared "
+            f"{self.deviating} deviate as declared {dict(self.declared)}, {self.undeclared.total()} undeclared "
             f"in {len(self.undeclared)} kinds; {len(self.labels)} kinds of request; Triton answered {statuses}"
         )
 
@@ -160,18 +163,40 @@ def test_generated_requests_are_answered_alike(
 # --- each declared deviation is real, and no older than both servers
 
 
-def _infer(model: str, document: dict[str, Any]) -> Request:
-    return Request("POST", f"/v2/models/{model}/infer", body=json.dumps(document).encode(), label="directed")
+def _raw_infer(model: str, body: bytes, headers: dict[str, str] | None = None) -> Request:
+    return Request("POST", f"/v2/models/{model}/infer", tuple((headers or {}).items()), body, "directed")
+
+
+def _nested(depth: int) -> list[Any]:
+    data: list[Any] = [1]
+    for _ in range(depth):
+        data = [data]
+    return data
 
 
 def _identity(
-    datatype: str, data: list[Any] | None, shape: list[int] | None = None, outputs: list[Any] | None = None
+    datatype: str,
+    data: list[Any] | None,
+    shape: list[int] | None = None,
+    outputs: list[Any] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Request:
     """One input; without data it claims an empty binary tensor."""
     content = {"parameters": {"binary_data_size": 0}} if data is None else {"data": data}
     entry = {"name": "INPUT0", "shape": shape or [1, len(data or [])], "datatype": datatype} | content
     document = {"inputs": [entry]} | ({"outputs": outputs} if outputs else {})
-    return _infer(f"identity_{datatype.lower()}", document)
+    return _raw_infer(f"identity_{datatype.lower()}", json.dumps(document).encode(), headers)
+
+
+ONE: Final = b'{"name":"INPUT0","shape":[1,1],"datatype":"INT32","data":[1]}'
+A_TOO_DEEP: Final = b'{"name":"A","shape":[1,1,1],"datatype":"INT32","data":[1]}'
+B_OF_FLOATS: Final = b'{"name":"B","shape":[1,1],"datatype":"FP32","data":[1]}'
+EIGHT_BYTES_OF_NO_ROWS: Final = (
+    b'{"inputs":[{"name":"X","shape":[0,2],"datatype":"FP32","parameters":{"binary_data_size":8}}]}'
+)
+FOUR_BYTES_OF_TEXT: Final = (
+    b'{"inputs":[{"name":"INPUT0","shape":[1,2],"datatype":"BYTES","parameters":{"binary_data_size":4}}]}'
+)
 
 
 CLASSIFIED: Final = [{"name": "OUTPUT0", "parameters": {"classification": 2}}]
@@ -183,6 +208,40 @@ EXAMPLES: Final[dict[str, Request]] = {
     "claimed-shape-overflows": _identity("INT32", None, shape=[1, 2**62]),
     "empty-batch": _identity("INT32", [], shape=[0, 0]),
     "json-doubles-exact": _identity("FP64", [-943305.0469559873]),
+    "errors-are-json": Request("GET", "/nope"),
+    "no-body": Request("POST", "/v2/models/identity_int32/infer"),
+    "integers-in-range": _identity("UINT8", [300]),
+    "repeated-members": _raw_infer("identity_int32", b'{"id":"a","id":"b","inputs":[' + ONE + b"]}"),
+    "any-coding-accepted": _identity("INT32", [1], headers={"Accept-Encoding": "*"}),
+    "codings-in-any-case": _raw_infer(
+        "identity_int32", gzip.compress(b'{"inputs":[' + ONE + b"]}", mtime=0), headers={"Content-Encoding": "GZIP"}
+    ),
+    "accepted-codings-in-any-case": _identity("INT32", [1], headers={"Accept-Encoding": "GZIP"}),
+    "header-length-is-a-number": _raw_infer("identity_int32", bytes(4), headers={INFERENCE_HEADER: "abc"}),
+    "nesting-is-bounded": _identity("INT32", _nested(110), shape=[1, 1]),
+    "server-metadata": Request("GET", "/v2"),
+    "id-with-nul": _raw_infer("identity_int32", b'{"id":"a\\u0000b","inputs":[' + ONE + b"]}"),
+    "data-of-nothing-is-checked": _identity("INT32", [1], shape=[1, 0]),
+    "batch-of-no-rows": _raw_infer(
+        "versions", EIGHT_BYTES_OF_NO_ROWS + bytes(8), headers={INFERENCE_HEADER: str(len(EIGHT_BYTES_OF_NO_ROWS))}
+    ),
+    "bytes-length-past-the-end": _raw_infer(
+        "identity_bytes", FOUR_BYTES_OF_TEXT + b"\xff" * 4, headers={INFERENCE_HEADER: str(len(FOUR_BYTES_OF_TEXT))}
+    ),
+    "broken-compression": _raw_infer("identity_int32", b"plain", headers={"Content-Encoding": "gzip"}),
+    "nothing-after-the-document": _raw_infer("identity_int32", b'{"inputs":[' + ONE + b"]}\0more"),
+    "booleans-are-0-or-1": _raw_infer("identity_bool", b"\2", headers={INFERENCE_HEADER: "0"}),
+    "classes-without-a-score": _identity("FP32", [math.nan, 1.0], outputs=CLASSIFIED),
+    "extensions-not-served": Request("GET", "/v2/trace/setting"),
+    "every-answer-compressed": Request("GET", "/v2/models/stats", (("Accept-Encoding", "gzip"),)),
+    "every-body-decoded": Request("GET", "/v2/models/add_sub", (("Content-Encoding", "br"),)),
+    "empty-coding": _identity("INT32", [1], headers={"Content-Encoding": ""}),
+    "coding-in-two-lines": dataclasses.replace(
+        _identity("INT32", [1]), headers=(("Content-Encoding", "identity"), ("Content-Encoding", "br"))
+    ),
+    "half-a-surrogate-pair": _raw_infer("identity_int32", b'{"id":"\\udddf","inputs":[' + ONE + b"]}"),
+    "which-input-is-told": _raw_infer("int_add", b'{"inputs":[%b,%b]}' % (A_TOO_DEEP, B_OF_FLOATS)),
+    "request-timeout": _identity("INT32", [1], headers={"Request-Timeout": "x"}),
 }
 """For every declared deviation one request that shows both behaviours."""
 
@@ -208,12 +267,17 @@ def test_every_deviation_has_an_example(deviations: tuple[Deviation, ...]) -> No
     assert {deviation.id for deviation in deviations} == set(EXAMPLES)
 
 
-@pytest.mark.parametrize("deviation", load_deviations(DEVIATIONS), ids=lambda deviation: deviation.id)
-def test_deviation_is_real(deviation: Deviation, examples_pair: Pair) -> None:
+def _each_deviation() -> list[Any]:
+    marks = dict.fromkeys(BREAKING, (pytest.mark.slow,))
+    return [pytest.param(d, id=d.id, marks=marks.get(d.id, ())) for d in load_deviations(DEVIATIONS)]
+
+
+@pytest.mark.parametrize("deviation", _each_deviation())
+def test_deviation_is_real(deviation: Deviation, examples_pair: Pair, deviations: tuple[Deviation, ...]) -> None:
     exchange = examples_pair.exchange(EXAMPLES[deviation.id])
 
     assert exchange.differences, f"both answer alike; remove {deviation.id!r} from deviations.toml"
-    assert declared(exchange, [deviation]) is deviation, described(exchange)
+    assert deviation in declared(exchange, deviations), described(exchange)
 
 
 # --- the comparer catches differences, and only those
@@ -344,7 +408,7 @@ def test_error_classes_are_named_once() -> None:
     names = [name for name, _ in ERROR_CLASSES]
 
     assert len(set(names)) == len(names)
-    assert {name.partition(":")[0] for name, _ in TAXIWAY_WORDS} - set(names) == {"too-large"}
+    assert {name.partition(":")[0] for name, _ in TAXIWAY_WORDS} - set(names) == OWN_CLASSES
     assert error_class("Unable to parse 'id': attempt to access JSON non-string as string") == "json-member:id"
     assert error_class("'id' is int; it must be a string") == "json-member:id"
     assert error_class("who knows").startswith("unclassified")
@@ -399,7 +463,7 @@ KINDS: Final = ("status", "error")
 def test_a_deviation_covers_only_what_it_says(match: dict[str, Any], covered: bool) -> None:
     deviation = _deviation(**({"kinds": KINDS} | match))
 
-    assert (declared(REFUSED, [deviation]) is deviation) == covered
+    assert bool(declared(REFUSED, [deviation])) == covered
 
 
 @pytest.mark.parametrize(
@@ -411,7 +475,7 @@ def test_last_digits_are_few(taxiway: str, covered: bool) -> None:
     exchange = _exchange(request, _ok('{"data":[0.1]}'), _ok(f'{{"data":[{taxiway}]}}'))
     deviation = _deviation(kinds=("value",), predicate="fp64-last-digits")
 
-    assert (declared(exchange, [deviation]) is deviation) == covered
+    assert bool(declared(exchange, [deviation])) == covered
 
 
 def test_a_declaration_with_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -131,6 +131,12 @@ class WrongElementCount(InvalidArgument):
     code = "wrong-element-count"
 
 
+class WrongStringCount(WrongElementCount):
+    """JSON `data` of a BYTES input does not have as many strings as its shape says."""
+
+    code = "wrong-string-count"
+
+
 class ValueOutOfRange(InvalidArgument):
     """A JSON number does not fit the tensor's datatype."""
 

@@ -53,8 +53,9 @@ class Runtime(Protocol):
 class BatchOutcome:
     """How one batch ended: `result`, or `error` if it failed as a whole. Times are monotonic nanoseconds.
 
-    A batch of several requests whose run failed is run again request by request; then `parts` holds one outcome
-    per request, in order, and `result` and `error` are None: a request that poisons a batch fails alone.
+    A batch of several requests whose run failed is halved and run again until the failing ones stand alone; then
+    `parts` holds one outcome per request, in order (those of one run share its times), and `result` and `error` are
+    None: a request that poisons a batch fails alone.
     """
 
     __slots__ = ("error", "finished_ns", "infer_ns", "input_ns", "parts", "result", "started_ns")

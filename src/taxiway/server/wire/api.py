@@ -49,7 +49,7 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
 
     `version` is the server's, for its description of itself.
     """
-    routes = _triton_routes(endpoints, decodes_generate=profile is not TRITON)
+    routes = _triton_routes(endpoints, as_triton=profile is TRITON)
     if profile is not TRITON:
         routes += _further_routes(endpoints)
         describe = OpenApiEndpoint()
@@ -58,9 +58,11 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
     return routes
 
 
-def _triton_routes(endpoints: Endpoints, *, decodes_generate: bool) -> list[Route]:
+def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    infer, generate, _, manage = endpoints
+    _, generate, _, manage = endpoints
+    infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
+    decodes = not as_triton
     return [
         Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server"),
         Route("GET", "/v2/health/live", manage.live, "Whether the process answers"),
@@ -70,11 +72,9 @@ def _triton_routes(endpoints: Endpoints, *, decodes_generate: bool) -> list[Rout
         *_versioned("GET", "/ready", manage.model_ready, "Whether a model is ready"),
         *_versioned("GET", "/config", manage.model_config, "Configuration of a model"),
         *_versioned("GET", "/stats", manage.statistics, "Statistics of a model"),
-        *_versioned("POST", "/infer", infer, "Run a model"),
-        *_versioned("POST", "/generate", generate, "Run a model on a flat JSON object", decodes=decodes_generate),
-        *_versioned(
-            "POST", "/generate_stream", generate, "Likewise, answered as server-sent events", decodes=decodes_generate
-        ),
+        *_versioned("POST", "/infer", infer, "Run a model", decodes=decodes),
+        *_versioned("POST", "/generate", generate, "Run a model on a flat JSON object", decodes=decodes),
+        *_versioned("POST", "/generate_stream", generate, "Likewise, answered as server-sent events", decodes=decodes),
         Route("POST", "/v2/repository/index", manage.index, "Versions and their states"),
         Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index"),
         Route("POST", "/v2/repository/models/{model}/load", manage.refuse_load, "Not while models load at start only"),

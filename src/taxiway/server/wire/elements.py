@@ -105,6 +105,8 @@ def _parse_leniently(raw: bytes) -> Any:  # noqa: ANN401
 def elements_of(name: str, datatype: Datatype, data: Any, count: int | None, max_depth: int) -> Elements:  # noqa: ANN401
     """The elements of JSON `data` (flat or nested however deep), which must be `count` if that is given.
 
+    BYTES are not counted here: Triton counts them later, with the binary ones.
+
     Raises:
         InvalidArgument: a datatype that JSON cannot carry (FP16, BF16).
         WrongElementType, ValueOutOfRange, WrongElementCount, TooLarge: what it says, naming input and element.
@@ -124,9 +126,9 @@ def elements_of(name: str, datatype: Datatype, data: Any, count: int | None, max
             data = _flatten(name, data, max_depth)
             kinds = set(map(type, data))
         if not kinds <= allowed:
-            raise _wrong_type(name, datatype, data, allowed)
-    if count is not None and len(data) != count:
-        raise WrongElementCount(f"'data' of input {name!r} has {len(data)} elements; its shape says {count}")
+            raise _wrong_type(name, datatype, data, allowed, count)
+    if count is not None and len(data) != count and datatype is not Datatype.BYTES:
+        raise _wrong_count(name, data, count)
     try:
         return _PACK[datatype](data)
     except OverflowError:
@@ -156,8 +158,17 @@ def _flatten(name: str, data: list[Any], max_depth: int) -> list[Any]:
     )
 
 
-def _wrong_type(name: str, datatype: Datatype, data: list[Any], allowed: set[type]) -> WrongElementType:
+def _wrong_count(name: str, data: list[Any], count: int) -> WrongElementCount:
+    return WrongElementCount(f"'data' of input {name!r} has {len(data)} elements; its shape says {count}")
+
+
+def _wrong_type(
+    name: str, datatype: Datatype, data: list[Any], allowed: set[type], count: int | None
+) -> WrongElementType | WrongElementCount:
+    """The first element of another kind; beyond those that the shape has, it is one too many before all else."""
     index, item = next((index, item) for index, item in enumerate(data) if type(item) not in allowed)
+    if count is not None and index >= count and datatype is not Datatype.BYTES:
+        return _wrong_count(name, data, count)
     return WrongElementType(
         f"element {index} of input {name!r} is {_shown(item)}; {datatype.wire_name} takes {_JSON_WORD[datatype]}"
     )
@@ -175,8 +186,12 @@ def _out_of_range(name: str, datatype: Datatype, data: list[Any]) -> ValueOutOfR
 
 
 def _shown(item: Any) -> str:  # noqa: ANN401
-    text = json.dumps(item, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """What was sent, in a few words: it may be large, and nested as deep as the reader allows."""
+    if item.__class__ in (list, dict):
+        return "an array" if item.__class__ is list else "an object"
+    if item.__class__ is str:
+        return json.dumps(item if len(item) <= 60 else item[:57] + "...")
+    return json.dumps(item, default=str)[:60]
 
 
 # --- JSON out ------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class ManagementEndpoints:
         except Unavailable:
             holds = False
         if not self._profile.health_bodies and not holds:
-            exchange.reply(self._profile.not_ready_status, b'{"error":"Model version not ready"}')
+            exchange.reply(self._profile.not_ready_status, b'{"error":"Model version not ready"}', codable=False)
         elif not self._profile.health_bodies:
             exchange.reply(200, b"", "text/plain")
         else:
@@ -124,12 +124,13 @@ class ManagementEndpoints:
         name = params.get("model")
         if name is None:
             return [served for key in sorted(services) for served in _by_version(services[key])]
+        number = version_number(params["version"]) if "version" in params else None
         service = services.get(name)
         if service is None:
             raise StatisticsNotFound(f"requested model '{name}' is not available", model=name)
-        if "version" not in params:
+        if number is None:
             return _by_version(service)
-        served = service.versions.get(version_number(params["version"]))
+        served = service.versions.get(number)
         if served is None:
             raise StatisticsNotFound(f"requested model version is not available for model '{name}'", model=name)
         return [served]

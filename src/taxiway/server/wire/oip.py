@@ -151,3 +151,11 @@ class InferEndpoint:
     def __call__(self, exchange: Exchange) -> None:
         """Take in one request."""
         self.codec(exchange).infer(exchange)
+
+    def find_before_decoding(self, exchange: Exchange) -> None:
+        """Take in one request in Triton's order: no model comes before no such coding."""
+        infer = self.codec(exchange).infer
+        if exchange.head.encodings:
+            exchange.connection.front.coder.decode(exchange, infer)
+        else:
+            infer(exchange)

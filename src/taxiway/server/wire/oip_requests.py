@@ -1,11 +1,12 @@
 """Inference requests of the Open Inference Protocol v2, JSON and binary, into `InferRequest`.
 
 Reading goes in Triton's order, since the order decides which error a request with several mistakes gets: first the
-JSON of every input, then what is missing or unknown, then batch, datatype and shape.
+JSON of every member, then what is missing or unknown, then batch, datatype and shape.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from taxiway.core.errors import (
     WrongByteSize,
     WrongDatatype,
     WrongShape,
+    WrongStringCount,
 )
 from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
@@ -32,6 +34,8 @@ _ONE_CONTENT = (
     "'shared_memory_region' in 'parameters'"
 )
 _KEPT_SHAPES = 256
+_MAX_RANK = 32
+"""As numpy's own limit was for decades; models have five dimensions or six."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,14 @@ class Parsed:
     id: str | None = None
     priority: int = 0
     timeout_ns: int = 0
+    binary: bool = False
+    """Whether outputs are wanted in binary (`binary_data_output`)."""
     choices: Choices | None = None
     """None: all outputs, as JSON."""
 
 
-Given = tuple[Datatype, Shape, Any]
-"""One input as it was sent: a tuple, because every request makes some."""
+Given = tuple[Datatype | None, Shape, Any]
+"""One input as it was sent (None: of a datatype that does not exist): a tuple, because every request makes some."""
 
 _NOTHING_MORE = Parsed()
 """What a request says that has nothing but inputs."""
@@ -131,10 +137,14 @@ class RequestReader:
         try:
             entries = document["inputs"]
         except (TypeError, KeyError, IndexError):
+            if document.__class__ is dict:
+                self._read_rest(document)  # what is wrong there comes first
             hint = "GET /v2/openapi.json shows the form"
             raise MalformedRequest("the request has no member 'inputs'", hint=hint) from None
         parsed = self._read_rest(document) if len(document) > 1 else _NOTHING_MORE
         given = self._read_inputs(entries, tail)
+        if parsed is not _NOTHING_MORE:
+            self._read_choices(document.get("outputs", ()), parsed)
         return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
 
     def _read_raw(self, body: memoryview, responder: Responder, arrived_ns: int) -> tuple[InferRequest, Parsed]:
@@ -150,7 +160,7 @@ class RequestReader:
         data = [bytes(body)] if spec.datatype is Datatype.BYTES else body
         choices = tuple(OutputChoice(index, binary=True, classes=0) for index in range(len(self._outputs)))
         parsed = Parsed(choices=choices)
-        given = {spec.name: (spec.datatype, shape, data)}
+        given: dict[str, Given] = {spec.name: (spec.datatype, shape, data)}
         return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
 
     def _raw_shape(self, spec: TensorSpec, size: int) -> Shape:
@@ -181,6 +191,8 @@ class RequestReader:
             data, size = _content_of(entry)
             name, datatype, shape, count = self._read_head(entry)
             if size is not None:
+                if size.__class__ is not int or size < 0:
+                    raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
                 data = tail[used : used + size]
                 used += size
                 if len(data) != size:
@@ -188,6 +200,8 @@ class RequestReader:
                         f"unexpected size for input '{name}', expecting {size - len(data)} additional bytes "
                         f"for model '{self._model}'"
                     )
+            elif datatype is None:
+                raise InvalidArgument(f"invalid datatype for input {name}: {str(entry['datatype'])[:40]!r}")
             else:
                 data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
             if name in given:
@@ -200,7 +214,7 @@ class RequestReader:
             )
         return given
 
-    def _read_head(self, entry: dict[str, Any]) -> tuple[str, Datatype, Shape, int | None]:
+    def _read_head(self, entry: dict[str, Any]) -> tuple[str, Datatype | None, Shape, int | None]:
         """Name, datatype, shape and number of elements of one input; None elements if it has no shape to count by."""
         try:
             name, shape, datatype_name = entry["name"], entry["shape"], entry["datatype"]
@@ -217,21 +231,19 @@ class RequestReader:
         count = self._known_shapes[position].get(dims) if position is not None else None
         if count is None and (dims or not self._max_batch_size):
             count = self._count(name, dims)
-            if position is not None and len(self._known_shapes[position]) < _KEPT_SHAPES:
-                self._known_shapes[position][dims] = count
-        datatype = Datatype.by_name(datatype_name)
-        if datatype is None:
-            raise InvalidArgument(f"invalid datatype for input {name}: {datatype_name[:40]!r}")
-        return name, datatype, dims, count
+        return name, Datatype.by_name(datatype_name), dims, count
 
     def _count(self, name: str, dims: Shape) -> int:
+        """Elements of a shape that is sane: a long list of large numbers must cost nothing to refuse."""
+        if len(dims) > _MAX_RANK:
+            raise WrongShape(f"'shape' of input {name!r} has {len(dims)} dimensions; at most {_MAX_RANK} are taken")
         for dim in dims:
             if dim < 0:
                 raise MalformedRequest(f"'shape' of input {name!r} is {list(dims)}; a dimension cannot be negative")
         count = count_elements(dims)
         if count > self._limits.max_elements:
             raise TooLarge(
-                f"input {name!r} of shape {list(dims)} has {count} elements; "
+                f"input {name!r} of shape {list(dims)} has {min(count, 2**63)} elements; "
                 f"at most {self._limits.max_elements} are taken",
                 hint="limits.max_elements bounds it",
                 limit=self._limits.max_elements,
@@ -258,14 +270,17 @@ class RequestReader:
             row_shape = shape[1:] if self._max_batch_size else shape
             if datatype is not spec.datatype:
                 raise WrongDatatype(
-                    f"inference input '{name}' data-type is '{datatype.wire_name}', but model '{self._model}' "
-                    f"expects '{spec.datatype.wire_name}'"
+                    f"inference input '{name}' data-type is '{datatype.wire_name if datatype else '<invalid>'}', "
+                    f"but model '{self._model}' expects '{spec.datatype.wire_name}'"
                 )
             if row_shape != spec.shape:
                 if not spec.accepts(row_shape):
                     raise self._wrong_shape(spec, shape)
                 shapes.append((position, row_shape))
-            checked = self._check_binary(spec, data, shape) if data.__class__ is memoryview else data
+            known = self._known_shapes[position]
+            if shape not in known and len(known) < _KEPT_SHAPES:
+                known[shape] = count_elements(shape)
+            checked = data if data.__class__ is array else self._checked(spec, data, shape)
             tensors[position] = InputTensor(checked, shape)
         if not complete and self._misses_required(tensors):
             raise self._wrong_inputs(given)
@@ -300,24 +315,28 @@ class RequestReader:
         if rows > self._max_batch_size:
             raise WrongShape(
                 f"inference request batch-size must be <= {self._max_batch_size} for '{self._model}'; it is {rows}",
-                hint="send several requests, or raise max_batch_size in config.pbtxt",
+                hint="send several requests, or raise max_batch_size in config.pbtxt (or batching.max_batch_size)",
                 limit=self._max_batch_size,
             )
         if rows == 0:
             raise WrongShape(f"input '{next(iter(given))}' has no rows; a request needs at least one")
         return rows
 
-    def _check_binary(self, spec: TensorSpec, raw: memoryview, shape: Shape) -> Any:  # noqa: ANN401
-        """The bytes of a binary tensor, or its elements if they are BYTES."""
+    def _checked(self, spec: TensorSpec, data: Any, shape: Shape) -> Any:  # noqa: ANN401
+        """The data, its strings or bytes counted; a binary tensor of BYTES taken apart."""
         count = count_elements(shape)
+        if data.__class__ is list and len(data) != count:
+            raise WrongStringCount(f"input {spec.name!r} has {len(data)} elements; its shape says {count}")
+        if data.__class__ is not memoryview:
+            return data
         if spec.datatype is Datatype.BYTES:
-            return split_bytes(spec.name, raw, count)
+            return split_bytes(spec.name, data, count)
         expected = count * spec.datatype.itemsize
-        if len(raw) != expected:
-            raise self._wrong_bytes(spec.name, expected, len(raw))
-        if spec.datatype is Datatype.BOOL and bytes(raw).strip(b"\0\1"):
+        if len(data) != expected:
+            raise self._wrong_bytes(spec.name, expected, len(data))
+        if spec.datatype is Datatype.BOOL and bytes(data).strip(b"\0\1"):
             raise InvalidArgument(f"input {spec.name!r} is BOOL and holds a byte that is neither 0 nor 1")
-        return raw
+        return data
 
     def _wrong_bytes(self, name: str, expected: int, got: int) -> WrongByteSize:
         return WrongByteSize(
@@ -346,20 +365,11 @@ class RequestReader:
         parsed = Parsed()
         if "id" in document:
             parsed.id = _text("id", document["id"]) or None
-        binary = False
         if "parameters" in document:
-            binary = self._read_parameters(document["parameters"], parsed)
-        outputs = document.get("outputs", ())
-        if outputs.__class__ is list and outputs:
-            parsed.choices = self._read_outputs(outputs, binary=binary)
-        elif outputs.__class__ is not list and outputs != ():
-            raise MalformedRequest(f"'outputs' is {type(outputs).__name__}; it must be an array")
-        elif binary:
-            parsed.choices = tuple(OutputChoice(index, binary=True, classes=0) for index in range(len(self._outputs)))
+            self._read_parameters(document["parameters"], parsed)
         return parsed
 
-    def _read_parameters(self, parameters: Any, parsed: Parsed) -> bool:  # noqa: ANN401
-        """Take in the request's parameters; whether outputs are wanted in binary."""
+    def _read_parameters(self, parameters: Any, parsed: Parsed) -> None:  # noqa: ANN401
         if parameters.__class__ is not dict:
             raise MalformedRequest("'parameters' must be an object")
         for name, value in parameters.items():
@@ -381,26 +391,44 @@ class RequestReader:
                 raise InvalidArgument(
                     f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
                 )
-        return bool(parameters.get("binary_data_output", False))
+        parsed.binary = bool(parameters.get("binary_data_output", False))
 
-    def _read_outputs(self, entries: list[Any], *, binary: bool) -> Choices:
-        default = binary and self._binary_overrides_listed
+    def _read_choices(self, entries: Any, parsed: Parsed) -> None:  # noqa: ANN401
+        """Take in the outputs that are asked for; that the model does not have one is told last."""
+        if entries.__class__ is not list and entries != ():
+            raise MalformedRequest(f"'outputs' is {type(entries).__name__}; it must be an array")
+        if not entries:
+            if parsed.binary:
+                every = range(len(self._outputs))
+                parsed.choices = tuple(OutputChoice(index, binary=True, classes=0) for index in every)
+            return
+        default = parsed.binary and self._binary_overrides_listed
         choices: dict[int, OutputChoice] = {}
+        unknown: list[str] = []
         for entry in entries:
             if entry.__class__ is not dict or "name" not in entry:
                 raise MalformedRequest("an element of 'outputs' has no member 'name'")
             name = _text("name", entry["name"])
             parameters = entry.get("parameters")
             choice = self._read_output(name, parameters if parameters.__class__ is dict else {}, default=default)
-            choices.setdefault(choice.index, choice)
-        return tuple(choices[index] for index in sorted(choices))
+            if choice is None:
+                unknown.append(name)
+            else:
+                choices.setdefault(choice.index, choice)
+        if unknown:
+            raise UnknownTensor(
+                f"unexpected inference output '{unknown[0]}' for model '{self._model}'",
+                hint=f"outputs of {self._model}: {', '.join(self._outputs)}",
+            )
+        parsed.choices = tuple(choices[index] for index in sorted(choices))
 
-    def _read_output(self, name: str, parameters: dict[str, Any], *, default: bool) -> OutputChoice:
+    def _read_output(self, name: str, parameters: dict[str, Any], *, default: bool) -> OutputChoice | None:
+        """None if the model has no such output."""
         region = parameters.get("shared_memory_region")
         if region is not None and "classification" in parameters:
             raise InvalidArgument("Output can't set both 'shared_memory_region' and 'classification'")
         classes = parameters.get("classification", 0)
-        if classes.__class__ is not int or classes < 0:
+        if classes.__class__ is not int or not 0 <= classes < 2**64:
             raise MalformedRequest(f"'classification' of output {name!r} is {classes!r}; it must be a count")
         binary = parameters.get("binary_data", default)
         if binary.__class__ is not bool:
@@ -410,16 +438,11 @@ class RequestReader:
                 raise InvalidArgument("Output can't set both 'shared_memory_region' and 'binary_data'")
             raise _no_region(region)
         index = self._outputs.get(name)
-        if index is None:
-            raise UnknownTensor(
-                f"unexpected inference output '{name}' for model '{self._model}'",
-                hint=f"outputs of {self._model}: {', '.join(self._outputs)}",
-            )
-        return OutputChoice(index, binary, classes)
+        return None if index is None else OutputChoice(index, binary, classes)
 
 
-def _content_of(entry: Any) -> tuple[Any, int | None]:  # noqa: ANN401
-    """The JSON data of an input, or the number of bytes it has in the binary part."""
+def _content_of(entry: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """The JSON data of an input, or what it says about the number of bytes it has in the binary part."""
     if entry.__class__ is not dict:
         raise InvalidArgument(f"Input {_ONE_CONTENT}. But no field is set")
     parameters = entry.get("parameters")
@@ -432,11 +455,7 @@ def _content_of(entry: Any) -> tuple[Any, int | None]:  # noqa: ANN401
         raise InvalidArgument(f"Input {_ONE_CONTENT}")
     if region is not None:
         raise _no_region(region)
-    if size is None:
-        return entry["data"], None
-    if size.__class__ is not int or size < 0:
-        raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
-    return None, int(size)
+    return (entry["data"], None) if size is None else (None, size)
 
 
 def _bucket(shapes: list[tuple[int, Shape]], given: dict[str, Given]) -> Hashable:

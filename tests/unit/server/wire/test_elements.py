@@ -145,6 +145,13 @@ def test_the_count_must_be_the_shapes(data: list[Any], count: int) -> None:
         _read(Datatype.INT32, data, count)
 
 
+def test_an_element_beyond_the_shape_is_one_too_many_whatever_it_is() -> None:
+    with pytest.raises(WrongElementCount, match="has 3 elements; its shape says 2"):
+        _read(Datatype.INT32, [1, 2, "x"], 2)
+    with pytest.raises(WrongElementType, match="element 1"):
+        _read(Datatype.INT32, [1, "x", 3], 2)
+
+
 @pytest.mark.parametrize("data", [None, 1, "1", {}, True])
 def test_data_is_an_array(data: Any) -> None:
     with pytest.raises(WrongElementType, match="must be an array"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from taxiway.core.errors import (
     WrongByteSize,
     WrongDatatype,
     WrongElementCount,
+    WrongElementType,
     WrongShape,
+    WrongStringCount,
 )
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
@@ -153,6 +156,17 @@ def test_an_empty_body_is_refused(json_length: int | None) -> None:
             _read(b"", reader=reader, json_length=json_length)
 
 
+@pytest.mark.parametrize("data", [[], ["x"], ["x", "y", "z"]])
+def test_strings_are_counted_after_the_shape_is_found_good(data: list[str]) -> None:
+    reader = _reader(TensorSpec("t", Datatype.BYTES, (2,)))
+    entry = {"name": "t", "datatype": "BYTES", "data": data}
+
+    with pytest.raises(WrongStringCount, match=f"has {len(data)} elements; its shape says 2"):
+        _read({"inputs": [{**entry, "shape": [1, 2]}]}, reader=reader)
+    with pytest.raises(WrongShape):
+        _read({"inputs": [{**entry, "shape": [1, 4]}]}, reader=reader)
+
+
 # --- outputs -------------------------------------------------------------------------------------------
 
 
@@ -212,6 +226,11 @@ REFUSED: dict[str, tuple[Any, type[TaxiwayError], str]] = {
     "too-many-rows": ({"inputs": [_a(shape=[9, 2], data=[0] * 18)]}, WrongShape, "<= 8"),
     "no-rows": ({"inputs": [_a(shape=[0, 2], data=[])]}, WrongShape, "row"),
     "different-rows": ({"inputs": [_a(), {**B, "shape": [2, 1], "data": [1, 2]}]}, WrongShape, "batch size"),
+    "classes-over-64-bits": (
+        {"inputs": [_a(), B], "outputs": [{"name": "y", "parameters": {"classification": 2**64}}]},
+        MalformedRequest,
+        "must be a count",
+    ),
     "too-few-elements": ({"inputs": [_a(data=[1])]}, WrongElementCount, "1 elements; its shape says 2"),
     "shared-memory": (
         {"inputs": [_a(data=..., parameters={"shared_memory_region": "r"})]},
@@ -263,6 +282,50 @@ def test_refusals(document: Any, error: type[TaxiwayError], words: str) -> None:
         _read(document)
 
 
+NO_BYTES: Final = {"data": ..., "parameters": {"binary_data_size": 0}}
+STRANGE_OUTPUT: Final = {"outputs": [{"name": "q"}]}
+FIRST_OF_TWO: Final[dict[str, tuple[Any, bytes, type[TaxiwayError], str]]] = {
+    "parameters, inputs": ({"parameters": []}, b"", MalformedRequest, "'parameters'"),
+    "inputs, outputs": ({"inputs": 1, "outputs": 1}, b"", MalformedRequest, "'inputs'"),
+    "bytes, outputs": ({"inputs": [_a()], "outputs": 1}, b"x", WrongByteSize, "additional input data"),
+    "outputs, no such output": (
+        {"inputs": [_a()], "outputs": [{"name": "q"}, {"name": 1}]},
+        b"",
+        MalformedRequest,
+        "'name'",
+    ),
+    "name, bytes": (
+        {"inputs": [_a(name=..., data=..., parameters={"binary_data_size": "8"})]},
+        b"",
+        MalformedRequest,
+        "'name'",
+    ),
+    "bytes, no such output": ({"inputs": [_a()], **STRANGE_OUTPUT}, b"x", WrongByteSize, "additional input data"),
+    "no such output, no such input": ({"inputs": [], **STRANGE_OUTPUT}, b"", UnknownTensor, "output 'q'"),
+    "no such datatype of data": (
+        {"inputs": [_a(datatype="X")], "outputs": 1},
+        b"",
+        InvalidArgument,
+        "invalid datatype",
+    ),
+    "no such datatype of bytes": (
+        {"inputs": [_a(datatype="X", **NO_BYTES)], **STRANGE_OUTPUT},
+        b"",
+        UnknownTensor,
+        "output 'q'",
+    ),
+    "no such datatype": ({"inputs": [_a(datatype="X", **NO_BYTES)]}, b"", WrongDatatype, "'<invalid>'.*'FP32'"),
+}
+
+
+@pytest.mark.parametrize(("document", "tail", "error", "words"), FIRST_OF_TWO.values(), ids=FIRST_OF_TWO)
+def test_of_several_mistakes_the_one_that_triton_finds_first_is_told(
+    document: Any, tail: bytes, error: type[TaxiwayError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        _read(document, tail)
+
+
 def test_binary_parts_must_fit_exactly() -> None:
     binary = {"inputs": [_a(data=..., parameters={"binary_data_size": 8})]}
     assert _read(binary, bytes(8))[0].rows == 1
@@ -311,3 +374,30 @@ def test_whatever_is_sent_is_taken_or_refused_as_the_callers_mistake(document: A
         return
     assert request.inputs[0] is not None
     assert _values(request, 0)
+
+
+def test_a_shape_of_many_large_numbers_costs_nothing_to_refuse() -> None:
+    huge = [2**63 - 1] * 50_000
+    with pytest.raises(WrongShape, match="50000 dimensions"):
+        _read({"inputs": [_a(shape=huge)]})
+    with pytest.raises(TooLarge):
+        _read({"inputs": [_a(shape=[2**63 - 1] * 32)]})
+
+
+def test_only_shapes_that_the_model_takes_are_remembered() -> None:
+    reader = _reader()
+    for wrong in ([1] * 20, [1, 3], [9, 2]):
+        with pytest.raises(TaxiwayError):
+            _read(
+                {"inputs": [_a(shape=wrong, data=[0] * (18 if wrong == [9, 2] else math.prod(wrong)))]}, reader=reader
+            )
+    _read({"inputs": [_a()]}, reader=reader)
+    assert [list(known) for known in reader._known_shapes] == [[(1, 2)], []]
+
+
+def test_a_deeply_nested_element_is_a_callers_mistake() -> None:
+    nested: Any = {}
+    for _ in range(900):
+        nested = {"x": nested}
+    with pytest.raises(WrongElementType, match="is an object"):
+        _read({"inputs": [_a(data=[1, nested])]})
