@@ -10,14 +10,15 @@ last byte instead.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import InferRequest
+from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
 from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
@@ -27,8 +28,6 @@ Depth = tuple[int, int, int]
 """Requests, rows and bytes that wait."""
 MAX_CODES = 64
 """Distinct error codes per version; core.errors has fewer, and what is more is counted as `other`."""
-MAX_GIVEN_UP = 4096
-"""Requests cancelled or late that are remembered; more than can be running at once."""
 _PHASES = ("compute_input", "compute_infer", "compute_output")
 
 
@@ -55,26 +54,33 @@ class ModelStatistics:
         self._failures = dict.fromkeys(FailureReason, 0)
         self._failed_ns = 0
         self._invalid: dict[str, int] = {}
-        self._given_up: OrderedDict[tuple[int, int], None] = OrderedDict()
-        """Counted as failed, but may yet come back in a batch: by id and arrival, to hold no memory."""
         self._last_ns: int | None = None
         self._last_told: tuple[int | None, int] = (None, 0)
 
     # --- the hot path ----------------------------------------------------------------------------------
 
-    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
-        """A batch came back: count all of its requests. The hand-over to a thread counts as waiting."""
+    def batch_done(
+        self,
+        batch: list[InferRequest],
+        outcome: BatchOutcome,
+        dispatched_ns: int,
+        gone: Collection[InferRequest] = (),
+    ) -> None:
+        """A batch came back: count its requests. The hand-over to a thread counts as waiting.
+
+        Those in `gone` were counted when they were cancelled or late; of them only the run counts.
+        """
         result = outcome.result
         if result is None:
-            self._failed_batch(batch, outcome, dispatched_ns)
+            self._failed_batch(batch, outcome, dispatched_ns, gone)
             return
         started = outcome.started_ns
         input_ns = outcome.input_ns
         infer_ns = outcome.infer_ns
         self._last_ns = outcome.finished_ns
         output_ns = outcome.finished_ns - started - input_ns - infer_ns
-        if self._given_up:
-            batch = self._still_wanted(batch)
+        if gone:
+            batch = [request for request in batch if request not in gone]
         count = len(batch)
         if count == 1:
             self._queue.observe(started - batch[0].arrived_ns)
@@ -102,13 +108,10 @@ class ModelStatistics:
         """The queue turned it away or gave it up (full, late, draining): REJECTED, which Triton omits."""
         known = FailureReason.by_label(reason, FailureReason.REJECTED)
         self._fail(known, request, self._clock.monotonic_ns())
-        if known is FailureReason.TIMEOUT:
-            self._give_up(request)
 
     def cancelled(self, request: InferRequest) -> None:
         """Its caller went away before it was answered."""
         self._fail(FailureReason.CANCELLED, request, self._clock.monotonic_ns())
-        self._give_up(request)
 
     def failed(self, reason: str) -> None:
         """A valid request failed before the loop ever had it."""
@@ -120,31 +123,22 @@ class ModelStatistics:
             code = "other"
         self._invalid[code] = self._invalid.get(code, 0) + 1
 
-    def _failed_batch(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
-        """Each part of a batch that was run again one by one is a run; the joint attempt is not."""
+    def _failed_batch(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        """The runs that its parts came of count (parts of one run share its times), the failed joint ones do not."""
         if outcome.parts is not None:
-            for request, part in zip(batch, outcome.parts, strict=True):
-                self.batch_done([request], part, dispatched_ns)
+            pairs = zip(batch, outcome.parts, strict=True)
+            for _, run in groupby(pairs, key=lambda pair: (pair[1].started_ns, pair[1].result is None)):
+                requests, parts = zip(*run, strict=True)
+                self.batch_done(list(requests), _joined(parts), dispatched_ns, gone)
             return
         error = outcome.error
         ours = error is None or (isinstance(error, TaxiwayError) and not isinstance(error, ModelFailed))
         reason = FailureReason.INTERNAL if ours else FailureReason.MODEL_FAILED
-        for request in self._still_wanted(batch):
-            self._fail(reason, request, outcome.finished_ns)
-
-    def _give_up(self, request: InferRequest) -> None:
-        """Remember it, should it be running: its batch comes back with it."""
-        self._given_up[id(request), request.arrived_ns] = None
-        if len(self._given_up) > MAX_GIVEN_UP:
-            self._given_up.popitem(last=False)
-
-    def _still_wanted(self, batch: list[InferRequest]) -> list[InferRequest]:
-        """Those of a batch that came back which were not counted before, and forget the others."""
-        given_up = self._given_up
-        gone = {key for request in batch if (key := (id(request), request.arrived_ns)) in given_up}
-        for key in gone:
-            del given_up[key]
-        return [request for request in batch if (id(request), request.arrived_ns) not in gone] if gone else batch
+        for request in batch:
+            if request not in gone:
+                self._fail(reason, request, outcome.finished_ns)
 
     def _fail(self, reason: FailureReason, request: InferRequest, finished_ns: int) -> None:
         self._failures[reason] += 1
@@ -254,6 +248,17 @@ class ModelStatistics:
             now_ms = self._clock.now_utc().timestamp() * 1000
             self._last_told = (last, round(now_ms - (self._clock.monotonic_ns() - last) / 1e6))
         return self._last_told[1]
+
+
+def _joined(parts: Sequence[BatchOutcome]) -> BatchOutcome:
+    """The run that these parts were cut from, without its arrays."""
+    first = parts[0]
+    if first.result is None or len(parts) == 1:
+        return first
+    rows = sum(part.result.rows for part in parts if part.result is not None)
+    joined = BatchOutcome(started_ns=first.started_ns, finished_ns=first.finished_ns, result=BatchResult((), (), rows))
+    joined.input_ns, joined.infer_ns = first.input_ns, first.infer_ns
+    return joined
 
 
 def _duration(count: int, ns: int) -> dict[str, int]:

@@ -44,7 +44,11 @@ class FailureReason(enum.Enum):
     """
 
     QUEUE_FULL = ("queue_full", "REJECTED")
+    QUEUE_ROWS_FULL = ("queue_rows_full", "REJECTED")
+    QUEUE_BYTES_FULL = ("queue_bytes_full", "REJECTED")
+    PREDICTED_LATE = ("predicted_late", "REJECTED")
     TIMEOUT = ("timeout", "REJECTED")
+    DRAINING = ("draining", "REJECTED")
     UNAVAILABLE = ("unavailable", "REJECTED")
     REJECTED = ("rejected", "REJECTED")
     CANCELLED = ("cancelled", "CANCELED")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from taxiway.core.errors import InternalError, ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
-from taxiway.server.statistics import MAX_CODES, MAX_GIVEN_UP, ModelStatistics, ServerStatistics
+from taxiway.server.models.loading import _Accounts
+from taxiway.server.statistics import MAX_CODES, ModelStatistics, ServerStatistics
 from taxiway.telemetry.catalogue import CATALOGUE, FailureReason
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.render import render_metrics
@@ -53,9 +54,7 @@ def _request(arrived_ns: int = 0, rows: int = 1) -> InferRequest:
 
 def _ran(rows: int, *, started_ns: int = 10 * MS) -> BatchOutcome:
     """2 ms of input, 5 of infer, 3 of output."""
-    outcome = BatchOutcome(
-        started_ns=started_ns, finished_ns=started_ns + 10 * MS, result=BatchResult((), (), rows)
-    )
+    outcome = BatchOutcome(started_ns=started_ns, finished_ns=started_ns + 10 * MS, result=BatchResult((), (), rows))
     outcome.input_ns, outcome.infer_ns = 2 * MS, 5 * MS
     return outcome
 
@@ -107,9 +106,7 @@ def test_the_json_is_triton_s_in_its_order(statistics: ModelStatistics) -> None:
     assert told["batch_stats"] == [{"batch_size": 1, **run}, {"batch_size": 3, **run}]
 
 
-def test_last_inference_is_utc_and_stays_while_nothing_runs(
-    statistics: ModelStatistics, clock: HandClock
-) -> None:
+def test_last_inference_is_utc_and_stays_while_nothing_runs(statistics: ModelStatistics, clock: HandClock) -> None:
     assert statistics.to_json()["last_inference"] == 0
     statistics.batch_done([_request()], _ran(1), 0)
     clock.now_ns = 1020 * MS
@@ -143,7 +140,12 @@ def test_the_parts_of_a_poisoned_batch_are_runs_of_their_own(statistics: ModelSt
 
 
 @pytest.mark.parametrize(
-    ("reason", "label"), [("queue_full", "queue_full"), ("timeout", "timeout"), ("what?", "rejected")]
+    ("reason", "label"),
+    [
+        *((reason, reason) for reason in ("queue_full", "queue_rows_full", "queue_bytes_full", "predicted_late")),
+        *((reason, reason) for reason in ("timeout", "draining", "unavailable")),
+        ("what?", "rejected"),
+    ],
 )
 def test_what_the_queue_turns_away_is_a_failure(
     statistics: ModelStatistics, clock: HandClock, reason: str, label: str
@@ -173,7 +175,7 @@ def test_a_request_given_up_while_it_ran_is_not_counted_again(statistics: ModelS
     batch = [_request(1), _request(2), _request(3)]
     statistics.cancelled(batch[0])
     statistics.rejected(batch[2], "timeout")
-    statistics.batch_done(batch, _ran(3), 0)
+    statistics.batch_done(batch, _ran(3), 0, {batch[0], batch[2]})
     assert (statistics.success_count, statistics.failure_count) == (1, 2)
     assert statistics.inference_count == 3, "its rows were inferred all the same"
     statistics.batch_done([_request(1)], _ran(1), 0)
@@ -184,14 +186,27 @@ def test_a_request_given_up_while_it_ran_is_not_counted_again(statistics: ModelS
 def test_a_lone_request_given_up_while_it_ran(statistics: ModelStatistics, outcome: BatchOutcome) -> None:
     request = _request()
     statistics.cancelled(request)
-    statistics.batch_done([request], outcome, 0)
+    statistics.batch_done([request], outcome, 0, {request})
     assert (statistics.success_count, statistics.failure_count) == (0, 1)
 
 
-def test_what_is_remembered_of_requests_given_up_is_bounded(statistics: ModelStatistics) -> None:
-    for arrived in range(MAX_GIVEN_UP + 10):
-        statistics.cancelled(_request(arrived))
-    assert len(statistics._given_up) == MAX_GIVEN_UP
+def test_one_given_up_in_the_queue_is_not_remembered(statistics: ModelStatistics) -> None:
+    request = _request(7)
+    statistics.cancelled(request)
+    statistics.batch_done([request], _ran(1), 0)
+    assert statistics.success_count == 1, "only the batcher knows who was gone when its batch came back"
+
+
+def test_the_parts_cut_from_one_run_are_one_run(statistics: ModelStatistics) -> None:
+    requests = [_request(rows=2), _request(), _request(), _request()]
+    half = [_ran(2, started_ns=20 * MS), _ran(1, started_ns=20 * MS)]
+    parts = [*half, _failed(ModelFailed("no"), started_ns=40 * MS), _ran(1, started_ns=60 * MS)]
+    outcome = BatchOutcome(started_ns=10 * MS, finished_ns=80 * MS, parts=parts)
+    statistics.batch_done(requests, outcome, 10 * MS, {requests[1]})
+    told = statistics.to_json()
+    assert (told["execution_count"], told["inference_count"]) == (2, 4)
+    assert [run["batch_size"] for run in told["batch_stats"]] == [1, 3]
+    assert (statistics.success_count, statistics.failure_count) == (2, 1)
 
 
 def test_error_codes_cannot_grow_without_bound(statistics: ModelStatistics) -> None:
@@ -228,6 +243,18 @@ def test_answers_are_measured_to_the_socket(statistics: ModelStatistics) -> None
     assert first.counts == (1, 2, 0, 0, 0)
     assert first.total == 450.0
     assert points["taxiway_inference_request_seconds",].total == pytest.approx(0.45)
+
+
+def test_only_requests_answered_with_a_result_have_a_latency(statistics: ModelStatistics, clock: HandClock) -> None:
+    accounts = _Accounts(statistics, clock)
+    kept, cancelled, late, bad = batch = [_request() for _ in range(4)]
+    clock.now_ns = 30 * MS
+    accounts.batch_done([kept, cancelled], _ran(2), 0, {cancelled})
+    accounts.batch_done([bad], _failed(ModelFailed("no")), 0, ())
+    parts = [_ran(1), _ran(1), _ran(1), _failed(ModelFailed("no"))]
+    accounts.batch_done(batch, BatchOutcome(started_ns=0, finished_ns=1, parts=parts), 0, {late})
+    first: Distribution = _points(statistics)["nv_inference_first_response_histogram_ms",]
+    assert (sum(first.counts), first.total) == (3, 90.0)
 
 
 BATCHES = st.lists(

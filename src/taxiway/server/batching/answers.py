@@ -7,7 +7,7 @@ dropped and counted. One responder that raises does not cost the others their an
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from taxiway.core.errors import DeadlineExceeded, InternalError, ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
@@ -42,12 +42,12 @@ class Answers:
         request.state = _DONE
         self._send(request, error)
 
-    def deliver(self, batch: list[InferRequest], outcome: BatchOutcome) -> None:
-        """Answer all of `batch`."""
+    def deliver(self, batch: list[InferRequest], outcome: BatchOutcome) -> Collection[InferRequest]:
+        """Answer all of `batch`; those returned had been cancelled or had expired, their results are dropped."""
         result = outcome.result
         if result is None:
-            self._deliver_parts(batch, outcome)
-            return
+            return self._deliver_parts(batch, outcome)
+        gone: set[InferRequest] | None = None
         start = 0
         for request in batch:
             stop = start + request.rows
@@ -58,17 +58,27 @@ class Answers:
                 except Exception as problem:  # noqa: BLE001 - the boundary: the neighbours must get their answers
                     self._report("a responder failed to resolve", problem)
             else:
-                self.dropped += 1
+                gone = self._drop(request, gone)
             start = stop
+        return gone or ()
 
-    def _deliver_parts(self, batch: list[InferRequest], outcome: BatchOutcome) -> None:
+    def _drop(self, request: InferRequest, gone: set[InferRequest] | None) -> set[InferRequest]:
+        self.dropped += 1
+        if gone is None:
+            return {request}
+        gone.add(request)
+        return gone
+
+    def _deliver_parts(self, batch: list[InferRequest], outcome: BatchOutcome) -> Collection[InferRequest]:
         parts = [outcome] * len(batch) if outcome.parts is None else outcome.parts
+        gone: set[InferRequest] | None = None
         for request, part in zip(batch, parts, strict=True):
             if request.state is _RUNNING:
                 request.state = _DONE
                 self._send(request, (part.result, 0, request.rows) if part.result is not None else as_error(part))
             else:
-                self.dropped += 1
+                gone = self._drop(request, gone)
+        return gone or ()
 
     def _send(self, request: InferRequest, answer: Answer) -> None:
         try:
@@ -105,17 +115,19 @@ class OrderedAnswers(Answers):
         super().reject(request, error)
         self._release()
 
-    def deliver(self, batch: list[InferRequest], outcome: BatchOutcome) -> None:
-        """Answer those whose turn it is."""
+    def deliver(self, batch: list[InferRequest], outcome: BatchOutcome) -> Collection[InferRequest]:
+        """Answer those whose turn it is; returns as Answers.deliver."""
+        gone: set[InferRequest] | None = None
         start = 0
         for index, request in enumerate(batch):
             stop = start + request.rows
             if request.state is _RUNNING:
                 self._line[request] = _answer(outcome, index, start, stop)
             else:
-                self.dropped += 1
+                gone = self._drop(request, gone)
             start = stop
         self._release()
+        return gone or ()
 
     def _release(self) -> None:
         line = self._line

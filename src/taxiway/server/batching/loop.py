@@ -7,6 +7,7 @@ one event loop and is not thread-safe.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 from typing import Literal, Protocol
 
@@ -38,13 +39,20 @@ _FULL: dict[object, RejectReason] = {
 }
 """By the limit that refused; any other is a number of requests."""
 _RUNNING, _DONE = RequestState.RUNNING, RequestState.DONE
+_TURN_NS = 2_000_000
+"""After so long in one turn (an executor that runs here and now) the loop's other callbacks come first."""
 
 
 class Observer(Protocol):
     """Whoever counts what happens. Called on the event loop, after the requests concerned were answered."""
 
-    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
-        """A batch given to the executor at `dispatched_ns` came back; its errors are TaxiwayErrors."""
+    def batch_done(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        """A batch given to the executor at `dispatched_ns` came back; its errors are TaxiwayErrors.
+
+        Those of it in `gone` got nothing of it: they were told as rejected or cancelled before.
+        """
 
     def rejected(self, request: InferRequest, reason: RejectReason) -> None:
         """A request was refused at the door, or given up in the queue or, if strict, while it ran."""
@@ -123,7 +131,7 @@ class Batcher:
             self._arrivals.observe(request.arrived_ns, request.rows)
         if self._ordered:
             self._answers.expect(request)
-        if not self._turn_due:
+        if not self._turn_due:  # as _turn_soon does, without a call
             self._turn_due = True
             self._call_soon(self._turn)
 
@@ -170,7 +178,7 @@ class Batcher:
         return BatcherGauges(
             *self.depth(),
             running_batches=self._executor.slots - self._idle,
-            predicted_wait_ns=self._predict_wait_ns(),
+            predicted_wait_ns=self._predict_wait_ns(self._queue.rows, 1),
             dropped_results=self._answers.dropped,
         )
 
@@ -186,6 +194,7 @@ class Batcher:
         until_ns = NEVER_NS
         # What a responder submits meanwhile gets a turn of its own: no busy connection may keep the loop.
         left = queue.requests
+        enough_ns = now_ns + _TURN_NS
         while left > 0 and self._idle > 0 and queue.requests:
             if self._eager:
                 batch = queue.take(self._merge_cap)
@@ -198,6 +207,9 @@ class Batcher:
             now_ns = self._now_ns()
             if now_ns >= queue.soonest_ns:
                 self._expire(now_ns)
+            if now_ns >= enough_ns and queue.requests:
+                self._turn_soon()
+                return
         if queue.requests:
             until_ns = min(until_ns, queue.next_expiry_ns)
         if self._running is not None:
@@ -206,6 +218,11 @@ class Batcher:
             self._arm(until_ns, now_ns)
         if self._drainers:
             self._wake_drainers()
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._call_soon(self._turn)
 
     def _choose(self, now_ns: int) -> tuple[list[InferRequest], int]:
         """The batch to start now, or none and when to look again. The most urgent bucket is asked first."""
@@ -245,16 +262,18 @@ class Batcher:
                     self._turn()
         finally:
             name_errors(outcome)
-            self._answers.deliver(batch, outcome)
-            self._learn(batch, outcome, dispatched_ns)
+            gone = self._answers.deliver(batch, outcome)
+            self._learn(batch, outcome, dispatched_ns, gone)
             if self._drainers:
                 self._wake_drainers()
 
-    def _learn(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+    def _learn(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
         try:
             if outcome.result is not None:
                 self._curve.observe(outcome.result.rows, outcome.finished_ns - outcome.started_ns)
-            self._observer.batch_done(batch, outcome, dispatched_ns)
+            self._observer.batch_done(batch, outcome, dispatched_ns, gone)
         except Exception as problem:  # noqa: BLE001 - the boundary: counting must not stop serving
             self._report("the observer failed", problem)
 
@@ -282,8 +301,8 @@ class Batcher:
         self._timer, self._timer_ns = None, NEVER_NS
         self._turn()
 
-    def _predict_wait_ns(self) -> int:
-        return predict_wait_ns(self._queue.rows, self._idle, self._executor.slots, self._curve, self._plan)
+    def _predict_wait_ns(self, rows_ahead: int, rows: int) -> int:
+        return predict_wait_ns(rows_ahead, rows, self._idle, self._executor.slots, self._curve, self._plan)
 
     def _is_idle(self) -> bool:
         return not self._queue.requests and self._idle == self._executor.slots

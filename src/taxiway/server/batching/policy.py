@@ -6,6 +6,7 @@ company while a slot is idle. Waiting is chosen only by a plan that asks for it,
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -97,8 +98,8 @@ def decide_batch(
     """
     if idle_slots <= 0:
         return Wait(NEVER_NS)
-    cap = plan.merge_cap
-    preferred = _largest_preferred(view, plan)
+    cap = _rows_in_time(view, now_ns, curve, plan) if plan.objective_p99_ns else plan.merge_cap
+    preferred = _largest_preferred(view, cap, plan)
     if preferred:
         return Dispatch(preferred)
     # Full, or the next request in order does not fit: this batch cannot grow, whatever arrives.
@@ -112,23 +113,41 @@ def decide_batch(
     return Wait(until_ns) if until_ns > now_ns else Dispatch(cap)
 
 
-def predict_wait_ns(queued_rows: int, idle_slots: int, slots: int, curve: LatencyCurve, plan: BatchingPlan) -> int:
-    """How long a request that arrives now will wait behind `queued_rows` rows before it starts."""
-    if idle_slots and not queued_rows:
-        return 0
+def predict_wait_ns(
+    rows_ahead: int, rows: int, idle_slots: int, slots: int, curve: LatencyCurve, plan: BatchingPlan
+) -> int:
+    """How long a request of `rows` rows that arrives now will wait behind `rows_ahead` rows before it starts."""
     cap = plan.merge_cap
-    batches = -(-queued_rows // cap)
+    batches, rest = divmod(rows_ahead, cap)
+    if rest + rows <= cap:
+        rest = 0  # it joins the last batch ahead of it
+    if batches + bool(rest) < idle_slots:
+        return 0
     # What runs already is half done, on average.
-    running = (slots - idle_slots) / 2
-    return round((batches + running) * curve.expected_ns(cap) / slots)
+    full = batches + (slots - idle_slots) / 2
+    last_ns = curve.expected_ns(rest) if rest else 0
+    return round((full * curve.expected_ns(cap) + last_ns) / slots)
 
 
-def _largest_preferred(view: BucketView, plan: BatchingPlan) -> int:
+def _rows_in_time(view: BucketView, now_ns: int, curve: LatencyCurve, plan: BatchingPlan) -> int:
+    """Up to how many rows a batch that starts now keeps the objective of the one that has waited longest.
+
+    Where not even the first request can be in time, small batches would make all the others late too.
+    """
+    cap = plan.merge_cap
+    left_ns = plan.objective_p99_ns - (now_ns - view.oldest_ns)
+    sums = view.sums[: bisect_right(view.sums, cap)]
+    if not sums or curve.quantile_ns(sums[-1], P99) <= left_ns:
+        return cap
+    in_time = bisect_right(sums, left_ns, key=lambda rows: curve.quantile_ns(rows, P99))
+    return sums[in_time - 1] if in_time else cap
+
+
+def _largest_preferred(view: BucketView, cap: int, plan: BatchingPlan) -> int:
     """The largest preferred size that the leading requests make exactly; 0 if none."""
     if not plan.preferred_rows:
         return 0
     sizes = set(view.sums)
-    cap = plan.merge_cap
     return max((rows for rows in plan.preferred_rows if rows <= cap and rows in sizes), default=0)
 
 

@@ -25,13 +25,14 @@ _UNKNOWN_RETRY_S = 1.0
 class _Level:
     """One priority level: what is wanted of it, and the two bands in which its requests wait."""
 
-    __slots__ = ("late", "limit", "policy", "retimes", "timely")
+    __slots__ = ("delays", "late", "limit", "policy", "retimes", "timely")
 
     def __init__(self, policy: LevelPolicy, *, strict: bool) -> None:
         self.policy = policy
         self.limit = policy.max_requests or _UNLIMITED
         self.retimes = bool(policy.default_timeout_ns) or not strict
         """Whether a request's own deadline may have to change."""
+        self.delays = policy.timeout_action == "delay"
         self.timely = Band()
         self.late = Band()
         """Those whose time ran out where the action is to delay them."""
@@ -42,15 +43,16 @@ class RequestQueue:
 
     Owns a request from a `push` that returns until `take`, `expire`, `cancel` or `take_all` gives it back. It
     moves `state` to QUEUED, RUNNING (taken) or DONE (the other three), and sets `deadline_ns` to the moment
-    that its level's policy makes of the request's own wish.
+    that its level's policy makes of the request's own wish. Where a level only delays what its own timeout
+    catches, that timeout ends with the queue: a request that was taken or delayed has its own deadline again.
 
     Args:
         plan: levels, limits and sizes.
-        predict_wait_ns: how long a request that comes now would wait; asked when one is refused, and at each
-        push only if `limits.max_wait_ns` is set.
+        predict_wait_ns: how long a request would wait that comes behind so many rows and has so many itself; asked
+        when one is refused, and at each push only if `limits.max_wait_ns` is set.
     """
 
-    def __init__(self, plan: BatchingPlan, predict_wait_ns: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, plan: BatchingPlan, predict_wait_ns: Callable[[int, int], int] = lambda _ahead, _own: 0) -> None:
         self.requests = 0
         self.rows = 0
         self.nbytes = 0
@@ -69,6 +71,8 @@ class RequestQueue:
             self._bands = [level.timely for level in levels]
         self._levels = levels
         self._late: set[InferRequest] = set()
+        self._own_ns: dict[InferRequest, int] = {}
+        """Their own deadlines, of those that are to be delayed where `deadline_ns` comes before it."""
         self.soonest_ns = NEVER_NS
         """A cheap bound: no queued request has an earlier deadline. `next_expiry_ns` is the exact one."""
 
@@ -94,7 +98,7 @@ class RequestQueue:
         ):
             self._check(request, level)
         if level.retimes:
-            request.deadline_ns = level.policy.deadline_ns(request, strict=self._plan.strict_timeouts)
+            self._retime(request, level)
         if request.deadline_ns < self.soonest_ns:  # noqa: PLR1730 - min() costs a call on the hot path
             self.soonest_ns = request.deadline_ns
         request.state = _QUEUED
@@ -120,17 +124,18 @@ class RequestQueue:
         if now_ns < self.soonest_ns:
             return expired
         for level in self._levels:
-            band = level.timely
-            while (lane := band.head()) and (request := lane.first()) and request.deadline_ns <= now_ns:
-                band.pop_first(lane, request)
-                if level.policy.timeout_action == "delay":
-                    request.deadline_ns = NEVER_NS
-                    level.late.push(request)
-                    self._late.add(request)
-                else:
-                    request.state = _DONE
-                    self._count_out(request)
-                    expired.append(request)
+            # Those delayed just now stand in `late` by their own deadlines, which may have come as well.
+            for band in (level.timely, level.late):
+                while (lane := band.head()) and (request := lane.first()) and request.deadline_ns <= now_ns:
+                    band.pop_first(lane, request)
+                    if request in self._own_ns:
+                        request.deadline_ns = self._own_ns.pop(request)
+                        level.late.push(request)
+                        self._late.add(request)
+                    else:
+                        request.state = _DONE
+                        self._count_out(request)
+                        expired.append(request)
         self.soonest_ns = self._find_soonest_ns()
         return expired
 
@@ -214,6 +219,8 @@ class RequestQueue:
             request.state = _RUNNING
         self.requests = self.rows = self.nbytes = 0
         self._late.clear()
+        if self._own_ns:
+            self._restore_deadlines(batch)
         return batch
 
     def _start(self, batch: list[InferRequest]) -> None:
@@ -227,12 +234,37 @@ class RequestQueue:
         self.nbytes -= nbytes
         if self._late:
             self._late.difference_update(batch)
+        if self._own_ns:
+            self._restore_deadlines(batch)
+
+    def _retime(self, request: InferRequest, level: _Level) -> None:
+        """Give it the deadline that its level's policy makes of its own."""
+        strict = self._plan.strict_timeouts
+        # Otherwise a request's own timeout is no more than another value for its level's.
+        own_ns = request.deadline_ns if strict else NEVER_NS
+        request.deadline_ns = level.policy.deadline_ns(request, strict=strict)
+        if level.delays and request.deadline_ns < own_ns:
+            self._own_ns[request] = own_ns
+
+    def _restore_deadlines(self, batch: list[InferRequest]) -> None:
+        """The queue's timeouts are over for those that leave it."""
+        for request in batch:
+            request.deadline_ns = self._own_ns.pop(request, request.deadline_ns)
 
     def _count_out(self, request: InferRequest) -> None:
         self.requests -= 1
         self.rows -= request.rows
         self.nbytes -= request.nbytes
         self._late.discard(request)
+        self._own_ns.pop(request, None)
+
+    def _rows_ahead(self, level: _Level) -> int:
+        """Rows that go before a request of `level` that comes now. O(buckets), unless there is but one band."""
+        if len(self._bands) == 1:
+            return self.rows
+        place = self._levels.index(level)
+        bands = [band for more in self._levels[:place] for band in (more.timely, more.late)]
+        return sum(lane.rows for band in (*bands, level.timely) for lane in band.lanes())
 
     def _band_of(self, request: InferRequest) -> Band:
         priority = request.priority
@@ -241,8 +273,8 @@ class RequestQueue:
 
     def _find_soonest_ns(self) -> int:
         soonest_ns = NEVER_NS
-        for level in self._levels:
-            lane = level.timely.head()
+        for band in self._bands:
+            lane = band.head()
             first = lane.first() if lane else None
             if first is not None and first.deadline_ns < soonest_ns:
                 soonest_ns = first.deadline_ns
@@ -263,7 +295,7 @@ class RequestQueue:
                 limit=self._hard_rows,
             )
         limits = self._plan.limits
-        wait_ns = self._predict_wait_ns()
+        wait_ns = self._predict_wait_ns(self._rows_ahead(level), request.rows)
         in_level = level.timely.requests + level.late.requests
         number = self._levels.index(level) + 1
         checks = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -43,5 +44,6 @@ class ThreadExecutor:
         while (work := self._work.get()) is not None:
             batch, done = work
             outcome = self._runner.run(batch)
-            self._loop.call_soon_threadsafe(done, batch, outcome)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has given this run up
+                self._loop.call_soon_threadsafe(done, batch, outcome)
             del work, batch, outcome  # an idle thread must not keep the last batch's memory

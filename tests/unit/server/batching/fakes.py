@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 from taxiway.core.errors import TaxiwayError
@@ -98,8 +98,12 @@ class RecordingObserver:
         self.outcomes: list[BatchOutcome] = []
         self.refused: list[tuple[str, str]] = []
         self.taken_back: list[str] = []
+        self.gone: list[str] = []
 
-    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+    def batch_done(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        self.gone += [str(request.id) for request in gone]
         self.done.append(([str(request.id) for request in batch], dispatched_ns))
         self.outcomes.append(outcome)
 

@@ -170,7 +170,7 @@ async def test_cancelled_while_it_runs_is_not_answered_but_its_neighbour_is() ->
     assert "a" not in bench.responder.answers
     assert bench.responder.rows("b") == (1, 2)
     assert bench.batcher.gauges().dropped_results == 1
-    assert bench.observer.taken_back == ["a"]
+    assert bench.observer.taken_back == bench.observer.gone == ["a"]
 
 
 @virtual
@@ -247,16 +247,69 @@ async def test_a_long_turn_of_inline_runs_does_not_run_what_is_late_by_then() ->
 
 @virtual
 async def test_delayed_requests_go_behind_their_level() -> None:
-    levels = (LevelPolicy(timeout_action="delay"), LevelPolicy())
-    bench = Bench(BatchingPlan(max_rows=1, levels=levels))
+    levels = (LevelPolicy(timeout_action="delay", default_timeout_ns=9 * MS), LevelPolicy())
+    bench = Bench(BatchingPlan(max_rows=1, levels=levels), expire_running=True)
     bench.submit("running")
+    await asyncio.sleep(0.0005)
+    bench.submit("late", priority=1)
     await asyncio.sleep(0.001)
-    bench.submit("late", timeout_ms=2, priority=1)
     bench.submit("low", priority=2)
     bench.submit("timely", priority=1)
     await bench.batcher.drain()
     assert bench.executor.batches == [["running"], ["timely"], ["late"], ["low"]]
     assert bench.observer.refused == []
+
+
+@virtual
+async def test_delayed_or_not_a_request_s_own_timeout_is_answered() -> None:
+    levels = (LevelPolicy(timeout_action="delay", default_timeout_ns=5 * MS),)
+    bench = Bench(BatchingPlan(max_rows=1, levels=levels))
+    bench.executor.run_ns = lambda _: 100 * MS
+    bench.submit("running")
+    await asyncio.sleep(0.001)
+    bench.submit("short", timeout_ms=3)
+    bench.submit("longer", timeout_ms=20)
+    bench.submit("says nothing")
+    await bench.batcher.drain()
+    bench.error("short", DeadlineExceeded)
+    bench.error("longer", DeadlineExceeded)
+    assert (bench.responder.at_ns["short"], bench.responder.at_ns["longer"]) == (4 * MS, 21 * MS)
+    assert bench.executor.batches == [["running"], ["says nothing"]]
+
+
+@virtual
+async def test_a_level_s_timeout_that_only_delays_ends_when_the_run_starts() -> None:
+    levels = (LevelPolicy(timeout_action="delay", default_timeout_ns=5 * MS),)
+    bench = Bench(BatchingPlan(max_rows=2, levels=levels), expire_running=True)
+    bench.executor.run_ns = lambda _: 100 * MS
+    bench.submit("a", "b", timeout_ms=500)
+    await bench.batcher.drain()
+    assert bench.responder.rows("b") == (1, 2)
+
+
+@virtual
+async def test_a_turn_of_inline_runs_lets_others_have_the_loop() -> None:
+    bench = Bench(BatchingPlan(max_rows=1), inline=True)
+    bench.executor.ending = lambda _: bench.loop.advance(0.001)
+    seen: list[int] = []
+    bench.submit(*(str(number) for number in range(10)))
+    bench.loop.call_soon(lambda: seen.append(len(bench.responder.answers)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen == [2], "two milliseconds of runs, then the next callback"
+    await bench.batcher.drain()
+    assert bench.responder.order == [str(number) for number in range(10)]
+
+
+@virtual
+async def test_the_predicted_wait_counts_what_goes_before_and_no_more() -> None:
+    limits = QueueLimits(max_wait_ns=14 * MS)
+    bench = Bench(BatchingPlan(max_rows=2, limits=limits, levels=(LevelPolicy(),) * 2, default_level=2))
+    bench.submit("a", "b", "c")
+    with pytest.raises(Overloaded):
+        bench.submit("d", "e", "f")
+    bench.submit("urgent", "urgent too", priority=1)
+    await bench.batcher.drain()
 
 
 @virtual

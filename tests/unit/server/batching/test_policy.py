@@ -115,6 +115,18 @@ class TestObjective:
         ) == Dispatch(32)
 
 
+def test_an_objective_limits_the_batch_to_what_is_in_time() -> None:
+    plan = BatchingPlan(max_rows=32, objective_p99_ns=round(NO_GAIN.quantile_ns(8, 0.99)))
+    view = view_of(1, 3, 3, 3, 22)
+    assert decide_batch(view, 0, 1, NO_GAIN, plan) == Dispatch(7)
+    assert decide_batch(view_of(7, 9), 0, 1, NO_GAIN, plan) == Dispatch(7)
+    waited_ns = NO_GAIN.quantile_ns(2, 0.99)
+    assert decide_batch(view, waited_ns, 1, NO_GAIN, plan) == Dispatch(4)
+    assert decide_batch(view_of(1, 1), 0, 1, NO_GAIN, plan) == Dispatch(32), "all are in time: no limit"
+    too_late_ns = plan.objective_p99_ns
+    assert decide_batch(view, too_late_ns, 1, NO_GAIN, plan) == Dispatch(32), "the first is lost: help the others"
+
+
 plans = st.builds(
     BatchingPlan,
     max_rows=st.just(32),
@@ -160,10 +172,18 @@ def test_every_decision(
 def test_the_predicted_wait() -> None:
     plan = BatchingPlan(max_rows=8)
     curve = LatencyCurve([(8, 10 * MS)])
-    assert predict_wait_ns(0, 1, 1, curve, plan) == 0
-    assert predict_wait_ns(0, 0, 1, curve, plan) == 5 * MS
-    assert predict_wait_ns(17, 0, 1, curve, plan) == 35 * MS
-    assert predict_wait_ns(17, 0, 2, curve, plan) == 20 * MS
+    assert predict_wait_ns(0, 1, 1, 1, curve, plan) == 0
+    assert predict_wait_ns(7, 1, 1, 1, curve, plan) == 0, "it joins the batch that starts now"
+    assert predict_wait_ns(8, 1, 1, 1, curve, plan) == 10 * MS
+    assert predict_wait_ns(15, 1, 2, 2, curve, plan) == 0, "the second batch starts now as well"
+    assert predict_wait_ns(0, 1, 0, 1, curve, plan) == 5 * MS
+    assert predict_wait_ns(17, 1, 0, 1, curve, plan) == 25 * MS
+    assert predict_wait_ns(17, 1, 0, 2, curve, plan) == 15 * MS
+
+
+def test_the_predicted_wait_prices_a_last_batch_it_does_not_fit_by_its_rows() -> None:
+    plan = BatchingPlan(max_rows=32)
+    assert predict_wait_ns(33, 32, 1, 1, CHEAPER, plan) == 30 * MS
 
 
 def test_the_arrival_rate_follows_and_falls_silent() -> None:

@@ -22,16 +22,24 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize(
         delay_first=st.booleans(),
+        first_timeout=st.sampled_from([0, 5]),
+        strict=st.booleans(),
         limits=st.builds(QueueLimits, st.sampled_from([0, 6]), st.sampled_from([0, 20]), st.sampled_from([0, 90])),
         level_limit=st.sampled_from([0, 3]),
     )
-    def set_up(self, delay_first: bool, limits: QueueLimits, level_limit: int) -> None:
+    def set_up(
+        self, delay_first: bool, first_timeout: int, strict: bool, limits: QueueLimits, level_limit: int
+    ) -> None:
         levels = (
-            LevelPolicy(timeout_action="delay" if delay_first else "reject"),
+            LevelPolicy(timeout_action="delay" if delay_first else "reject", default_timeout_ns=first_timeout),
             LevelPolicy(max_requests=level_limit),
         )
         self.limits, self.levels = limits, levels
-        self.queue = RequestQueue(BatchingPlan(max_rows=MAX_ROWS, levels=levels, limits=limits, default_level=2))
+        self.strict = strict
+        self.queue = RequestQueue(
+            BatchingPlan(max_rows=MAX_ROWS, levels=levels, limits=limits, default_level=2, strict_timeouts=strict)
+        )
+        self.own_ns: dict[InferRequest, int] = {}
         self.now_ns = 0
         self.made: list[InferRequest] = []
         self.waiting: list[InferRequest] = []
@@ -44,10 +52,11 @@ class QueueMachine(RuleBasedStateMachine):
     def in_order(self) -> list[InferRequest]:
         """Level, then timely before late, then earliest deadline, then arrival."""
         timely = sorted(self.waiting, key=lambda request: request.deadline_ns)  # stable: arrival among equals
+        late = sorted(self.late, key=lambda request: request.deadline_ns)
         return [
             request
             for level in (1, 2)
-            for group in (timely, self.late)
+            for group in (timely, late)
             for request in group
             if self.level_of(request) == level
         ]
@@ -72,6 +81,7 @@ class QueueMachine(RuleBasedStateMachine):
             deadline_ns=NEVER_NS if allowance is None else self.now_ns + allowance,
         )
         self.made.append(request)
+        self.own_ns[request] = request.deadline_ns if self.strict else NEVER_NS
         held = self.waiting + self.late
         level = self.level_of(request)
         in_level = sum(self.level_of(other) == level for other in held)
@@ -98,17 +108,21 @@ class QueueMachine(RuleBasedStateMachine):
     def expire(self, ahead: int) -> None:
         self.now_ns += ahead
         due = sorted(
-            (request for request in self.waiting if request.deadline_ns <= self.now_ns),
+            (request for request in self.waiting + self.late if request.deadline_ns <= self.now_ns),
             key=lambda request: request.deadline_ns,
         )
-        delayed = [r for r in due if self.levels[self.level_of(r) - 1].timeout_action == "delay"]
+        delayed = [
+            request
+            for request in due
+            if self.levels[self.level_of(request) - 1].timeout_action == "delay" and self.own_ns[request] > self.now_ns
+        ]
         expired = self.queue.expire(self.now_ns)
         assert {id(request) for request in expired} == {id(r) for r in due} - {id(r) for r in delayed}
         assert all(request.state is RequestState.DONE for request in expired)
-        assert all(request.deadline_ns == NEVER_NS for request in delayed), "late once, not again"
-        self.waiting = [request for request in self.waiting if request not in due]
+        assert all(request.deadline_ns == self.own_ns[request] for request in delayed), "late once, not again"
+        self._leave(expired)
+        self.waiting = [request for request in self.waiting if request not in delayed]
         self.late += delayed
-        self.gone += expired
 
     @rule(max_rows=st.integers(1, MAX_ROWS), other_bucket=st.sampled_from([None, "a", "b", "c"]))
     def take(self, max_rows: int, other_bucket: str | None) -> None:
@@ -128,6 +142,9 @@ class QueueMachine(RuleBasedStateMachine):
             expected.append(request)
         assert batch == expected
         assert all(request.state is RequestState.RUNNING for request in batch)
+        for request in batch:
+            if self.levels[self.level_of(request) - 1].timeout_action == "delay":
+                assert request.deadline_ns == self.own_ns[request], "the queue's timeout is over"
         self._leave(batch)
 
     @rule(data=st.data())
@@ -175,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_next_expiry_is_exact(self) -> None:
-        assert self.queue.next_expiry_ns == min((r.deadline_ns for r in self.waiting), default=NEVER_NS)
+        assert self.queue.next_expiry_ns == min((r.deadline_ns for r in self.waiting + self.late), default=NEVER_NS)
         assert self.queue.soonest_ns <= self.queue.next_expiry_ns
 
     @invariant()

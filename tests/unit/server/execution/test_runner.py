@@ -147,3 +147,40 @@ def test_text_that_is_not_utf8_fails_its_request_alone(tmp_path: Path) -> None:
     assert outcome.parts is not None
     assert isinstance(outcome.parts[0].error, ModelFailed)
     assert outcome.parts[1].result is not None
+
+
+def test_a_fixed_batch_cuts_a_larger_request_into_runs_of_that_many_rows(tmp_path: Path) -> None:
+    runner, seen = _recording(tmp_path, fixed_rows=4)
+    outcome = runner.run([_request(_floats(*[[float(n), 1.0] for n in range(10)]), rows=10)])
+    assert [array.shape for array in seen] == [(4, 2)] * 3
+    assert outcome.result is not None
+    assert outcome.result.rows == 10
+    np.testing.assert_array_equal(outcome.result.arrays[0], [[2.0 * n, 2.0] for n in range(10)])
+
+
+def test_one_poisoned_request_costs_few_runs_and_keeps_the_order(tmp_path: Path) -> None:
+    recorder = _Recorder(OnnxRuntime().load(onnx_models.poisonable(tmp_path / "m.onnx"), OnnxOptions()))
+    specs = [
+        [TensorSpec(t.name, t.datatype, t.shape[1:]) for t in side] for side in (recorder.inputs, recorder.outputs)
+    ]
+    runner = BatchRunner(recorder, specs[0], specs[1], batches=True)
+    values = [99 if index == 21 else index % 9 for index in range(64)]
+    outcome = runner.run([_request(InputTensor(array("q", [value]), (1, 1))) for value in values])
+    assert outcome.parts is not None
+    assert len(recorder.seen) <= 1 + 2 * 6
+    assert [part.result is None for part in outcome.parts] == [value == 99 for value in values]
+    told = [part.result.arrays[0].tolist() for part in outcome.parts if part.result is not None]
+    assert told == [[[10 * value]] for value in values if value != 99]
+
+
+def test_the_parts_of_a_half_keep_their_rows_and_their_chosen_outputs(tmp_path: Path) -> None:
+    runner = _runner(onnx_models.poisonable, tmp_path)
+    sizes = [2, 1, 3, 1]
+    values = [[1, 2], [3], [4, 5, 6], [99]]
+    outcome = runner.run(
+        [_request(InputTensor(array("q", v), (n, 1)), rows=n) for n, v in zip(sizes, values, strict=True)]
+    )
+    assert outcome.parts is not None
+    results = [part.result for part in outcome.parts]
+    assert [result and result.rows for result in results] == [2, 1, 3, None]
+    assert [result and result.arrays[0].ravel().tolist() for result in results] == [[10, 20], [30], [40, 50, 60], None]
