@@ -58,3 +58,39 @@ def echo_texts(path: Path) -> Path:
     node = helper.make_node("Identity", ["x"], ["y"])
     kind = TensorProto.STRING
     return save(path, [node], [tensor("x", ["N", 1], kind)], [tensor("y", ["N", 1], kind)])
+
+
+def softmax_of_rows(path: Path) -> Path:
+    """y = softmax over the first axis: a free first dimension that is no batch."""
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    return save(path, [node], [tensor("x", ["N", 2])], [tensor("y", ["N", 2])])
+
+
+def running_sum(path: Path) -> Path:
+    """y = the sum of x up to each step, time-major: [T, N, 3]."""
+    axis = numpy_helper.from_array(np.asarray(0, np.int64), "axis")
+    node = helper.make_node("CumSum", ["x", "axis"], ["y"])
+    return save(path, [node], [tensor("x", ["T", "N", 3])], [tensor("y", ["T", "N", 3])], [axis])
+
+
+def noise(path: Path) -> Path:
+    """y = x + noise, another one in each run."""
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["r"]), helper.make_node("Add", ["x", "r"], ["y"])]
+    return save(path, nodes, [tensor("x", ["N", 4])], [tensor("y", ["N", 4])])
+
+
+def embedding(path: Path, size: int) -> Path:
+    """y = table[x], INT64 rows of 3, a table of `size` entries."""
+    table = numpy_helper.from_array(np.arange(size, dtype=np.float32), "table")
+    node = helper.make_node("Gather", ["table", "x"], ["y"])
+    return save(path, [node], [tensor("x", ["N", 3], TensorProto.INT64)], [tensor("y", ["N", 3])], [table])
+
+
+def no_number(path: Path) -> Path:
+    """y = the logarithm of something negative: NaN, whatever goes in."""
+    nodes = [
+        helper.make_node("Exp", ["x"], ["positive"]),
+        helper.make_node("Neg", ["positive"], ["negative"]),
+        helper.make_node("Log", ["negative"], ["y"]),
+    ]
+    return save(path, nodes, [tensor("x", ["N", 2])], [tensor("y", ["N", 2])])

@@ -177,7 +177,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         max_batch_size=config.max_batch_size,
         dynamic_batching=None if batcher is None else _dynamic_batching(batcher),
         instance_count=max(1, sum(group.count for group in config.instance_group if not group.passive)),
-        version_policy=_version_policy(config.version_policy),
+        version_policy=version_policy(config),
         default_model_filename=config.default_model_filename,
         reshapes=MappingProxyType({io.name: tuple(io.reshape.shape) for io in reshaped}),
         parameters=MappingProxyType({k: v.string_value for k, v in sorted(config.parameters.items())}),
@@ -301,7 +301,11 @@ def _queue_policy(policy: ModelConfig) -> QueuePolicy:
     )
 
 
-def _version_policy(policy: ModelConfig) -> VersionPolicy:
+def version_policy(config: ModelConfig) -> VersionPolicy:
+    """Which versions a configuration, completed or not, wants served: the latest one if it does not say."""
+    if not config.HasField("version_policy"):
+        return VersionPolicy(latest=1)
+    policy = config.version_policy
     if policy.HasField("latest"):
         return VersionPolicy(latest=max(1, policy.latest.num_versions))
     return VersionPolicy(specific=tuple(sorted(set(policy.specific.versions))))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -38,6 +39,14 @@ def broken_rule(key: str, rule: str) -> PydanticCustomError:
     """A rule between fields that is broken; `key` is the dotted field to name, relative to the section."""
     escaped = rule.replace("{", "{{").replace("}", "}}")  # pydantic formats the message
     return PydanticCustomError("rule", escaped, {"key": key})
+
+
+def _as_text(value: object) -> object:
+    """ONNX Runtime takes options as text; YAML reads `device_id: 0` as a number."""
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+OptionText = Annotated[str, BeforeValidator(_as_text)]
 
 
 class Section(BaseModel):
@@ -117,7 +126,8 @@ class LimitSettings(Section):
     """Seconds from the end of the headers to the end of the body; later is answered 408."""
 
     min_body_rate_bytes_s: CountOrNone = 1024
-    """Bytes a second a body must keep up; slower is answered 408. 0 sets no minimum."""
+    """Bytes a second a body must keep up; slower is answered 408. A client that reads its answer more slowly than
+    that is disconnected, once `limits.write_timeout_s` is over. 0 sets no minimum."""
 
     idle_timeout_s: Seconds = 75.0
     """Seconds a connection may stay open with nothing asked."""
@@ -212,7 +222,7 @@ class ExecutionSettings(Section):
     """Batches of one model that may run at the same time; 0 chooses from the processors available."""
 
     intra_op_threads: Threads = 0
-    """Threads inside one operator; 0 divides the processors the cgroup grants among the instances."""
+    """Threads inside one operator; 0: its own, and the processors of the cgroup that the instances leave free."""
 
     inter_op_threads: Threads = 0
     """Threads over independent operators of one run; 0 runs them one after the other."""
@@ -220,7 +230,7 @@ class ExecutionSettings(Section):
     providers: Annotated[tuple[str, ...], Field(min_length=1)] = ("CPUExecutionProvider",)
     """ONNX Runtime execution providers, the first that can run an operator takes it."""
 
-    provider_options: dict[str, dict[str, str]] = Field(default_factory=dict)
+    provider_options: dict[str, dict[str, OptionText]] = Field(default_factory=dict)
     """Options by provider, as ONNX Runtime spells them: `{"CUDAExecutionProvider": {"device_id": "0"}}`."""
 
     warmup: bool = True

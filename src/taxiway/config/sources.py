@@ -7,7 +7,7 @@ wrote: problems are collected, so that all of them can be told at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,9 +243,22 @@ def read_flags(flags: Mapping[str, object]) -> Reading:
             reading.problems.append(Problem(path, value, rule, where))
         elif isinstance(value, str):
             _read_text(known[path], value, where, reading)
+        elif isinstance(value, tuple | list):
+            _read_sequence(known[path], value, where, reading)
         else:
-            _take(known[path], list(value) if isinstance(value, tuple | list) else value, where, reading)
+            _take(known[path], value, where, reading)
     return reading
+
+
+def _read_sequence(leaf: Leaf, values: Sequence[object], where: str, reading: Reading) -> None:
+    """A flag that may be repeated: each time it is `a`, `a,b`, or, if given once, `[a, b]`."""
+    if len(values) == 1 and isinstance(values[0], str):
+        _read_text(leaf, values[0], where, reading)
+        return
+    parts: list[object] = []
+    for value in values:
+        parts += [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else [value]
+    _take(leaf, parts, where, reading)
 
 
 def env_name(path: str) -> str:

@@ -37,7 +37,11 @@ _DATATYPES = {
 
 @dataclass(frozen=True, slots=True)
 class OnnxOptions:
-    """How a session is made: `providers` in order of preference, threads within and between operators (0 = all)."""
+    """How a session is made.
+
+    `providers` in order of preference; threads within and between operators (0 = all). Operators run one after the
+    other unless `inter_op_threads` is more than 1.
+    """
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -87,7 +91,7 @@ class OnnxRuntime:
         """Create a session for the file at `path`.
 
         Raises:
-            InvalidConfig: a provider that this build of ONNX Runtime does not have.
+            InvalidConfig: a provider that this build of ONNX Runtime does not have, or that did not start.
             InvalidModel: not an ONNX file, or one that ONNX Runtime cannot run.
         """
         _check_providers(options.providers)
@@ -103,6 +107,7 @@ class OnnxRuntime:
                 hint="check that it is ONNX, whole, with its external data beside it: onnx.checker.check_model(PATH)",
                 path=str(path),
             ) from problem
+        _check_started(options.providers, session.get_providers())
         return OnnxModel(session)
 
 
@@ -110,6 +115,8 @@ def _session_options(options: OnnxOptions) -> ort.SessionOptions:
     made = ort.SessionOptions()
     made.intra_op_num_threads = options.intra_op_threads
     made.inter_op_num_threads = options.inter_op_threads
+    if options.inter_op_threads > 1:
+        made.execution_mode = ort.ExecutionMode.ORT_PARALLEL  # the sequential executor has no use for these threads
     made.log_severity_level = 3
     # A spinning pool burns the core that the event loop needs; the wake-up it saves is microseconds.
     made.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -124,6 +131,22 @@ def _check_providers(wanted: Sequence[str]) -> None:
             raise InvalidConfig(
                 f"execution.providers: {name!r} is not in this build of ONNX Runtime (it has {', '.join(available)})",
                 hint="install onnxruntime-gpu for CUDA and TensorRT, or set execution.providers to one it has",
+                value=name,
+            )
+
+
+def _check_started(wanted: Sequence[str], started: Sequence[str]) -> None:
+    """Refuse a session that fell back: ONNX Runtime only prints that a provider could not start, and runs on the CPU.
+
+    Raises:
+        InvalidConfig: names the first provider that did not start.
+    """
+    for name in wanted:
+        if name not in started:
+            raise InvalidConfig(
+                f"execution.providers: {name!r} did not start; ONNX Runtime fell back to {', '.join(started)}",
+                hint="check its driver, libraries and execution.provider_options, or take it out of "
+                "execution.providers",
                 value=name,
             )
 

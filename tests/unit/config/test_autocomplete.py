@@ -24,9 +24,7 @@ def complete(
     outputs: tuple[TensorSpec, ...] = (Y,),
     **rest: Any,
 ) -> ModelConfig:
-    return autocomplete(
-        parse_pbtxt(pbtxt, "config.pbtxt"), inputs, outputs, "m", where="m/config.pbtxt", **rest
-    )
+    return autocomplete(parse_pbtxt(pbtxt, "config.pbtxt"), inputs, outputs, "m", where="m/config.pbtxt", **rest)
 
 
 def problems_of(*arguments: Any, **rest: Any) -> list[tuple[str, str]]:
@@ -92,9 +90,7 @@ def test_an_empty_configuration_is_filled_from_the_file() -> None:
         ([(), (-1,)], False),
     ],
 )
-def test_a_file_batches_if_every_first_dimension_is_free(
-    shapes: list[tuple[int, ...]], batches: bool
-) -> None:
+def test_a_file_batches_if_every_first_dimension_is_free(shapes: list[tuple[int, ...]], batches: bool) -> None:
     first, second = (TensorSpec(f"T{i}", Datatype.FP32, shape) for i, shape in enumerate(shapes))
     assert supports_batching([first], [second]) is batches
     assert not supports_batching([], [])
@@ -237,9 +233,7 @@ def test_contradictions(pbtxt: str, path: str, rule: str) -> None:
 
 
 def test_every_disagreement_is_told_at_once() -> None:
-    pbtxt = (
-        'name: "n" max_batch_size: 4 input { name: "Q" } output { name: "Y" data_type: TYPE_BOOL dims: [9] }'
-    )
+    pbtxt = 'name: "n" max_batch_size: 4 input { name: "Q" } output { name: "Y" data_type: TYPE_BOOL dims: [9] }'
     assert [path for path, _ in problems_of(pbtxt)] == [
         "name",
         "input[0].name",
@@ -274,9 +268,7 @@ def test_reshape(pbtxt: str, shape: list[int] | None) -> None:
 
 
 def test_defaults_only_fill_gaps() -> None:
-    defaults = Defaults(
-        max_batch_size=64, max_queue_delay_us=500, preferred_batch_sizes=(2, 4, 99), instance_count=3
-    )
+    defaults = Defaults(max_batch_size=64, max_queue_delay_us=500, preferred_batch_sizes=(2, 4, 99), instance_count=3)
     silent = complete("max_batch_size: 8", defaults=defaults)
     assert silent.max_batch_size == 8
     assert silent.dynamic_batching.max_queue_delay_microseconds == 500
@@ -294,9 +286,7 @@ def test_defaults_only_fill_gaps() -> None:
 
 def test_no_batcher_is_added_where_there_is_nothing_to_merge() -> None:
     assert not complete("max_batch_size: 1").HasField("dynamic_batching")
-    assert not complete("max_batch_size: 8", defaults=Defaults(dynamic_batching=False)).HasField(
-        "dynamic_batching"
-    )
+    assert not complete("max_batch_size: 8", defaults=Defaults(dynamic_batching=False)).HasField("dynamic_batching")
     assert not complete("max_batch_size: 8 sequence_batching {}").HasField("dynamic_batching")
 
 

@@ -47,9 +47,7 @@ def test_settings_are_frozen() -> None:
 
 
 @given(st.sets(st.sampled_from(["file", "environment", "flag"])), st.permutations([1001, 1002, 1003]))
-def test_the_later_source_wins(
-    tmp_path_factory: pytest.TempPathFactory, given_by: set[str], ports: list[int]
-) -> None:
+def test_the_later_source_wins(tmp_path_factory: pytest.TempPathFactory, given_by: set[str], ports: list[int]) -> None:
     file = tmp_path_factory.mktemp("c") / "taxiway.yaml"
     file.write_text(f"http: {{port: {ports[0]}, backlog: 7}}" if "file" in given_by else "http: {backlog: 7}")
     environ = {"TAXIWAY_HTTP__PORT": str(ports[1])} if "environment" in given_by else {}
@@ -171,8 +169,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 def test_overrides_of_one_model_come_from_several_places(tmp_path: Path) -> None:
     file = tmp_path / "taxiway.yaml"
     file.write_text(
-        "batching: {max_delay_ms: 1}\n"
-        "models: {overrides: {a.b: {batching: {max_delay_ms: 2, best_batch: 3}}}}"
+        "batching: {max_delay_ms: 1}\nmodels: {overrides: {a.b: {batching: {max_delay_ms: 2, best_batch: 3}}}}"
     )
     environ = {"TAXIWAY_MODELS__OVERRIDES": "{a.b: {queue: {max_rows: 5}}}"}
     flags = {"models.overrides": '{"a.b": {"batching": {"max_delay_ms": 4}}}'}
@@ -284,3 +281,27 @@ def test_defaults_given_through_every_source_change_nothing(tmp_path: Path) -> N
     assert load_settings(file, {}, {}) == Settings()
     assert load_settings(None, environ, {}) == Settings()
     assert load_settings(None, {}, flags) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "text"), [("0", "0"), ("0.5", "0.5"), ("true", "True"), ('"1"', "1"), ("kept", "kept")]
+)
+def test_provider_options_may_be_plain_scalars(tmp_path: Path, written: str, text: str) -> None:
+    path = tmp_path / "taxiway.yaml"
+    path.write_text(
+        "execution:\n  providers: [CUDAExecutionProvider]\n"
+        f"  provider_options: {{CUDAExecutionProvider: {{device_id: {written}}}}}\n"
+    )
+    options = load_settings(path, {}, {}).execution.provider_options
+    assert options == {"CUDAExecutionProvider": {"device_id": text}}
+
+
+@pytest.mark.parametrize("written", ["[1]", "{a: 1}", "null"])
+def test_provider_options_that_are_no_scalars_are_refused(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "taxiway.yaml"
+    path.write_text(
+        "execution:\n  providers: [CUDAExecutionProvider]\n"
+        f"  provider_options: {{CUDAExecutionProvider: {{device_id: {written}}}}}\n"
+    )
+    with pytest.raises(InvalidConfig, match="provider_options"):
+        load_settings(path, {}, {})

@@ -81,9 +81,7 @@ def test_memory_quota(tmp_path: Path, membership: str, files: dict[str, str], li
     ("quota", "affinity", "cpus"),
     [("max 100000", 8, 8), ("150000 100000", 8, 2), ("900000 100000", 4, 4), ("10000 100000", 4, 1)],
 )
-def test_available_cpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, affinity: int, cpus: int
-) -> None:
+def test_available_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, affinity: int, cpus: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(affinity)))
     me = tmp_path / "self"
     me.write_text("0::/\n")
@@ -103,9 +101,7 @@ def test_this_machine_answers() -> None:
     assert machine.memory_limit_bytes() > 0
 
 
-@pytest.mark.parametrize(
-    "module", ["machine", "model_config", "autocomplete", "model_spec", "model_defaults"]
-)
+@pytest.mark.parametrize("module", ["machine", "model_config", "autocomplete", "model_spec", "model_defaults"])
 def test_pydantic_is_not_imported(module: str) -> None:
     code = f"import sys, taxiway.config.{module}; sys.exit('pydantic' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

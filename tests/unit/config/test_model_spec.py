@@ -106,9 +106,7 @@ def test_the_rest_of_the_spec() -> None:
 
 
 @given(st.sets(st.integers(1, 99)), st.integers(0, 5), st.sets(st.integers(1, 99), max_size=3))
-def test_version_policy_chooses_among_those_that_exist(
-    versions: set[int], latest: int, named: set[int]
-) -> None:
+def test_version_policy_chooses_among_those_that_exist(versions: set[int], latest: int, named: set[int]) -> None:
     chosen = VersionPolicy(latest=latest, specific=tuple(sorted(named))).choose(versions)
     assert list(chosen) == sorted(chosen)
     assert set(chosen) <= versions
@@ -151,9 +149,7 @@ def test_labels_are_a_line_each(tmp_path: Path, raw: bytes, labels: tuple[str, .
         ("large", "must be at most"),
     ],
 )
-def test_label_files_are_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filename: str, rule: str
-) -> None:
+def test_label_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filename: str, rule: str) -> None:
     monkeypatch.setattr(model_spec, "MAX_LABEL_BYTES", 10)
     directory = tmp_path / "m"
     directory.mkdir()
@@ -239,9 +235,7 @@ def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> N
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "pbtxt", ["", 'backend: "onnxruntime" platform: "onnxruntime_onnx"', "dynamic_batching {}"]
-)
+@pytest.mark.parametrize("pbtxt", ["", 'backend: "onnxruntime" platform: "onnxruntime_onnx"', "dynamic_batching {}"])
 def test_what_is_done_passes(pbtxt: str) -> None:
     refuse_unsupported(parse_pbtxt(pbtxt, "config.pbtxt"))
 

@@ -130,10 +130,7 @@ def test_too_many_aliases_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    assert (
-        only(read(tmp_path, "#" * (sources.MAX_FILE_BYTES + 1)).problems).rule
-        == "must be at most 1048576 bytes"
-    )
+    assert only(read(tmp_path, "#" * (sources.MAX_FILE_BYTES + 1)).problems).rule == "must be at most 1048576 bytes"
 
 
 def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
@@ -232,6 +229,24 @@ def test_flags(name: str, given_value: object, path: str, value: object) -> None
     reading = sources.read_flags({name: given_value, "http.host": None})
     assert leaves_of(reading) == {path: value}
     assert reading.given[0].where.startswith("flag --")
+
+
+@pytest.mark.parametrize(
+    ("given_value", "value"),
+    [
+        (("4,8",), ["4", "8"]),
+        (("4", "8"), ["4", "8"]),
+        (("4, 8", "16"), ["4", "8", "16"]),
+        (("[4, 8]",), [4, 8]),
+    ],
+)
+def test_a_repeated_flag_splits_at_commas_as_the_environment_does(given_value: object, value: object) -> None:
+    assert leaves_of(sources.read_flags({"batching.preferred": given_value})) == {"batching.preferred": value}
+
+
+def test_paths_on_the_command_line_may_hold_commas() -> None:
+    reading = sources.read_flags({"models.paths": [Path("a,b.onnx")]})
+    assert leaves_of(reading) == {"models.paths": [Path("a,b.onnx")]}
 
 
 def test_unknown_flags() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from tests.support import onnx_models
 
@@ -47,3 +49,29 @@ def test_a_failing_run_is_the_models_failure(tmp_path: Path) -> None:
     model = OnnxRuntime().load(onnx_models.poisonable(tmp_path / "m.onnx"), OnnxOptions())
     with pytest.raises(ModelFailed):
         model.run({"x": np.asarray([[99]], np.int64)}, ["y"])
+
+
+class FallenBack:
+    """A session of ONNX Runtime whose first provider did not start."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        pass
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+def test_a_provider_that_fell_back_silently_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(asked))
+    monkeypatch.setattr(ort, "InferenceSession", FallenBack)
+    with pytest.raises(InvalidConfig, match="'CUDAExecutionProvider' did not start") as caught:
+        OnnxRuntime().load(tmp_path / "m.onnx", OnnxOptions(providers=asked))
+    assert "provider_options" in caught.value.hint
+
+
+@pytest.mark.parametrize(("threads", "mode"), [(1, "ORT_SEQUENTIAL"), (2, "ORT_PARALLEL")])
+def test_inter_op_threads_need_the_parallel_executor(tmp_path: Path, threads: int, mode: str) -> None:
+    model = OnnxRuntime().load(onnx_models.doubler(tmp_path / "m.onnx"), OnnxOptions(inter_op_threads=threads))
+    assert model._session.get_session_options().execution_mode == getattr(ort.ExecutionMode, mode)
+    assert model.run({"x": np.ones((1, 2), np.float32)}, ["y"])[0].tolist() == [[2, 2]]

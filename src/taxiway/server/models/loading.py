@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,29 @@ from typing import Any
 from taxiway.config.autocomplete import autocomplete
 from taxiway.config.model_config import ModelConfig, new_config, parse_pbtxt, to_json_dict
 from taxiway.config.model_defaults import defaults_from, overrides_from, uses_gpu
-from taxiway.config.model_spec import ModelSpec, TimeoutAction, build_spec, refuse_unsupported
+from taxiway.config.model_spec import (
+    ModelSpec,
+    TimeoutAction,
+    build_spec,
+    ignored_fields,
+    refuse_unsupported,
+    version_policy,
+)
+from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.clock import Clock
-from taxiway.core.errors import InvalidConfig, InvalidModel
+from taxiway.core.errors import InvalidConfig, InvalidModel, TaxiwayError
 from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
 from taxiway.core.requests import InferRequest
-from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
+from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
 from taxiway.server.models.machine import ModelEvent, begin_life, step_life
 from taxiway.server.models.measure import measure_model
+from taxiway.server.models.options import session_options
 from taxiway.server.models.repository import FoundModel
+from taxiway.server.models.rows import Rows, try_rows
 from taxiway.server.models.served import ServedModel
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.statistics import ModelStatistics
@@ -55,66 +65,75 @@ class ModelLoader:
 
     def __init__(self, settings: Settings, host: Host) -> None:
         self._settings = settings
+        self._is_strict = settings.compat == "strict"
         self._host = host
         self._runtime = OnnxRuntime()
 
+    def check_overrides(self, found: Sequence[FoundModel]) -> None:
+        """Refuse `models.overrides` of models that are not there: a name misspelt would change nothing, silently.
+
+        Raises:
+            InvalidConfig: names every such model.
+        """
+        names = [model.name for model in found]
+        problems = [
+            Problem("models.overrides", name, f"is not a model that is served{suggest(name, names)}", "settings")
+            for name in self._settings.models.overrides
+            if name not in names
+        ]
+        if problems:
+            raise invalid_config("models.overrides", problems, hint=f"the models are {', '.join(names)}")
+
     def load(self, found: FoundModel) -> list[ServedModel]:
         """Every version of `found` that its version policy asks for, ready.
+
+        Versions are chosen before any file is opened, and each is completed from its own file: two versions may
+        have different signatures, and one that is not served may be broken.
 
         Raises:
             InvalidConfig, Unsupported: its configuration is wrong, or asks for what is not done.
             InvalidModel: a file cannot be loaded, or its warm-up failed.
         """
         settings = self._settings.for_model(found.name)
-        gpu = uses_gpu(settings)
-        message = parse_pbtxt(found.config.read_text(), str(found.config)) if found.config else new_config()
-        refuse_unsupported(message, gpu=gpu)
+        message = _read_config(found)
+        refuse_unsupported(message, gpu=uses_gpu(settings))
         instances = settings.execution.instances or min(self._host.cpus, _THREADS_AT_MOST)
-        options = self._options(settings, message, instances)
-        if not found.versions:
-            hint = f"put a model into {found.directory}/1/model.onnx"
-            raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
-        probe = max(found.versions)
-        model = self._runtime.load(self._file(found.versions[probe], message), options)
-        completed = self._complete(found, message, model, settings, instances)
-        spec = build_spec(completed, found.directory, gpu=gpu)
-        for path in spec.ignored:
+        options = session_options(settings, message, instances=instances, cpus=self._host.cpus)
+        chosen = _choose_versions(found, message)
+        for path in ignored_fields(message):
             _log.warning("config_field_ignored", model=found.name, setting=path)
-        config = to_json_dict(completed)
-        loaded = {probe: model}
         served: list[ServedModel] = []
-        for version in spec.version_policy.choose(found.versions):
-            if version not in loaded:
-                loaded[version] = self._runtime.load(self._file(found.versions[version], message), options)
-            served.append(self._serve(spec, config, version, loaded[version], settings))
-        if not served:
-            raise InvalidConfig(
-                f"version_policy of model {found.name!r} chooses none of its versions {sorted(found.versions)}",
-                hint="name a version that exists, or leave version_policy out",
-            )
+        try:
+            for version in chosen:
+                model = self._runtime.load(self._file(found.versions[version], message), options)
+                where = f"{found.config or found.directory}" + (f" (version {version})" if len(chosen) > 1 else "")
+                completed = self._complete(found, message, model, settings, instances, where)
+                spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
+                mergeable = self._may_merge(spec, message, version, model, settings)
+                served.append(self._serve(spec, to_json_dict(completed), version, model, settings, mergeable))
+        except TaxiwayError:
+            for loaded in served:
+                loaded.batcher.close()
+                loaded.executor.close()
+                loaded.model.close()
+            raise
         return served
-
-    def _options(self, settings: ModelSettings, message: ModelConfig, instances: int) -> OnnxOptions:
-        """Threads: as many as there are cores, over all instances, unless something says otherwise."""
-        execution = settings.execution
-        asked = sum(group.count for group in message.instance_group) or instances
-        return OnnxOptions(
-            providers=tuple(execution.providers),
-            provider_options=execution.provider_options,
-            intra_op_threads=execution.intra_op_threads or max(1, self._host.cpus // asked),
-            inter_op_threads=execution.inter_op_threads or 1,
-        )
 
     def _file(self, version: Path, message: ModelConfig) -> Path:
         return version if version.is_file() else version / (message.default_model_filename or "model.onnx")
 
     def _complete(
-        self, found: FoundModel, message: ModelConfig, model: LoadedModel, settings: ModelSettings, instances: int
+        self,
+        found: FoundModel,
+        message: ModelConfig,
+        model: LoadedModel,
+        settings: ModelSettings,
+        instances: int,
+        where: str,
     ) -> ModelConfig:
-        as_triton = self._settings.compat == "triton"
-        automatic = TRITON_MAX_BATCH_SIZE if as_triton else AUTOMATIC_MAX_BATCH_SIZE
+        automatic = AUTOMATIC_MAX_BATCH_SIZE if self._is_strict else TRITON_MAX_BATCH_SIZE
         defaults = defaults_from(settings, automatic_max_batch_size=automatic, instance_count=instances)
-        if as_triton and message.max_batch_size:
+        if message.max_batch_size and not self._is_strict:
             # Triton completes a batcher only where it also chose the batch size.
             defaults = replace(defaults, dynamic_batching=False)
         return autocomplete(
@@ -124,11 +143,43 @@ class ModelLoader:
             found.name,
             defaults=defaults,
             overrides=overrides_from(settings),
-            where=str(found.config or found.directory),
+            where=where,
         )
 
+    def _may_merge(
+        self, spec: ModelSpec, message: ModelConfig, version: int, model: LoadedModel, settings: ModelSettings
+    ) -> bool:
+        """Whether requests may share a run.
+
+        Who asks for batches is believed; where only the file's shapes say that the model batches, its rows are tried.
+        """
+        asked = message.max_batch_size or message.HasField("dynamic_batching")
+        if asked or "batching.max_batch_size" in settings.overridden:
+            return True
+        if spec.dynamic_batching is None or spec.max_batch_size < 2:
+            return True
+        trial = try_rows(model, spec.inputs, spec.reshapes)
+        if trial.verdict is Rows.UNKNOWN:
+            _log.info("rows_not_tried", model=spec.name, version=str(version), reason=trial.reason)
+        if trial.verdict is not Rows.MIXED:
+            return True
+        _log.warning(
+            "requests_not_merged",
+            model=spec.name,
+            version=str(version),
+            reason=f"its rows are not independent: {trial.reason}",
+            hint="if requests may share a run all the same, say so with max_batch_size in config.pbtxt",
+        )
+        return False
+
     def _serve(
-        self, spec: ModelSpec, config: Mapping[str, Any], version: int, model: LoadedModel, settings: ModelSettings
+        self,
+        spec: ModelSpec,
+        config: Mapping[str, Any],
+        version: int,
+        model: LoadedModel,
+        settings: ModelSettings,
+        mergeable: bool,
     ) -> ServedModel:
         clock = self._host.clock
         began_ns = clock.monotonic_ns()
@@ -138,11 +189,10 @@ class ModelLoader:
             warm_up(model, spec, settings.execution.warmup_runs)
         curve = LatencyCurve(points)
         executor = self._executor(spec, version, model, settings, curve, measured=bool(points))
-        plan = self._plan(spec, settings, curve)
+        plan = self._plan(spec, settings, curve, mergeable=mergeable)
         statistics = ModelStatistics(spec.name, str(version), clock)
         observer = _Accounts(statistics, clock)
-        strict = self._settings.compat == "strict"
-        batcher = Batcher(plan, executor, clock, self._host.loop, curve, observer, expire_running=strict)
+        batcher = Batcher(plan, executor, clock, self._host.loop, curve, observer, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         statistics.load_s = (clock.monotonic_ns() - began_ns) / 1e9
         life = step_life(life, ModelEvent.LOADED, "loaded, measured and warm", clock.monotonic_ns())
@@ -181,12 +231,14 @@ class ModelLoader:
             return HybridExecutor(runner, self._host.loop, name, curve, threshold_ns)
         return ThreadExecutor(runner, spec.instance_count, self._host.loop, name)
 
-    def _plan(self, spec: ModelSpec, settings: ModelSettings, curve: LatencyCurve) -> BatchingPlan:
+    def _plan(self, spec: ModelSpec, settings: ModelSettings, curve: LatencyCurve, *, mergeable: bool) -> BatchingPlan:
         batching = spec.dynamic_batching
         queue = settings.queue
         limits = QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
-        if batching is None:
-            return BatchingPlan(max_rows=spec.max_batch_size, merge_rows=1, limits=limits)
+        if batching is None or not mergeable:
+            return BatchingPlan(
+                max_rows=spec.max_batch_size, merge_rows=1, limits=limits, strict_timeouts=self._is_strict
+            )
         levels = tuple(
             LevelPolicy(
                 timeout_action="delay" if policy.timeout_action is TimeoutAction.DELAY else "reject",
@@ -198,6 +250,10 @@ class ModelLoader:
         )
         best = settings.batching.best_batch or curve.best_rows(max(1, spec.max_batch_size))
         preferred = _worth_preferring(batching.preferred_sizes, spec.max_batch_size, batching.max_queue_delay_ns)
+        fixed = _fixed_rows(spec)
+        if fixed:
+            # Every run has this many rows, so no other number is worth merging or waiting for.
+            best, preferred = fixed, ()
         return BatchingPlan(
             max_rows=spec.max_batch_size,
             merge_rows=min(max(best, *preferred, 1), max(1, spec.max_batch_size)),
@@ -208,8 +264,47 @@ class ModelLoader:
             levels=levels,
             default_level=max(1, batching.default_priority_level),
             limits=limits,
-            strict_timeouts=self._settings.compat == "strict",
+            strict_timeouts=self._is_strict,
         )
+
+
+def _read_config(found: FoundModel) -> ModelConfig:
+    """What config.pbtxt says; empty if there is none.
+
+    Raises:
+        InvalidConfig: it cannot be read.
+    """
+    if found.config is None:
+        return new_config()
+    try:
+        text = found.config.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8: {error}"
+        raise InvalidConfig(
+            f"{found.config} of model {found.name!r} cannot be read: {reason}",
+            hint="make it a UTF-8 text file that this user may read, or remove it: what the file says is enough",
+            path=str(found.config),
+        ) from error
+    return parse_pbtxt(text, str(found.config))
+
+
+def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]:
+    """The versions to serve.
+
+    Raises:
+        InvalidModel: there is none.
+        InvalidConfig: the version policy chooses none.
+    """
+    if not found.versions:
+        hint = f"put a model into {found.directory}/1/model.onnx"
+        raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
+    chosen = version_policy(message).choose(found.versions)
+    if not chosen:
+        raise InvalidConfig(
+            f"version_policy of model {found.name!r} chooses none of its versions {sorted(found.versions)}",
+            hint="name a version that exists, or leave version_policy out",
+        )
+    return chosen
 
 
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:
@@ -242,7 +337,15 @@ class _Accounts:
         self.rejected = statistics.rejected
         self.cancelled = statistics.cancelled
 
-    def batch_done(self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int) -> None:
+    def batch_done(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
         """Count the run, and the answers it gave."""
-        self._statistics.batch_done(batch, outcome, dispatched_ns)
+        self._statistics.batch_done(batch, outcome, dispatched_ns, gone)
+        if outcome.result is None:
+            # Only the good parts of a batch that failed as a whole were answered with a result.
+            pairs = zip(batch, outcome.parts or (), strict=False)
+            batch = [request for request, part in pairs if part.result is not None]
+        if gone:
+            batch = [request for request in batch if request not in gone]
         self._statistics.responses_done([request.arrived_ns for request in batch], self._now_ns())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taxiway.core.clock import Clock
-from taxiway.core.errors import InvalidConfig, TaxiwayError
+from taxiway.core.errors import InvalidConfig, InvalidModel, TaxiwayError
 from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.machine import ModelEvent, ModelState, step_life
 from taxiway.server.models.repository import find_models
@@ -38,11 +38,16 @@ class ModelManager:
             InvalidConfig: some cannot be served; everything that is wrong is told at once, and nothing stays loaded.
         """
         errors: list[TaxiwayError] = []
-        for found in find_models(paths):
+        models = find_models(paths)
+        self._loader.check_overrides(models)
+        for found in models:
             try:
                 loaded = self._loader.load(found)
             except TaxiwayError as error:
                 errors.append(error)
+                continue
+            except OSError as problem:
+                errors.append(InvalidModel(f"model {found.name!r} cannot be read: {problem}"))
                 continue
             self._served += loaded
             for served in loaded:
@@ -56,19 +61,34 @@ class ModelManager:
         """Whether every version is ready."""
         return all(served.life.now.state is ModelState.READY for served in self._served)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Let every version answer what it has taken, then close it."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Let every version answer what it has taken, then close it; what waits longer than that is refused.
+
+        Returns:
+            False if something still runs. Nobody waits for it: its callers are still owed an answer.
+        """
         for served in self._served:
             self._step(served, ModelEvent.RETIRED, "the server is shutting down")
-        drains = [asyncio.ensure_future(served.batcher.drain()) for served in self._served]
+        drains = {asyncio.ensure_future(served.batcher.drain()): served for served in self._served}
+        late: set[asyncio.Future[None]] = set()
         if drains:
             _, late = await asyncio.wait(drains, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-        for served in self._served:
-            served.batcher.close()
-            served.executor.close()
+        for task, served in drains.items():
+            self._close(served, on_time=task not in late)
+            task.cancel()
+        return not late
+
+    def _close(self, served: ServedModel, *, on_time: bool) -> None:
+        running = served.batcher.gauges().running_batches
+        served.batcher.close()
+        if on_time:
             self._step(served, ModelEvent.DRAINED, "everything taken was answered")
+        else:
+            reason = f"limits.drain_timeout_s ran out: {running} runs were given up, what waited was refused"
+            self._step(served, ModelEvent.DRAINED, reason)
+            _log.warning("drain_timeout", model=served.name, version=str(served.version), count=running, reason=reason)
+        if not running:  # else this would wait for a run, which may take minutes; its thread ends with the process
+            served.executor.close()
             served.model.close()
 
     def _step(self, served: ServedModel, event: ModelEvent, reason: str) -> None:

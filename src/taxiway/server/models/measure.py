@@ -13,7 +13,7 @@ from taxiway.core.errors import TaxiwayError
 from taxiway.core.ports import LoadedModel
 from taxiway.core.tensors import Datatype, Shape, TensorSpec
 
-_FREE_DIMENSIONS = (32, 224, 1)
+FREE_DIMENSIONS = (32, 224, 1)
 """Sizes tried, in this order, for dimensions that the model leaves free."""
 _MIN_RUNS = 3
 _MAX_RUNS = 50
@@ -30,12 +30,14 @@ def measure_model(
     Inputs are zeros of the declared shapes, so that no index is out of range. A model that takes none of the sizes
     tried for its free dimensions gives an empty list: then nothing is known but what traffic will teach.
 
-    `max_rows` is 0 if the model does not batch; then it is run as it is.
+    `max_rows` is 0 if the model does not batch; then it is run as it is. The clock is looked at after every run: a
+    model whose first run takes longer than the budget is run once.
     """
     names = [spec.name for spec in model.outputs]
-    for free in _FREE_DIMENSIONS:
+    begun_ns = perf_counter_ns()
+    for free in FREE_DIMENSIONS:
         try:
-            return _curve(model, names, inputs, reshapes, free, max_rows, budget_s)
+            return _curve(model, names, inputs, reshapes, free, max_rows, (begun_ns, budget_s))
         except TaxiwayError:
             continue
     return []
@@ -48,29 +50,29 @@ def _curve(
     reshapes: Mapping[str, Shape],
     free: int,
     max_rows: int,
-    budget_s: float,
+    budget: tuple[int, float],
 ) -> list[tuple[int, int]]:
     """Climb through the sizes with half of the budget; then go over them again and keep the faster time of each.
 
     A neighbour on the machine disturbs for a while: it would make one size look dear, were it measured only once.
     """
-    begun = perf_counter_ns()
-    half, end = (begun + int(budget_s * share) for share in (5e8, 1e9))
+    begun_ns, budget_s = budget
+    half, end = (begun_ns + int(budget_s * share) for share in (5e8, 1e9))
     best: dict[int, int] = {}
     rates: list[float] = []
     rows = 1
     while rows <= max(1, max_rows) and not _has_peaked(rates):
         feeds = sample_feeds(inputs, reshapes, rows if max_rows else 0, free)
-        model.run(feeds, names)
-        best[rows] = _time(model, feeds, names)
+        best[rows] = _time(model, feeds, names, half)
         rates.append(rows / max(best[rows], 1))
-        if not max_rows or perf_counter_ns() + 4 * best[rows] > half:
+        # The next size is thought to cost twice as much, run after run.
+        if not max_rows or perf_counter_ns() + 2 * best[rows] * (1 + _MIN_RUNS) > half:
             break
         rows *= 2
     for again, took in best.items():
         if perf_counter_ns() + _MIN_RUNS * took < end:
             feeds = sample_feeds(inputs, reshapes, again if max_rows else 0, free)
-            best[again] = min(took, _time(model, feeds, names))
+            best[again] = min(took, _time(model, feeds, names, end))
     return list(best.items())
 
 
@@ -79,17 +81,17 @@ def _has_peaked(rates: Sequence[float]) -> bool:
     return len(rates) > 2 and max(rates[-2:]) < _SAME * max(rates[:-2])
 
 
-def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence[str]) -> int:
-    """The fastest of several runs: whatever disturbs a run only makes it slower."""
+def _time(model: LoadedModel, feeds: Mapping[str, NDArray[Any]], names: Sequence[str], until_ns: int) -> int:
+    """The fastest of several runs: whatever disturbs a run, as being the first does, only makes it slower."""
     best = 1 << 62
     spent = 0
-    for run in range(_MAX_RUNS):
+    for run in range(1 + _MAX_RUNS):
         start = perf_counter_ns()
         model.run(feeds, names)
-        took = perf_counter_ns() - start
-        best = min(best, took)
-        spent += took
-        if run + 1 >= _MIN_RUNS and spent >= _LONG_ENOUGH_NS:
+        end = perf_counter_ns()
+        best = min(best, end - start)
+        spent += end - start if run else 0
+        if end >= until_ns or (run >= _MIN_RUNS and spent >= _LONG_ENOUGH_NS):
             break
     return best
 

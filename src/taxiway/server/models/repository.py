@@ -9,6 +9,9 @@ from pathlib import Path
 from taxiway.config.problems import Problem, invalid_config
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.refs import ModelRef
+from taxiway.telemetry.logs import Log
+
+_log = Log("taxiway.models")
 
 CONFIG_FILE = "config.pbtxt"
 _HINT = "give an ONNX file, a directory of them, or a model repository: NAME/config.pbtxt, NAME/1/model.onnx"
@@ -82,6 +85,13 @@ def _entry(entry: Path, refuse: Refuse) -> Iterable[FoundModel]:
         if not model.versions:
             refuse("has no version: a directory named by a number, with the model's file in it", entry)
         return [model]
+    if entry.is_dir() and any(any(entry.glob(pattern)) for pattern in ("*.onnx", "*/*.onnx")):
+        _log.warning(
+            "directory_not_served",
+            path=str(entry),
+            reason="it holds ONNX files, but no version: a directory named by a number, such as 1/model.onnx",
+            hint="name the version's directory 1, or serve the files by their own paths",
+        )
     return ()
 
 

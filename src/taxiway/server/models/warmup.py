@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from taxiway.config.model_spec import ModelSpec, WarmupData, WarmupInput, WarmupRequest
 from taxiway.core.errors import InvalidModel, TaxiwayError
 from taxiway.core.ports import LoadedModel
-from taxiway.core.tensors import Datatype, count_elements
+from taxiway.core.tensors import Datatype, Shape, count_elements
 from taxiway.server.models.measure import sample_feeds
 
 _SEED = 20_26
+_RANDOM_TEXT_CHARS = 8
+_PREFIX_BYTES = 4
 
 
 def warm_up(model: LoadedModel, spec: ModelSpec, default_runs: int) -> None:
@@ -25,7 +28,7 @@ def warm_up(model: LoadedModel, spec: ModelSpec, default_runs: int) -> None:
     """
     names = [output.name for output in spec.outputs]
     for request in spec.warmup:
-        feeds = {name: _content(given, request, spec.max_batch_size > 0) for name, given in request.inputs.items()}
+        feeds = {name: _feed(given, name, request, spec) for name, given in request.inputs.items()}
         _run(model, feeds, names, request)
     if not spec.warmup:
         _run_default(model, spec, names, default_runs)
@@ -51,18 +54,70 @@ def _run_default(model: LoadedModel, spec: ModelSpec, names: list[str], runs: in
             return  # zeros of a guessed shape say nothing about the model
 
 
-def _content(given: WarmupInput, request: WarmupRequest, batches: bool) -> NDArray[Any]:
-    shape = (request.rows, *given.shape) if batches else given.shape
-    dtype = np.dtype(given.datatype.numpy_dtype)
+def _feed(given: WarmupInput, name: str, request: WarmupRequest, spec: ModelSpec) -> NDArray[Any]:
+    """The input as the file takes it: reshaped, and the one row that was configured as often as there are rows."""
+    array = _content(given)
+    own = spec.reshapes.get(name)
+    if own is not None:
+        try:
+            array = array.reshape(own)
+        except ValueError as problem:
+            raise InvalidModel(
+                f"warm-up request {request.name!r}: {name!r} has dims {list(given.shape)}, which do not reshape to "
+                f"{list(own)}",
+                hint="correct model_warmup in config.pbtxt: its dims must be the input's",
+            ) from problem
+    return np.repeat(array[np.newaxis], request.rows, axis=0) if spec.max_batch_size else array
+
+
+def _content(given: WarmupInput) -> NDArray[Any]:
+    """The configured shape, filled."""
     if given.datatype is Datatype.BYTES:
-        return np.full(shape, b"", dtype=object)
+        return _texts(given)
+    dtype = np.dtype(given.datatype.numpy_dtype)
     if given.data is WarmupData.RANDOM:
-        random = np.random.default_rng(_SEED)
-        return random.random(shape).astype(dtype)
+        return np.random.default_rng(_SEED).random(given.shape).astype(dtype)
     if given.data is WarmupData.FILE and given.file is not None:
         raw = given.file.read_bytes()
-        needed = count_elements(shape) * dtype.itemsize
+        needed = count_elements(given.shape) * dtype.itemsize
         if len(raw) != needed:
-            raise InvalidModel(f"warm-up file {given.file} has {len(raw)} bytes; its shape needs {needed}")
-        return np.frombuffer(raw, dtype).reshape(shape)
-    return np.zeros(shape, dtype)
+            raise InvalidModel(
+                f"warm-up file {given.file} has {len(raw)} bytes; its shape {list(given.shape)} needs {needed}",
+                hint="write the elements of one row, little-endian; they are repeated for every row of the batch",
+            )
+        return np.frombuffer(raw, dtype).reshape(given.shape)
+    return np.zeros(given.shape, dtype)
+
+
+def _texts(given: WarmupInput) -> NDArray[Any]:
+    count = count_elements(given.shape)
+    items = [b""] * count
+    if given.data is WarmupData.RANDOM:
+        letters = np.random.default_rng(_SEED).integers(ord("a"), ord("z") + 1, (count, _RANDOM_TEXT_CHARS), np.uint8)
+        items = [row.tobytes() for row in letters]
+    elif given.data is WarmupData.FILE and given.file is not None:
+        items = _split(given.file.read_bytes(), given.file, given.shape)
+    return _objects(items, given.shape)
+
+
+def _objects(items: list[bytes], shape: Shape) -> NDArray[Any]:
+    made = np.empty(len(items), dtype=object)
+    made[:] = items
+    return made.reshape(shape)
+
+
+def _split(raw: bytes, file: Path, shape: Shape) -> list[bytes]:
+    """Elements as Triton writes them: each after its length in four bytes, little-endian."""
+    items: list[bytes] = []
+    at = 0
+    while at + _PREFIX_BYTES <= len(raw):
+        start = at + _PREFIX_BYTES
+        at = start + int.from_bytes(raw[at:start], "little")
+        items.append(raw[start:at])
+    if at != len(raw) or len(items) != count_elements(shape):
+        raise InvalidModel(
+            f"warm-up file {file} holds {len(items)} elements in {len(raw)} bytes; its shape {list(shape)} needs "
+            f"{count_elements(shape)}, and nothing after them",
+            hint="write each element after its length in 4 bytes, little-endian (tritonclient's serialize_byte_tensor)",
+        )
+    return items

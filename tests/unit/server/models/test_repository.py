@@ -70,3 +70,13 @@ def test_a_model_without_versions_is_said(tmp_path: Path) -> None:
     _touch(tmp_path / "resnet" / "config.pbtxt")
     with pytest.raises(InvalidConfig, match="has no version"):
         find_models([tmp_path])
+
+
+def test_a_directory_with_files_but_no_version_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _touch(tmp_path / "good" / "1" / "model.onnx")
+    _touch(tmp_path / "typo" / "v1" / "model.onnx")
+    _touch(tmp_path / "notes" / "readme.txt")
+    assert [found.name for found in find_models([tmp_path])] == ["good"]
+    (record,) = caplog.records
+    assert record.message == "directory_not_served"
+    assert record.taxiway_fields["path"] == str(tmp_path / "typo")  # type: ignore[attr-defined]

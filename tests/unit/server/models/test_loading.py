@@ -1,0 +1,192 @@
+"""Loading: every version is judged by its own file, and only those that are served are opened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import onnx_models
+
+from taxiway.config.settings import Settings
+from taxiway.core.clock import SystemClock
+from taxiway.core.errors import InvalidConfig, InvalidModel
+from taxiway.runtimes.onnx import OnnxModel
+from taxiway.server.execution import ThreadExecutor
+from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.machine import ModelState
+from taxiway.server.models.repository import find_models
+from taxiway.server.models.served import ServedModel
+
+Load = Callable[..., list[ServedModel]]
+
+
+@pytest.fixture
+def load() -> Iterator[Load]:
+    loop = asyncio.new_event_loop()
+    served: list[ServedModel] = []
+
+    def load_one(path: Path, cpus: int = 4, **settings: Any) -> list[ServedModel]:
+        (found,) = find_models([path])
+        loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus))
+        loaded = loader.load(found)
+        served.extend(loaded)
+        return loaded
+
+    yield load_one
+    for version in served:
+        version.batcher.close()
+        version.executor.close()
+        version.model.close()
+    loop.close()
+
+
+def _config(directory: Path, text: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.pbtxt").write_text(text)
+    return directory
+
+
+def _events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records]
+
+
+# --- versions ------------------------------------------------------------------------------------------
+
+
+def test_each_version_has_the_signature_of_its_own_file(tmp_path: Path, load: Load) -> None:
+    model = _config(tmp_path / "m", "version_policy { all {} }")
+    onnx_models.two_outputs(model / "1" / "model.onnx")
+    onnx_models.doubler(model / "2" / "model.onnx")
+    first, second = load(model)
+    assert [spec.name for spec in first.spec.inputs] == ["a", "b"]
+    assert [spec.name for spec in second.spec.inputs] == ["x"]
+    assert [item["name"] for item in first.config["input"]] == ["a", "b"]
+    assert second.life.now.state is ModelState.READY
+
+
+def test_a_version_that_contradicts_the_configuration_is_named(tmp_path: Path, load: Load) -> None:
+    text = 'version_policy { all {} } input { name: "x" data_type: TYPE_FP32 dims: [2] }'
+    model = _config(tmp_path / "m", text)
+    onnx_models.two_outputs(model / "1" / "model.onnx")
+    onnx_models.doubler(model / "2" / "model.onnx")
+    with pytest.raises(InvalidConfig, match=r"version 1.*no such input"):
+        load(model)
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"), [("specific { versions: [1] }", [1]), ("latest { num_versions: 1 }", [2])]
+)
+def test_a_version_that_is_not_served_may_be_broken(tmp_path: Path, load: Load, policy: str, served: list[int]) -> None:
+    model = _config(tmp_path / "m", f"version_policy {{ {policy} }}")
+    for version in (1, 2):
+        path = model / str(version) / "model.onnx"
+        if version in served:
+            onnx_models.doubler(path)
+        else:
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"broken")
+    assert [loaded.version for loaded in load(model)] == served
+
+
+def test_a_broken_version_that_is_served_is_refused(tmp_path: Path, load: Load) -> None:
+    model = _config(tmp_path / "m", "version_policy { all {} }")
+    onnx_models.doubler(model / "1" / "model.onnx")
+    (model / "2").mkdir()
+    (model / "2" / "model.onnx").write_bytes(b"broken")
+    with pytest.raises(InvalidModel, match=r"2/model\.onnx"):
+        load(model)
+
+
+def test_a_policy_that_chooses_nothing_is_told(tmp_path: Path, load: Load) -> None:
+    model = _config(tmp_path / "m", "version_policy { specific { versions: [7] } }")
+    onnx_models.doubler(model / "1" / "model.onnx")
+    with pytest.raises(InvalidConfig, match=r"chooses none of its versions \[1\]"):
+        load(model)
+
+
+# --- the configuration's file --------------------------------------------------------------------------
+
+
+def test_a_configuration_that_is_not_utf8_is_named(tmp_path: Path, load: Load) -> None:
+    onnx_models.doubler(tmp_path / "m" / "1" / "model.onnx")
+    (tmp_path / "m" / "config.pbtxt").write_bytes(b'name: "\xff"')
+    with pytest.raises(InvalidConfig, match=r"config\.pbtxt of model 'm' cannot be read: is not UTF-8"):
+        load(tmp_path / "m")
+
+
+def test_a_configuration_that_cannot_be_read_is_named(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_models.doubler(_config(tmp_path / "m", "") / "1" / "model.onnx")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InvalidConfig, match=r"config\.pbtxt of model 'm' cannot be read: Permission denied"):
+        load(tmp_path / "m")
+
+
+def test_overrides_of_a_model_that_is_not_there(tmp_path: Path) -> None:
+    found = find_models([onnx_models.doubler(tmp_path / "fraud.onnx")])
+    loop = asyncio.new_event_loop()
+    host = Host(loop, SystemClock(), 1)
+    settings = Settings.model_validate({"models": {"overrides": {"frued": {}, "fraud": {}}}})
+    with pytest.raises(InvalidConfig, match=r"'frued'.*did you mean 'fraud'") as caught:
+        ModelLoader(settings, host).check_overrides(found)
+    assert len(caught.value.facts["problems"]) == 1
+    loop.close()
+
+
+# --- merging -------------------------------------------------------------------------------------------
+
+
+def test_a_bare_file_whose_rows_mix_is_not_merged(tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    (served,) = load(onnx_models.softmax_of_rows(tmp_path / "m.onnx"))
+    assert served.batcher._plan.merge_rows == 1
+    assert served.batcher._plan.max_rows > 1
+    assert "requests_not_merged" in _events(caplog)
+
+
+def test_a_bare_file_whose_rows_are_independent_is_merged(
+    tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    (served,) = load(onnx_models.doubler(tmp_path / "m.onnx"), batching={"best_batch": 8})
+    assert served.batcher._plan.merge_rows == 8
+    assert not _events(caplog)
+
+
+def test_rows_that_cannot_be_tried_are_merged_and_told(
+    tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (served,) = load(onnx_models.echo_texts(tmp_path / "m.onnx"), batching={"best_batch": 8})
+    assert served.batcher._plan.merge_rows == 8
+    assert _events(caplog) == ["rows_not_tried"]
+
+
+@pytest.mark.parametrize("text", ["max_batch_size: 8", "dynamic_batching {}"])
+def test_who_asks_for_batches_is_believed(tmp_path: Path, load: Load, text: str) -> None:
+    model = _config(tmp_path / "m", text)
+    onnx_models.softmax_of_rows(model / "1" / "model.onnx")
+    (served,) = load(model, batching={"best_batch": 8})
+    assert served.batcher._plan.merge_rows == 8
+
+
+def test_what_was_loaded_is_closed_when_a_later_version_fails(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(OnnxModel, "close", lambda _model: closed.append("model"))
+    monkeypatch.setattr(ThreadExecutor, "close", lambda _executor: closed.append("executor"))
+    model = _config(tmp_path / "m", "version_policy { all {} }")
+    onnx_models.doubler(model / "1" / "model.onnx")
+    (model / "2").mkdir()
+    (model / "2" / "model.onnx").write_bytes(b"broken")
+    with pytest.raises(InvalidModel):
+        load(model, execution={"mode": "thread"})
+    assert sorted(closed) == ["executor", "model"]
