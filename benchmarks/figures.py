@@ -138,8 +138,7 @@ def figures_table(record: Record) -> str:
     rows = [["scenario", "server", *(title for title, _ in COLUMNS.values()), "req/s min - max"]]
     for key, row in record.series.items():
         cells = [
-            format(statistics.median(row[name]), form) if name in row else ""
-            for name, (_, form) in COLUMNS.items()
+            format(statistics.median(row[name]), form) if name in row else "" for name, (_, form) in COLUMNS.items()
         ]
         spread = f"{min(row['rate']):,.0f} - {max(row['rate']):,.0f}" if "rate" in row else ""
         rows.append([key.scenario, key.server, *cells, spread])

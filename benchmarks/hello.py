@@ -20,9 +20,7 @@ LENGTH = b"\r\ncontent-length:"
 def constant_answer(size: int) -> bytes:
     """Return a whole HTTP answer whose JSON body has `size` bytes."""
     body = b'{"model_name":"hello","padding":"' + b"x" * max(0, size - 35) + b'"}'
-    return (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    )
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 def body_length(head: bytes) -> int:

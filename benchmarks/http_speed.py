@@ -114,9 +114,7 @@ class Bench:
         for scenario in scenarios:
             self.record.miss(scenario, name, str(error).splitlines()[0])
 
-    def checked(
-        self, running: dict[str, Server], scenarios: Sequence[str], requests: Mapping[str, Request]
-    ) -> None:
+    def checked(self, running: dict[str, Server], scenarios: Sequence[str], requests: Mapping[str, Request]) -> None:
         """Drop every server that answers wrongly; warm up the others."""
         for name, server in list(running.items()):
             try:
@@ -409,9 +407,7 @@ def _names(text: str) -> list[str]:
     names = text.split(",")
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
-        raise argparse.ArgumentTypeError(
-            f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}"
-        )
+        raise argparse.ArgumentTypeError(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     return names
 
 

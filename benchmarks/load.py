@@ -118,13 +118,9 @@ def _parse_wrk(command: Sequence[str], code: int, output: str) -> ClosedLoop:
     if code != 0 or not found:
         raise LoadError(f"{' '.join(command)} ended with {code}:\n{output}")
     report = json.loads(found[0])
-    errors = {
-        kind: report[kind] for kind in ("connect", "read", "write", "status", "timeout") if report[kind]
-    }
+    errors = {kind: report[kind] for kind in ("connect", "read", "write", "status", "timeout") if report[kind]}
     if errors or not report["requests"]:
-        raise LoadError(
-            f"{report['requests']} answers, errors {errors or 'none'}: nothing that may be measured"
-        )
+        raise LoadError(f"{report['requests']} answers, errors {errors or 'none'}: nothing that may be measured")
     fields = ("requests", "seconds", "p50_ms", "p90_ms", "p99_ms")
     return ClosedLoop(**{field: report[field] for field in fields})
 
@@ -174,9 +170,7 @@ def open_loop(port: int, request: Request, plan: Plan, cores: set[int]) -> OpenL
     command = [sys.executable, "-m", "benchmarks.load", *arguments]
     limit = plan.seconds + plan.warmup + DRAIN_S + GRACE_S
     with pinned(cores):
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=limit, cwd=REPOSITORY
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit, cwd=REPOSITORY)
     if done.returncode != 0:
         raise LoadError(f"the open loop ended with {done.returncode}: {done.stderr.strip()}")
     return OpenLoop(**json.loads(done.stdout))
@@ -261,8 +255,7 @@ class Pump:
     async def run(self, port: int, connections: int) -> list[float]:
         """Send the whole schedule; return seconds from due to answered, of what was due after the warm-up."""
         lanes = [
-            (await self._loop.create_connection(lambda: Lane(self), "127.0.0.1", port))[1]
-            for _ in range(connections)
+            (await self._loop.create_connection(lambda: Lane(self), "127.0.0.1", port))[1] for _ in range(connections)
         ]
         self._idle.extend(lanes)
         self._start = time.perf_counter()
@@ -343,9 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, required=True, help="requests per second")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--warmup", type=float, default=1.0, help="seconds sent before and not counted")
-    parser.add_argument(
-        "--connections", type=int, default=32, help="a request waits where all of them are busy"
-    )
+    parser.add_argument("--connections", type=int, default=32, help="a request waits where all of them are busy")
     options = parser.parse_args(arguments)
     # The generator's own garbage collection would look like the server's latency.
     gc.disable()

@@ -83,9 +83,7 @@ class Writer:
             + self.weights["embeddings.token_type_embeddings.weight"][0]
         )
         length = graph.add("Gather", graph.add("Shape", "input_ids"), graph.ints(1))
-        positions = graph.add(
-            "Slice", graph.constant("positions", typed), graph.ints(0), length, graph.ints(0)
-        )
+        positions = graph.add("Slice", graph.constant("positions", typed), graph.ints(0), length, graph.ints(0))
         return self.norm(
             graph.add("Add", graph.add("Gather", words, "input_ids"), positions),
             "embeddings.LayerNorm",
@@ -102,9 +100,7 @@ class Writer:
         query = self.heads(self.linear(value, f"{key}.query"), (0, 2, 1, 3))
         keys = self.heads(self.linear(value, f"{key}.key"), (0, 2, 3, 1))
         values = self.heads(self.linear(value, f"{key}.value"), (0, 2, 1, 3))
-        scores = graph.add(
-            "Div", graph.add("MatMul", query, keys), graph.scalar("root_head", math.sqrt(HEAD))
-        )
+        scores = graph.add("Div", graph.add("MatMul", query, keys), graph.scalar("root_head", math.sqrt(HEAD)))
         weights = graph.add("Softmax", graph.add("Add", scores, mask), axis=-1)
         mixed = graph.add("Transpose", graph.add("MatMul", weights, values), perm=(0, 2, 1, 3))
         return graph.add("Reshape", mixed, graph.ints(0, 0, HIDDEN))
@@ -118,9 +114,7 @@ class Writer:
 
     def layer(self, value: str, mask: str, key: str) -> str:
         """Write one transformer layer."""
-        mixed = self.linear(
-            self.attention(value, mask, f"{key}.attention.self"), f"{key}.attention.output.dense"
-        )
+        mixed = self.linear(self.attention(value, mask, f"{key}.attention.self"), f"{key}.attention.output.dense")
         value = self.norm(self.graph.add("Add", mixed, value), f"{key}.attention.output.LayerNorm")
         wide = self.gelu(self.linear(value, f"{key}.intermediate.dense"))
         narrow = self.linear(wide, f"{key}.output.dense")
@@ -166,8 +160,7 @@ def encoder(weights: Weights) -> onnx.ModelProto:
     """Return MiniLM-L6-v2 with mean pooling and normalisation as an ONNX model."""
     graph = Writer(weights).write()
     inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["N", "T"])
-        for name in ("input_ids", "attention_mask")
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["N", "T"]) for name in ("input_ids", "attention_mask")
     ]
     outputs = [helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["N", HIDDEN])]
     proto = helper.make_graph(graph.nodes, "minilm", inputs, outputs, list(graph.constants.values()))

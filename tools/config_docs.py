@@ -75,9 +75,7 @@ def render() -> str:
 
 
 def _section(title: str, meaning: str, specs: list[FlagSpec]) -> str:
-    rows = "\n".join(
-        f"| `{spec.path}` | {_type(spec)} | `{_default(spec.default)}` | {spec.help} |" for spec in specs
-    )
+    rows = "\n".join(f"| `{spec.path}` | {_type(spec)} | `{_default(spec.default)}` | {spec.help} |" for spec in specs)
     intro = f"\n{meaning}\n" if meaning else ""
     return f"### {title}\n{intro}\n| key | type | default | meaning |\n|---|---|---|---|\n{rows}\n"
 

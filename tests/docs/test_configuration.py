@@ -23,7 +23,5 @@ def test_every_setting_is_on_the_page() -> None:
 
 def test_the_example_loads() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    flags = {
-        f"{section}.{key}": v for section, keys in yaml.safe_load(example).items() for key, v in keys.items()
-    }
+    flags = {f"{section}.{key}": v for section, keys in yaml.safe_load(example).items() for key, v in keys.items()}
     assert load_settings(None, {}, flags).for_model("resnet").batching.max_batch_size == 32

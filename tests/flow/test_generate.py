@@ -15,6 +15,8 @@ import pytest
 from tests.flow.plain_models import write_plain_models
 from tests.flow.serving import Answer, Server, serve
 
+from taxiway.server.wire.generate import GenerateWriter
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -223,6 +225,19 @@ def test_a_model_that_fails_is_400_in_triton(triton: Server) -> None:
     assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert stream.body.startswith(b"data: ")
     assert set(json.loads(stream.body[6:])) == {"error"}
+
+
+def test_a_defect_of_ours_is_answered_too(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> bytes:
+        raise RuntimeError("a defect")
+
+    with serve(models) as server:
+        assert generate(server, "doubler", {"x": [1, 2]}).status == 200
+        monkeypatch.setattr(GenerateWriter, "write", fail)
+        answer = generate(server, "doubler", {"x": [1, 2]})
+        assert answer.status == 500
+        assert answer.json()["code"] == "internal"
+        assert "taxiway_http_requests_in_flight 0" in server.scrape()
 
 
 def test_more_elements_than_allowed_are_413(models: list[Path]) -> None:

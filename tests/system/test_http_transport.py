@@ -534,6 +534,25 @@ def test_who_does_not_read_is_cut_off_and_nobody_else(impatient: Process) -> Non
     assert most < 8 * 11 * MIB + 40 * MIB
 
 
+def test_what_slow_readers_hold_counts_and_refuses_others(models: Path) -> None:
+    wide = infer("wide", [[1]], "FP32", outputs=[{"name": "y", "parameters": {"binary_data": True}}])
+    flags = {"limits__max_body_bytes": MIB, "limits__max_buffered_bytes": 15 * MIB, "execution__mode": "thread"}
+    with serve(models, **flags) as server:
+        deaf = [Raw(server.address, receive_buffer=4096).send(wide) for _ in range(4)]
+
+        def refuses() -> bool:
+            with _raw(server) as other:
+                reply = other.send(DOUBLE).reply()
+                return reply.status == 503 and "limits.max_buffered_bytes" in _hint(reply)
+
+        wait_until(refuses, "as much is held as may be")
+        for connection in deaf:
+            connection.socket.close()
+        wait_until(lambda: "taxiway_http_buffered_bytes 0" in server.scrape(), "all is given back")
+        with _raw(server) as other:
+            assert other.send(DOUBLE).reply().status == 200
+
+
 def test_a_slow_but_steady_reader_gets_everything(impatient: Process) -> None:
     """Ten megabytes may take longer than the time allowed for reading nothing."""
     wide = infer("wide", [[1]], "FP32", outputs=[{"name": "y", "parameters": {"binary_data": True}}])

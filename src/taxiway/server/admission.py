@@ -6,7 +6,7 @@ from taxiway.core.errors import Overloaded, Unavailable
 
 
 class Admission:
-    """The server's own capacity: requests in flight and bytes of bodies held.
+    """The server's own capacity: requests in flight and bytes of bodies and unread answers held.
 
     Args:
         max_requests: requests being received, queued or run at once (`limits.max_requests`).
@@ -28,7 +28,7 @@ class Admission:
             Overloaded: as many are in flight as are allowed. Nothing was counted.
             Unavailable: the server is draining.
         """
-        if self.requests >= self.max_requests or self.draining:
+        if self.requests >= self.max_requests or self.draining or self.bytes > self.max_bytes:
             self._refuse()
         self.requests += 1
 
@@ -42,7 +42,7 @@ class Admission:
         Raises:
             Overloaded, Unavailable: as `enter`.
         """
-        if self.requests >= self.max_requests or self.draining:
+        if self.requests >= self.max_requests or self.draining or self.bytes > self.max_bytes:
             self._refuse()
 
     def reserve_bytes(self, count: int) -> None:
@@ -55,11 +55,14 @@ class Admission:
         if self.bytes > self.max_bytes:
             self.bytes -= count
             self.refused += 1
-            raise Overloaded(
-                f"the server holds {self.bytes} bytes of requests; limits.max_buffered_bytes allows {self.max_bytes}",
-                hint="retry later, or raise limits.max_buffered_bytes",
-                limit="limits.max_buffered_bytes",
-            )
+            raise self._too_many_bytes()
+
+    def hold_bytes(self, count: int) -> None:
+        """`count` bytes of an answer wait for a client to read. They exist already, so they cannot be refused.
+
+        While they are over the limit, new requests are.
+        """
+        self.bytes += count
 
     def release_bytes(self, count: int) -> None:
         """`count` bytes are free again."""
@@ -69,8 +72,18 @@ class Admission:
         self.refused += 1
         if self.draining:
             raise Unavailable("the server is shutting down", hint="send the request to another replica")
+        if self.requests < self.max_requests:
+            raise self._too_many_bytes()
         raise Overloaded(
             f"{self.requests} requests are in flight; limits.max_requests allows {self.max_requests}",
             hint="retry later, or raise limits.max_requests",
             limit="limits.max_requests",
+        )
+
+    def _too_many_bytes(self) -> Overloaded:
+        return Overloaded(
+            f"the server holds {self.bytes} bytes of requests and unread answers; "
+            f"limits.max_buffered_bytes allows {self.max_bytes}",
+            hint="retry later, or raise limits.max_buffered_bytes",
+            limit="limits.max_buffered_bytes",
         )

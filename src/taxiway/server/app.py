@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -11,6 +11,7 @@ from taxiway import __version__
 from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
 from taxiway.core.clock import Clock, SystemClock
+from taxiway.core.errors import Unavailable
 from taxiway.server.admission import Admission
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.manager import ModelManager
@@ -24,11 +25,14 @@ from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.status import PROFILES
+from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.host import HostSampler, build_point
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point, render_metrics
 
 _log = Log("taxiway.server")
+_GOODBYE_S = 0.5
+"""What connections get at least, however long the requests took: the last answers must still go out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,15 @@ class Addresses:
 
 
 class DataPlane:
-    """One server in one process. `start` returns when it is ready; `stop` when nothing is owed to anybody."""
+    """One server in one process. `start` returns when it is ready; `stop` when nothing is owed to anybody.
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    Args:
+        suppressed_lines: asked at a scrape for the log lines held back so far.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, suppressed_lines: Callable[[], int] = int
+    ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._loop = asyncio.get_running_loop()
@@ -52,6 +62,7 @@ class DataPlane:
         self._snapshot = Snapshot()
         self._accepting = False
         self._host = HostSampler()
+        self._suppressed_lines = suppressed_lines
         loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
         self._models = ModelManager(loader, self._clock)
         self._fronts: list[HttpFront] = []
@@ -60,8 +71,7 @@ class DataPlane:
         """Load the models, then open the ports.
 
         Raises:
-            TaxiwayError: a model cannot be served. No port was opened.
-            OSError: a port cannot be opened.
+            TaxiwayError: a model cannot be served, or a port cannot be opened.
         """
         self._models.load_all(self._settings.models.paths)
         self._snapshot = snapshot_of(self._models.served)
@@ -74,14 +84,25 @@ class DataPlane:
         _log.info("ready", address=addresses.http, count=len(self._models.served))
         return addresses
 
-    async def stop(self) -> None:
-        """Refuse what is new, answer what was taken, close everything."""
+    async def stop(self) -> bool:
+        """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
+
+        Returns:
+            False if that time ran out: something was refused that had been taken, and may still be running.
+        """
         self._accepting = False
         self._admission.draining = True
         timeout_s = self._settings.limits.drain_timeout_s
-        await self._models.drain(timeout_s)
-        await asyncio.gather(*(front.close(timeout_s) for front in self._fronts))
+        _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
+        deadline = self._loop.time() + timeout_s
+        drained = await self._models.drain(timeout_s)
+        left_s = max(deadline - self._loop.time(), _GOODBYE_S)
+        given_up = None if drained else Unavailable("the server is shutting down", hint="ask another replica")
+        closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
+        if drained and not all(closed):
+            _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
         _log.info("stopped")
+        return drained and all(closed)
 
     def _routes(self) -> list[Route]:
         limits = self._settings.limits
@@ -122,6 +143,7 @@ class DataPlane:
         yield build_point(__version__)
         yield from self._host.points()
         yield from self._statistics.points()
+        yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         for served in self._models.served:
             yield from served.statistics.points()
 

@@ -186,9 +186,7 @@ def test_every_field_is_described() -> None:
     assert all(meaning for _, meaning in described.values())
 
 
-@given(
-    st.text(), st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.binary(), st.lists(st.floats()))
-)
+@given(st.text(), st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.binary(), st.lists(st.floats())))
 def test_whatever_is_told_is_json(event: str, value: object) -> None:
     record = logging.makeLogRecord({"msg": event, "levelname": "INFO", "taxiway_fields": {"reason": value}})
     assert json.loads(json.dumps(describe_record(record), allow_nan=False))["event"] == event

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from taxiway.core.errors import InternalError, InvalidArgument, TaxiwayError, TooLarge, Unsupported
+from taxiway.core.errors import InvalidArgument, TaxiwayError, TooLarge, Unsupported
 from taxiway.server.wire.exchange import Buffer, Exchange, Headers
 from taxiway.server.wire.routes import Handler
 
@@ -37,11 +37,16 @@ class Coder:
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coding")
 
     def close(self) -> None:
-        """Free the thread."""
-        self._threads.shutdown(wait=True)
+        """Free the thread once it is done with what it holds; what waits for it is not done any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def decode(self, exchange: Exchange, handler: Handler) -> None:
-        """Replace the exchange's body by what it decodes to, then call `handler`; 501 for other codings."""
+        """Replace the exchange's body by what it decodes to, then call `handler`; 501 for other codings.
+
+        Raises:
+            InvalidArgument, TooLarge: as `decompress`, if it was done at once.
+            Overloaded, Unavailable: one that waits for the thread is a request in flight like any other.
+        """
         codings = [coding.decode("latin-1") for coding in exchange.head.encodings]
         if len(codings) > 1 or codings[0] not in _WINDOW:
             error = Unsupported(
@@ -60,11 +65,15 @@ class Coder:
             else:
                 handler(exchange)
                 return
+        self._admission.enter()
         job = self._loop.run_in_executor(self._threads, decompress, exchange.body, codings[0], self._max_bytes)
         job.add_done_callback(lambda done: self._decoded(done, exchange, handler))
 
     def _decoded(self, done: asyncio.Future[bytes], exchange: Exchange, handler: Handler) -> None:
-        if exchange.connection.transport.is_closing():
+        self._admission.leave()
+        if done.cancelled():
+            return
+        if exchange.answer is not None or exchange.connection.transport.is_closing():
             done.exception()  # nobody is left to be told, nor to work for
             return
         try:
@@ -75,7 +84,7 @@ class Coder:
         except TaxiwayError as error:
             exchange.reply_error(error)
         except Exception as problem:  # noqa: BLE001 - the boundary of this callback
-            _report(problem, exchange)
+            exchange.reply_bug(problem)
 
     def encode(
         self, status: int, buffers: Sequence[Buffer], content_type: str, headers: Headers, exchange: Exchange
@@ -85,20 +94,17 @@ class Coder:
         headers = (*headers, ("Content-Encoding", coding))
 
         def send(done: asyncio.Future[bytes]) -> None:
+            if done.cancelled() or exchange.answer is not None:
+                return  # the server stops, and waited no longer
             try:
                 exchange.reply_buffers(status, [done.result()], content_type, headers)
             except Exception as problem:  # noqa: BLE001 - the boundary of this callback
-                _report(problem, exchange)
+                exchange.reply_bug(problem)
 
         if sum(len(buffer) for buffer in buffers) < _IN_THREAD_BYTES:
             exchange.reply_buffers(status, [compress(buffers, coding)], content_type, headers)
             return
         self._loop.run_in_executor(self._threads, compress, buffers, coding).add_done_callback(send)
-
-
-def _report(problem: Exception, exchange: Exchange) -> None:
-    exchange.connection.front.report_bug(problem)
-    exchange.reply_error(InternalError("internal error; the server's log has the details"))
 
 
 def decompress(data: Buffer, coding: str, max_bytes: int) -> bytes:

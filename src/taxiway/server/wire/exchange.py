@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
 from taxiway.server.wire.status import REASONS
 
 if TYPE_CHECKING:
@@ -80,11 +80,18 @@ class Exchange:
 
     def reply_error(self, error: TaxiwayError, headers: Headers = ()) -> None:
         """Answer with the status and the body that tell `error`."""
-        profile = self.connection.front.profile
+        front = self.connection.front
+        front.note_error(self, error)
+        profile = front.profile
         status = profile.status_of(error)
         if isinstance(error, Overloaded | Unavailable):
             headers = (*headers, ("Retry-After", str(max(1, round(error.retry_after_s)))))
         self.reply(status, profile.body_of(error), headers=headers, codable=False)
+
+    def reply_bug(self, problem: Exception) -> None:
+        """Answer 500 to a defect of ours, which the log tells in full."""
+        self.connection.front.report_bug(problem)
+        self.reply_error(InternalError("internal error; the server's log has the details"))
 
     def reply_json(self, body: bytes) -> None:
         """The hot path of `reply(200, body)`."""

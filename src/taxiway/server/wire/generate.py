@@ -177,7 +177,9 @@ class GenerateCodec(PlainCodec):
         if not self._as_triton or isinstance(error, Overloaded | Unavailable):
             ask.exchange.reply_error(error)
         else:
-            self._reply(ask, 400, ask.exchange.connection.front.profile.body_of(error))
+            front = ask.exchange.connection.front
+            front.note_error(ask.exchange, error)
+            self._reply(ask, 400, front.profile.body_of(error))
 
     def _reply(self, ask: PlainAsk, status: int, body: bytes) -> None:
         if ask.form == _STREAM:

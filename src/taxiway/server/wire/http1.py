@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 
 from taxiway.core.errors import (
     HeaderTooLarge,
-    InternalError,
     MalformedHttp,
     Overloaded,
     RequestTimeout,
@@ -24,9 +23,12 @@ from taxiway.server.wire.bodies import BodyFiller, ChunkedBody, FixedBody
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.heads import Head, check_beginning
 from taxiway.server.wire.routes import Match
+from taxiway.telemetry.logs import Log
 
 if TYPE_CHECKING:
     from taxiway.server.wire.front import HttpFront
+
+_log = Log("taxiway.http")
 
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -46,12 +48,14 @@ class HttpConnection(asyncio.Protocol):
         "_finished",
         "_head",
         "_in_head",
+        "_paused_since_ns",
         "_pending",
         "_phase_since_ns",
         "_reading_stopped",
         "_resuming",
         "_timer",
         "_unsent",
+        "_unsent_at_pause",
         "_writing_paused",
         "front",
         "transport",
@@ -74,7 +78,9 @@ class HttpConnection(asyncio.Protocol):
         self._reading_stopped = False
         self._resuming = False
         self._writing_paused = False
-        self._unsent = 0
+        self._unsent = self._unsent_at_pause = 0
+        """Bytes of answers that the transport holds while writing is paused: now, as admission knows, and at first."""
+        self._paused_since_ns = 0
         self._phase_since_ns = monotonic_ns()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -94,6 +100,7 @@ class HttpConnection(asyncio.Protocol):
         self.front.connection_gone(self)
         if self._timer is not None:
             self._timer.cancel()
+        self._count_unsent(0)
         if self._body is not None:
             self.front.admission.release_bytes(self._body.reserved_bytes)
             self._body = None
@@ -104,18 +111,23 @@ class HttpConnection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        """The client reads too slowly: take nothing more from it until it has read."""
+        """The client reads too slowly: take nothing more from it, and send it nothing more, until it has read."""
         self._writing_paused = True
-        self._unsent = self.transport.get_write_buffer_size()
+        self._paused_since_ns = monotonic_ns()
+        self._unsent_at_pause = self.transport.get_write_buffer_size()
+        self._count_unsent(self._unsent_at_pause)
         self._stop_reading()
         self._enter_phase(self.front.limits.write_timeout_s)
 
     def resume_writing(self) -> None:
         """The client has read. The pause was ours: whatever it was sending gets its time anew."""
         self._writing_paused = False
+        self._count_unsent(0)
         self._phase_since_ns = monotonic_ns()
-        self._check_time()
-        self._go_on()
+        self._send_answers()
+        if not self._writing_paused:
+            self._check_time()
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came: zero, one or several requests, whole or in part."""
@@ -290,8 +302,7 @@ class HttpConnection(asyncio.Protocol):
         except TaxiwayError as error:
             exchange.reply_error(error)
         except Exception as problem:  # noqa: BLE001 - the boundary: a bug answers 500, and the server lives
-            self.front.report_bug(problem)
-            exchange.reply_error(InternalError("internal error; the server's log has the details"))
+            exchange.reply_bug(problem)
         return exchange
 
     # --- writing --------------------------------------------------------------------------------------
@@ -302,11 +313,25 @@ class HttpConnection(asyncio.Protocol):
         if exchange.reserved_bytes:
             self.front.admission.release_bytes(exchange.reserved_bytes)
             exchange.reserved_bytes = 0
-        if not waiting or waiting[0] is not exchange:
-            return
+        if not waiting or waiting[0] is not exchange or self._writing_paused:
+            self._keep_answer(exchange)
+        else:
+            self._send_answers()
+
+    def _keep_answer(self, exchange: Exchange) -> None:
+        """Its turn has not come, or the client has not read enough: it is held, and counted like a body."""
+        if exchange in self.waiting and exchange.answer is not None:
+            exchange.reserved_bytes = sum(len(buffer) for buffer in exchange.answer)
+            self.front.admission.hold_bytes(exchange.reserved_bytes)
+
+    def _send_answers(self) -> None:
+        waiting = self.waiting
         transport = self.transport
-        while waiting and (answer := waiting[0].answer) is not None:
+        while waiting and (answer := waiting[0].answer) is not None and not self._writing_paused:
             sent = waiting.popleft()
+            if sent.reserved_bytes:
+                self.front.admission.release_bytes(sent.reserved_bytes)
+                sent.reserved_bytes = 0
             if len(answer) == 1:
                 transport.write(answer[0])
             else:
@@ -374,7 +399,17 @@ class HttpConnection(asyncio.Protocol):
         """Close; what the client has still not read after the usual time is dropped."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self._set_timer(self.front.limits.write_timeout_s, self.transport.abort)
+            self._set_timer(self.front.limits.write_timeout_s, self._cut)
+
+    def _cut(self) -> None:
+        """Drop what the client does not read, and the client."""
+        _log.warning("slow_client", peer=self.peer, nbytes=self.transport.get_write_buffer_size(), reason="unread")
+        self.transport.abort()
+
+    def _count_unsent(self, nbytes: int) -> None:
+        """What the transport holds for a slow reader counts against limits.max_buffered_bytes until it is gone."""
+        self.front.admission.hold_bytes(nbytes - self._unsent)
+        self._unsent = nbytes
 
     def _abandon_waiting(self) -> None:
         for exchange in self.waiting:
@@ -392,6 +427,21 @@ class HttpConnection(asyncio.Protocol):
             self.waiting[-1].closes = self._deaf = True
         else:
             self._hang_up()
+
+    def give_up(self, error: TaxiwayError) -> None:
+        """The server waits no longer: whatever is not answered yet is answered by `error`."""
+        for exchange in tuple(self.waiting):
+            if exchange.answer is None:
+                abandon, exchange.on_abandoned = exchange.on_abandoned, None
+                if abandon is not None:
+                    abandon()
+                exchange.reply_error(error)
+
+    @property
+    def peer(self) -> str:
+        """The other side's address, for the log."""
+        name = self.transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unknown"
 
     def ends_with(self, exchange: Exchange) -> bool:
         """Whether `exchange` is the last that was begun."""
@@ -437,14 +487,18 @@ class HttpConnection(asyncio.Protocol):
             self._watch(limit - elapsed + 0.001)
 
     def _check_reader(self, elapsed: float) -> None:
-        """Cut off who has read nothing for so long; a long answer to a slow but steady reader may take longer."""
-        limit = self.front.limits.write_timeout_s
+        """Cut off who has read nothing for so long, or reads below the minimum rate; a long answer may take long."""
+        limits = self.front.limits
+        limit = limits.write_timeout_s
         unsent = self.transport.get_write_buffer_size()
         if unsent < self._unsent:
-            self._unsent = unsent
-            self._enter_phase(limit)
-        elif elapsed >= limit:
-            self.transport.abort()
+            self._count_unsent(unsent)
+            self._phase_since_ns = monotonic_ns()
+            elapsed = 0.0
+        paused_s = (monotonic_ns() - self._paused_since_ns) / 1e9
+        due = limits.min_body_rate_bytes_s * (paused_s - limit)
+        if elapsed >= limit or self._unsent_at_pause - unsent < due:
+            self._cut()
         else:
             self._watch(limit - elapsed + 0.001)
 
@@ -459,6 +513,7 @@ class HttpConnection(asyncio.Protocol):
         if elapsed < limit:
             self._watch(min(limit - elapsed, self.front.limits.header_timeout_s, 5.0) + 0.001)
             return
+        _log.warning("slow_client", peer=self.peer, status=408, setting=key, reason=f"its {part} did not come in time")
         self._refuse(RequestTimeout(f"the request's {part} did not come in time", hint=f"{key} bounds it"))
 
 

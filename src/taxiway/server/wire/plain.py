@@ -97,6 +97,8 @@ class PlainCodec(ABC):
             self.write(ask, result, start, stop)
         except TaxiwayError as error:
             self.reply_failure(ask, error)
+        except Exception as problem:  # noqa: BLE001 - the boundary: nobody above would answer this client
+            ask.exchange.reply_bug(problem)
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """The batcher's refusal: tell it."""

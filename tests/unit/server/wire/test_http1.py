@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from taxiway.config.settings import LimitSettings
+from taxiway.core.errors import Overloaded, Unavailable
 from taxiway.server.admission import Admission
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.wire.exchange import Exchange
@@ -175,6 +177,127 @@ def test_go_on_is_not_said_while_earlier_answers_are_owed() -> None:
         assert room.transport.written == b""  # it would be taken for the first one's
         room.connection.data_received(b"abc")
         assert bytes(room.asked[1].body) == b"abc"
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_what_is_not_read_is_counted_and_nothing_more_is_sent() -> None:
+    async def scenario() -> None:
+        room = Room()
+        room.connection.data_received(ASK * 3)
+        room.asked[0].reply(200, b"1" * 1000)
+        room.transport.unsent = 700
+        room.connection.pause_writing()
+        assert room.admission.bytes == 700
+        sent = len(room.transport.written)
+        room.asked[2].reply(200, b"3" * 1000)
+        room.asked[1].reply(200, b"2" * 1000)
+        assert len(room.transport.written) == sent
+        assert room.admission.bytes > 2700
+        room.transport.unsent = 0
+        room.connection.resume_writing()
+        assert room.transport.written.endswith(b"3" * 1000)
+        assert room.admission.bytes == 0
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_what_is_not_read_is_given_back_when_the_client_goes() -> None:
+    async def scenario() -> None:
+        room = Room()
+        room.connection.data_received(ASK * 2)
+        room.transport.unsent = 700
+        room.connection.pause_writing()
+        room.asked[0].reply(200, b"1" * 1000)
+        room.connection.connection_lost(None)
+        room.asked[1].reply(200, b"2" * 1000)  # to nobody
+        assert room.admission.bytes == 0
+
+    _run(scenario)
+
+
+def test_unread_answers_over_the_limit_refuse_new_requests() -> None:
+    admission = Admission(10, 1000)
+    admission.hold_bytes(1001)
+    for refused in (admission.enter, admission.check_open):
+        with pytest.raises(Overloaded, match=r"limits\.max_buffered_bytes"):
+            refused()
+    admission.release_bytes(1)
+    admission.enter()
+
+
+@pytest.mark.parametrize(("rate", "stays"), [(10_000, False), (10, True)])
+def test_who_reads_more_slowly_than_the_minimum_rate_is_cut_off(rate: int, stays: bool) -> None:
+    async def scenario() -> None:
+        room = Room(write_timeout_s=0.05, min_body_rate_bytes_s=rate)
+        room.transport.unsent = 1_000_000
+        room.connection.pause_writing()
+        for _ in range(60):
+            room.transport.unsent -= 5
+            await asyncio.sleep(0.01)
+        assert room.transport.closing is not stays
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_what_is_given_up_is_answered_and_costs_no_more() -> None:
+    async def scenario() -> None:
+        room = Room()
+        room.connection.data_received(ASK * 2)
+        first, second = room.asked
+        abandoned: list[int] = []
+        first.on_abandoned = lambda: abandoned.append(1)
+        second.reply(200, b"2")
+        closing = asyncio.ensure_future(room.front.close(0.01, Unavailable("over")))
+        assert not await closing
+        assert room.transport.written.startswith(b"HTTP/1.1 503 ")
+        assert room.transport.written.count(b"HTTP/1.1 ") == 2
+        assert abandoned == [1]
+        assert room.transport.aborted.is_set()
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_what_waits_to_be_unpacked_is_a_request_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        room = Room()
+        body = gzip.compress(bytes(5_000_000))
+        packed = b"POST /ask HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+        room.admission.max_requests = 2
+        room.connection.data_received((packed + body) * 3)
+        assert room.admission.requests == 2
+        while len(room.asked) < 2:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        assert room.admission.requests == 0
+        for exchange in room.asked:
+            exchange.reply(200)
+        assert room.transport.written.count(b" 200 OK") == 2
+        assert b"limits.max_requests" in room.transport.written
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_closing_waits_for_nothing_that_is_being_unpacked() -> None:
+    async def scenario() -> None:
+        room = Room()
+        held = threading.Event()
+        for _ in range(2):
+            room.front.coder._threads.submit(held.wait)
+        body = gzip.compress(bytes(5_000_000))
+        lines = b"Host: h\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+        room.connection.data_received(b"POST /ask HTTP/1.1\r\n" + lines + body)
+        try:
+            assert not await room.front.close(0.01, Unavailable("over"))
+            await asyncio.sleep(0.01)
+            assert room.admission.requests == 0
+            assert room.transport.written.count(b"HTTP/1.1 503 ") == 1
+        finally:
+            held.set()
         room.connection.connection_lost(None)
 
     _run(scenario)

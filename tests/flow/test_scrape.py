@@ -1,0 +1,26 @@
+"""A scrape of a server that runs holds what the catalogue promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.flow.serving import serve
+from tests.support import onnx_models
+
+from taxiway.telemetry.catalogue import CATALOGUE, INVALID
+
+_ONLY_ONCE_IT_HAPPENED = {INVALID.name}
+"""Its labels are the codes of errors that were met."""
+
+
+def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:
+    with serve(onnx_models.doubler(tmp_path / "double.onnx")) as server:
+        server.scrape()  # a rate needs two
+        told = {line.split()[2] for line in server.scrape().splitlines() if line.startswith("# TYPE ")}
+    assert {family.name for family in CATALOGUE} - told <= _ONLY_ONCE_IT_HAPPENED
+
+
+def test_lines_that_were_held_back_are_counted(tmp_path: Path) -> None:
+    with serve(onnx_models.doubler(tmp_path / "double.onnx")) as server:
+        server.plane._suppressed_lines = lambda: 7
+        assert "taxiway_log_suppressed_lines_total 7" in server.scrape()
