@@ -142,7 +142,7 @@ class LimitSettings(Section):
     """Requests in flight in the whole server; more are answered 503 with Retry-After."""
 
     max_buffered_bytes: Bytes = 1 << 30
-    """Bytes of bodies being received or queued in the whole server; more is answered 503 with Retry-After."""
+    """Bytes of bodies received or queued and of answers not read yet, whole server; more is answered 503."""
 
     drain_timeout_s: Seconds = 30.0
     """Seconds that requests in flight get to finish after SIGTERM."""

@@ -176,7 +176,9 @@ REFUSED_REQUESTS = _counter(
     (),
 )
 IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not yet answered")
-BUFFERED_BYTES = _gauge("taxiway_http_buffered_bytes", "Bytes of request bodies held in memory", unit="bytes")
+BUFFERED_BYTES = _gauge(
+    "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
