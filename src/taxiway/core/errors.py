@@ -253,13 +253,6 @@ class FailedPrecondition(TaxiwayError):
     code = "failed-precondition"
 
 
-class PermissionDenied(TaxiwayError):
-    """The caller, or the configuration, may not do this."""
-
-    kind = ErrorKind.PERMISSION_DENIED
-    code = "permission-denied"
-
-
 class InvalidTransition(FailedPrecondition):
     """A state machine was asked for a step that its table does not have; tells the story so far."""
 
@@ -300,10 +293,3 @@ class DeadlineExceeded(TaxiwayError):
 
     kind = ErrorKind.DEADLINE_EXCEEDED
     code = "deadline-exceeded"
-
-
-class Cancelled(TaxiwayError):
-    """The caller went away or took the request back."""
-
-    kind = ErrorKind.CANCELLED
-    code = "cancelled"

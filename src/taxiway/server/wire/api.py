@@ -17,8 +17,7 @@ from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import Handler, Route, RouteTable
 from taxiway.server.wire.status import TRITON, Profile
-
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from taxiway.telemetry.render import CONTENT_TYPE
 
 
 class Endpoints(NamedTuple):
@@ -101,7 +100,7 @@ def metrics_routes(render: Handler) -> RouteTable:
 
 def reply_metrics(exchange: Exchange, text: bytes) -> None:
     """Answer with rendered metrics."""
-    exchange.reply(200, text, _METRICS_TYPE)
+    exchange.reply(200, text, CONTENT_TYPE)
 
 
 def _versioned(method: str, tail: str, handler: Handler, summary: str, *, decodes: bool = True) -> list[Route]:

@@ -142,16 +142,8 @@ class GenerateCodec(PlainCodec):
 
     def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec, *, as_triton: bool) -> None:
         super().__init__(served, edge, infer)
-        spec = served.spec
         self._as_triton = as_triton
-        self._reader = GenerateReader(
-            spec.name,
-            spec.inputs,
-            spec.outputs,
-            max_batch_size=spec.max_batch_size,
-            limits=edge.limits,
-            binary_overrides_listed=False,
-        )
+        self._reader = GenerateReader.of(served.spec, edge.limits)
         self._writer = GenerateWriter(served)
 
     def read(self, exchange: Exchange) -> tuple[InferRequest, str]:

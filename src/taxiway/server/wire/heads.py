@@ -7,8 +7,6 @@ request costs one dictionary look-up instead of ten callbacks.
 
 from __future__ import annotations
 
-from typing import Any
-
 import httptools
 
 from taxiway.core.errors import HeaderTooLarge, InvalidArgument, MalformedHttp, Unsupported
@@ -230,9 +228,3 @@ def _weight(parameters: str) -> float:
         return float(text[2:])
     except ValueError:
         return 0.0
-
-
-def header_text(headers: dict[bytes, bytes], name: bytes) -> Any:  # noqa: ANN401
-    """A header's value as text, or None."""
-    value = headers.get(name)
-    return None if value is None else value.decode("latin-1")

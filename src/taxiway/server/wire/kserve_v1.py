@@ -113,17 +113,9 @@ class PredictCodec(PlainCodec):
 
     def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec) -> None:
         super().__init__(served, edge, infer)
-        spec = served.spec
-        self._outputs = spec.outputs
+        self._outputs = served.spec.outputs
         self._batches = served.batches
-        self._reader = PredictReader(
-            spec.name,
-            spec.inputs,
-            spec.outputs,
-            max_batch_size=spec.max_batch_size,
-            limits=edge.limits,
-            binary_overrides_listed=False,
-        )
+        self._reader = PredictReader.of(served.spec, edge.limits)
 
     def read(self, exchange: Exchange) -> tuple[InferRequest, str]:
         """The request; its form is the member it was sent in."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.models.served import ServedModel
@@ -28,14 +28,7 @@ class InferCodec:
         self._submit = served.batcher.submit
         self._cancel = served.batcher.cancel
         self._statistics = served.statistics
-        self._reader = RequestReader(
-            spec.name,
-            spec.inputs,
-            spec.outputs,
-            max_batch_size=spec.max_batch_size,
-            limits=limits,
-            binary_overrides_listed=not as_triton,
-        )
+        self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton)
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def infer(self, exchange: Exchange) -> None:
@@ -91,8 +84,7 @@ class InferCodec:
         except TaxiwayError as error:
             exchange.reply_error(error)
         except Exception as problem:  # noqa: BLE001 - the boundary: nobody above would answer this client
-            exchange.connection.front.report_bug(problem)
-            exchange.reply_error(InternalError("internal error; the server's log has the details"))
+            exchange.reply_bug(problem)
 
     def _reply_mixed(
         self,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from taxiway.config.model_spec import ModelSpec
 from taxiway.core.errors import (
     InvalidArgument,
     MalformedRequest,
@@ -107,9 +108,20 @@ class RequestReader:
         self._max_batch_size = max_batch_size
         self._limits = limits
         self._binary_overrides_listed = binary_overrides_listed
-        self._has_free_dims = any(-1 in spec.shape for spec in inputs)
         self._known_shapes: list[dict[Shape, int]] = [{} for _ in inputs]
         """By input: shapes seen and found good, and their elements."""
+
+    @classmethod
+    def of(cls, spec: ModelSpec, limits: WireLimits, *, binary_overrides_listed: bool = True) -> Self:
+        """The reader for a model as it is configured."""
+        return cls(
+            spec.name,
+            spec.inputs,
+            spec.outputs,
+            max_batch_size=spec.max_batch_size,
+            limits=limits,
+            binary_overrides_listed=binary_overrides_listed,
+        )
 
     # --- whole requests -----------------------------------------------------------------------------------
 

@@ -45,7 +45,6 @@ _TRITON_CODES: dict[str, int] = {
     "deadline-exceeded": 503,
     "failed-precondition": 503,
     "statistics-not-found": 400,
-    "cancelled": 400,
 }
 
 REASONS: Mapping[int, str] = {
