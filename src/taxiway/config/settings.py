@@ -7,7 +7,7 @@ docs/configuration.md all print it. Units stand in names.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -33,6 +33,8 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
 Threads = Annotated[int, Field(ge=0, le=4096)]
 Rows = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]  # 32 bits in config.pbtxt
+SocketPath = Annotated[str, Field(max_length=100)]  # sockaddr_un holds 108 bytes
+FileName = Annotated[str, Field(max_length=4096)]
 
 
 def broken_rule(key: str, rule: str) -> PydanticCustomError:
@@ -70,7 +72,7 @@ class HttpSettings(Section):
     """The inference front door."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on. Beyond loopback it needs `insecure: true`, as callers are not authenticated."""
+    """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
 
     port: Port = 8000
     """TCP port; 0 lets the system choose one, which the log tells."""
@@ -81,18 +83,111 @@ class HttpSettings(Section):
     reuse_port: bool = False
     """Share the port with other processes (SO_REUSEPORT); the kernel spreads connections over them."""
 
+    unix_socket: SocketPath = ""
+    """Path of a Unix socket to listen on as well; empty opens none."""
+
+
+class GrpcSettings(Section):
+    """The gRPC front door: `inference.GRPCInferenceService`, health and reflection."""
+
+    enabled: bool = True
+    """Whether the port is opened at all."""
+
+    host: Host = "127.0.0.1"
+    """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
+
+    port: Port = 8001
+    """TCP port; 0 lets the system choose one, which the log tells."""
+
+    unix_socket: SocketPath = ""
+    """Path of a Unix socket to listen on as well; empty opens none. With several `workers` it cannot be shared."""
+
+    reflection: bool = True
+    """Whether clients may ask which services and messages there are, as grpcurl does."""
+
+    compression: Literal["none", "deflate", "gzip"] = "none"
+    """How answers are compressed for clients that accept it."""
+
 
 class MetricsSettings(Section):
     """Prometheus metrics on a port of their own: a scrape never waits behind inference."""
 
     host: Host = "127.0.0.1"
-    """Address to listen on. Beyond loopback it needs `insecure: true`."""
+    """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
 
     port: Port = 8002
     """TCP port of `GET /metrics`; 0 lets the system choose one."""
 
     enabled: bool = True
     """Whether the port is opened at all."""
+
+
+class TlsSettings(Section):
+    """TLS on every port: inference over HTTP and gRPC, and metrics. The files are read again when they change."""
+
+    certificate: FileName = ""
+    """PEM file of the server's certificate and its chain; empty: no TLS."""
+
+    key: FileName = ""
+    """PEM file of its private key."""
+
+    client_ca: FileName = ""
+    """PEM file of the authorities whose client certificates are asked for and required (mutual TLS); empty: none."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> TlsSettings:
+        if bool(self.certificate) != bool(self.key):
+            missing = "key" if self.certificate else "certificate"
+            raise broken_rule(missing, "is needed too: TLS wants a certificate and its key")
+        if self.client_ca and not self.certificate:
+            raise broken_rule("client_ca", "needs tls.certificate and tls.key: client certificates are part of TLS")
+        return self
+
+
+class AuthSettings(Section):
+    """Who may call."""
+
+    keys_file: FileName = ""
+    """YAML file of API keys, read again when it changes; empty: callers are not asked. `taxiway keys new` makes one."""
+
+
+class SharedMemorySettings(Section):
+    """Tensors in memory that clients share with the server (Triton's extension)."""
+
+    system: bool = False
+    """Whether clients may register regions of /dev/shm. They must be on this machine, and trusted with each other."""
+
+
+class CacheSettings(Section):
+    """Answers kept for requests that come again, of models whose config.pbtxt enables `response_cache`."""
+
+    max_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    """Bytes of answers and keys to keep, over all models; the least recently used go first. 0 keeps none."""
+
+
+class TraceSettings(Section):
+    """Traces of single requests; all of it can be changed while the server runs (`/v2/trace/setting`)."""
+
+    level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] = ("OFF",)
+    """What is traced."""
+
+    rate: Count = 1000
+    """Every how many-th request is traced."""
+
+    count: Annotated[int, Field(ge=-1, le=1 << 40)] = -1
+    """How many requests are traced before it stops; -1: no end."""
+
+    mode: Literal["triton", "opentelemetry"] = "triton"
+    """`triton` writes JSON to `trace.file`; `opentelemetry` exports spans (needs `pip install taxiway[otel]`)."""
+
+    file: FileName = ""
+    """Where mode `triton` writes; it cannot be changed over the network."""
+
+    log_frequency: CountOrNone = 0
+    """Traces per file, which then get numbers; 0 writes them all to one at the end."""
+
+    endpoint: Annotated[str, Field(max_length=2048)] = "http://127.0.0.1:4318/v1/traces"
+    """Where mode `opentelemetry` sends spans: an OTLP collector's HTTP address."""
 
 
 class LimitSettings(Section):
@@ -144,8 +239,12 @@ class LimitSettings(Section):
     max_buffered_bytes: Bytes = 1 << 30
     """Bytes of bodies received or queued and of answers not read yet, whole server; more is answered 503."""
 
+    drain_delay_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    """Seconds after SIGTERM in which the server says that it is not ready and yet serves, so that whoever routes
+    to it can look elsewhere first. Ctrl-C waits for nobody."""
+
     drain_timeout_s: Seconds = 30.0
-    """Seconds that requests in flight get to finish after SIGTERM."""
+    """Seconds that requests in flight get to finish after that."""
 
     @model_validator(mode="after")
     def _buffer_holds_one_body(self) -> LimitSettings:
@@ -266,6 +365,26 @@ class ModelsSettings(Section):
     paths: tuple[Path, ...] = ()
     """Model repositories (directories as Triton lays them out) and single model files."""
 
+    control: Literal["none", "explicit", "poll"] = "none"
+    """Who changes what is served: nobody; callers of the repository API; or whoever changes the files in `paths`,
+    which are then looked at every `poll_s`. `none` and `poll` load everything at start."""
+
+    load: tuple[str, ...] = ("*",)
+    """With `explicit`: the models to load at start; `*` means all, an empty list none."""
+
+    poll_s: Annotated[float, Field(ge=0.05, le=86400)] = 5.0
+    """Seconds between two looks at `paths`. A change is loaded once it has stood still from one look to the next."""
+
+    memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    """Bytes that loaded models may take together, by the size of their files; the least recently used are unloaded to
+    make room, and loaded again when they are asked for. 0: no bound."""
+
+    cold_requests: Count = 256
+    """Requests that may wait for one model to be loaded again; more are answered 503 with Retry-After."""
+
+    stall_timeout_s: Seconds = 60.0
+    """A version whose run has not come back for so long is not ready: it makes no progress."""
+
     overrides: dict[str, ModelOverride] = Field(default_factory=dict)
     """Partial `batching`, `execution`, `queue` by model name: `{"resnet": {"queue": {"max_rows": 64}}}`."""
 
@@ -279,6 +398,9 @@ class LogSettings(Section):
     format: Literal["json", "text"] = "text"
     """`json` writes one object per line, for collectors; `text` is for people."""
 
+    access: bool = False
+    """Whether each request is logged: who asked what, and how and when it was answered."""
+
 
 class Settings(Section):
     """The whole of it. Frozen: a change is a new one, applied at a restart."""
@@ -286,14 +408,35 @@ class Settings(Section):
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The inference front door."""
 
+    grpc: GrpcSettings = Field(default_factory=GrpcSettings)
+    """The gRPC front door."""
+
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     """Prometheus metrics, on their own port."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Data-plane processes that share the ports; limits are divided among them. Each loads every model."""
+
+    tls: TlsSettings = Field(default_factory=TlsSettings)
+    """Encryption of every port."""
+
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    """Who may call."""
 
     compat: Literal["strict", "triton"] = "strict"
     """`triton` keeps Triton's own status codes and leniencies where `strict` answers better."""
 
     insecure: bool = False
     """Allow listening beyond loopback without authentication."""
+
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    """Answers kept for requests that come again."""
+
+    shared_memory: SharedMemorySettings = Field(default_factory=SharedMemorySettings)
+    """Tensors in memory that clients share with the server."""
+
+    trace: TraceSettings = Field(default_factory=TraceSettings)
+    """Traces of single requests."""
 
     limits: LimitSettings = Field(default_factory=LimitSettings)
     """What is accepted before the answer is no."""
@@ -316,8 +459,9 @@ class Settings(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Settings:
         self._check_exposure()
-        if self.metrics.enabled and self.metrics.port and self.metrics.port == self.http.port:
-            raise broken_rule("metrics.port", "must differ from http.port; choose another, or 0 for any")
+        self._check_ports()
+        if self.grpc.unix_socket and self.workers > 1:
+            raise broken_rule("grpc.unix_socket", f"cannot be shared by several processes; workers is {self.workers}")
         if self.queue.max_bytes < self.limits.max_body_bytes:
             rule = f"must be at least limits.max_body_bytes ({self.limits.max_body_bytes})"
             raise broken_rule("queue.max_bytes", f"{rule}: otherwise a body of allowed size is never queued")
@@ -325,17 +469,31 @@ class Settings(Section):
             self.for_model(name)
         return self
 
-    def _check_exposure(self) -> None:
-        """Refuse to listen beyond loopback: nobody is asked who they are."""
-        doors = {"http.host": self.http.host}
+    def _doors(self) -> Iterator[tuple[str, str, int]]:
+        """Section, host and port of each port that is opened."""
+        yield "http", self.http.host, self.http.port
+        if self.grpc.enabled:
+            yield "grpc", self.grpc.host, self.grpc.port
         if self.metrics.enabled:
-            doors["metrics.host"] = self.metrics.host
-        for key, host in doors.items():
-            if not self.insecure and not is_loopback(host):
+            yield "metrics", self.metrics.host, self.metrics.port
+
+    def _check_ports(self) -> None:
+        taken: dict[int, str] = {}
+        for section, _, port in self._doors():
+            other = taken.setdefault(port, section) if port else section
+            if other != section:
+                raise broken_rule(f"{section}.port", f"must differ from {other}.port; choose another, or 0 for any")
+
+    def _check_exposure(self) -> None:
+        """Refuse to listen beyond loopback where nobody is asked who they are."""
+        if self.insecure or self.auth.keys_file or self.tls.client_ca:
+            return
+        for section, host, _ in self._doors():
+            if not is_loopback(host):
                 raise broken_rule(
-                    key,
-                    "must be a loopback address (127.0.0.1, ::1, localhost): callers are not "
-                    "authenticated; set insecure: true (--insecure) to accept that behind a proxy",
+                    f"{section}.host",
+                    "must be a loopback address (127.0.0.1, ::1, localhost): callers are not authenticated; "
+                    "set auth.keys_file or tls.client_ca, or insecure: true (--insecure) to accept that behind a proxy",
                 )
 
     def for_model(self, name: str) -> ModelSettings:

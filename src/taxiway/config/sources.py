@@ -325,7 +325,7 @@ def leaves(schema: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Lea
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from leaves(annotation, path + ".")
             continue
-        choices = getattr(annotation, "__args__", ()) if "Literal" in str(annotation) else ()
+        choices = getattr(annotation, "__args__", ()) if _kind(annotation) == "choice" else ()
         default = info.get_default(call_default_factory=True)
         yield Leaf(path, _kind(annotation), default, " ".join((info.description or "").split()), choices)
 

@@ -243,7 +243,38 @@ class RouteNotFound(NotFound):
     code = "route-not-found"
 
 
+# --- who may call --------------------------------------------------------------------------------------
+
+
+class Unauthenticated(TaxiwayError):
+    """The call needs an API key, and brought none that is known."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+    code = "unauthenticated"
+
+
+class PermissionDenied(TaxiwayError):
+    """The key is known, but not for this call or this model."""
+
+    kind = ErrorKind.PERMISSION_DENIED
+    code = "permission-denied"
+
+
 # --- the rest ------------------------------------------------------------------------------------------
+
+
+class AlreadyExists(TaxiwayError):
+    """A thing of this name is there already, and is another one."""
+
+    kind = ErrorKind.ALREADY_EXISTS
+    code = "already-exists"
+
+
+class Cancelled(TaxiwayError):
+    """Whoever asked took the request back."""
+
+    kind = ErrorKind.CANCELLED
+    code = "cancelled"
 
 
 class FailedPrecondition(TaxiwayError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # numpy is only named here: core imports nothing heavy
@@ -78,6 +78,8 @@ class InferRequest:
         arrived_ns: monotonic time at which its last byte was read.
         nbytes: bytes of input it holds in memory.
         ask: what the edge needs to word the answer; nobody else looks inside.
+        parameters: the caller's own, beside those the protocol reserves; None if it gave none.
+        trace: what traces this request, if it is one of those that are traced.
     """
 
     __slots__ = (
@@ -89,10 +91,12 @@ class InferRequest:
         "inputs",
         "nbytes",
         "outputs",
+        "parameters",
         "priority",
         "responder",
         "rows",
         "state",
+        "trace",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - one noun, all of it known at once; by position, it costs half on the hot path
@@ -108,6 +112,7 @@ class InferRequest:
         priority: int = 0,
         deadline_ns: int = NEVER_NS,
         ask: Any = None,  # noqa: ANN401 - opaque here
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = id
         self.inputs = inputs
@@ -120,4 +125,6 @@ class InferRequest:
         self.nbytes = nbytes
         self.responder = responder
         self.ask = ask
+        self.parameters = parameters
+        self.trace: Any = None
         self.state = RequestState.NEW

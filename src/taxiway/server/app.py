@@ -12,6 +12,7 @@ from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
 from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.errors import Unavailable
+from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.manager import ModelManager
@@ -65,6 +66,7 @@ class DataPlane:
         self._suppressed_lines = suppressed_lines
         loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
         self._models = ModelManager(loader, self._clock)
+        self._administration = Administration(self._routing, self._is_ready, __version__)
         self._fronts: list[HttpFront] = []
 
     async def start(self) -> Addresses:
@@ -108,7 +110,7 @@ class DataPlane:
         limits = self._settings.limits
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
-        manage = ManagementEndpoints(self._routing, profile, self._is_ready, __version__)
+        manage = ManagementEndpoints(self._administration, profile)
         endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
         return inference_routes(endpoints, profile, __version__)
 

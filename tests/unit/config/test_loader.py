@@ -248,7 +248,7 @@ def test_explain_tells_value_origin_and_meaning(tmp_path: Path) -> None:
     assert (override.value, override.where) == (5, f"{file}:3:34")
 
 
-@pytest.mark.parametrize(("prefix", "count"), [("http.port", 1), ("http", 4), ("http.", 4), ("htt", 0)])
+@pytest.mark.parametrize(("prefix", "count"), [("http.port", 1), ("http", 5), ("http.", 5), ("htt", 0)])
 def test_explain_picks_a_key_or_a_section(prefix: str, count: int) -> None:
     assert len(explain(load(None, {}, {}), prefix)) == count
 

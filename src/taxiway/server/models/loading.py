@@ -196,7 +196,7 @@ class ModelLoader:
         statistics.depth = batcher.depth
         statistics.load_s = (clock.monotonic_ns() - began_ns) / 1e9
         life = step_life(life, ModelEvent.LOADED, "loaded, measured and warm", clock.monotonic_ns())
-        return ServedModel(spec, config, version, model, executor, batcher, statistics, life)
+        return ServedModel(spec, config, version, model, executor, batcher, statistics, life, batcher)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.ports import Executor, LoadedModel
+from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.models.machine import ModelLife
 from taxiway.server.statistics import ModelStatistics
+
+
+class Front(Protocol):
+    """Takes requests in for one version, each to be answered once through its responder."""
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a NEW request.
+
+        Raises:
+            TaxiwayError: it is refused, and still the caller's; its responder is not called.
+        """
+
+    def cancel(self, request: InferRequest) -> bool:
+        """Take a request back; its responder is not called any more. True: it cost no execution."""
 
 
 @dataclass(eq=False, slots=True)
@@ -21,6 +36,7 @@ class ServedModel:
         spec: the configuration, completed from the file.
         config: the same as Triton's configuration JSON.
         version: its number.
+        front: what takes its requests in: the batcher, or what stands before it (the response cache).
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
 
@@ -32,6 +48,7 @@ class ServedModel:
     batcher: Batcher
     statistics: ModelStatistics
     life: ModelLife
+    front: Front
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -76,8 +76,8 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         *_versioned("POST", "/generate_stream", generate, "Likewise, answered as server-sent events", decodes=decodes),
         Route("POST", "/v2/repository/index", manage.index, "Versions and their states"),
         Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index"),
-        Route("POST", "/v2/repository/models/{model}/load", manage.refuse_load, "Not while models load at start only"),
-        Route("POST", "/v2/repository/models/{model}/unload", manage.refuse_load, "Likewise"),
+        Route("POST", "/v2/repository/models/{model}/load", manage.load, "Load a model, or load it again"),
+        Route("POST", "/v2/repository/models/{model}/unload", manage.unload, "Stop serving a model"),
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
@@ -92,6 +93,24 @@ class Exchange:
         """Answer 500 to a defect of ours, which the log tells in full."""
         self.connection.front.report_bug(problem)
         self.reply_error(InternalError("internal error; the server's log has the details"))
+
+    def reply_with(self, work: Coroutine[Any, Any, Buffer]) -> None:
+        """Answer 200 with what `work` gives once it is done, or with its error; a client that goes does not end it."""
+        task = self.connection.front.loop.create_task(work)
+        self.connection.front.working.add(task)
+        task.add_done_callback(self._worked)
+
+    def _worked(self, task: asyncio.Task[Buffer]) -> None:
+        self.connection.front.working.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if self.answer is not None or task.cancelled():
+            return
+        if problem is None:
+            self.reply(200, task.result())
+        elif isinstance(problem, TaxiwayError):
+            self.reply_error(problem)
+        elif isinstance(problem, Exception):
+            self.reply_bug(problem)
 
     def reply_json(self, body: bytes) -> None:
         """The hot path of `reply(200, body)`."""

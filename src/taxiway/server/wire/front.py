@@ -19,7 +19,7 @@ from taxiway.telemetry.logs import Log
 if TYPE_CHECKING:
     from taxiway.config.settings import LimitSettings
     from taxiway.server.statistics import ServerStatistics
-    from taxiway.server.wire.exchange import Exchange
+    from taxiway.server.wire.exchange import Buffer, Exchange
 
 _log = Log("taxiway.http")
 _OVERLOADED_EVERY_NS = 1_000_000_000
@@ -49,6 +49,8 @@ class HttpFront:
         self.coder = Coder(loop, admission, limits.max_body_bytes)
         self.report_bug = report_bug
         self.draining = False
+        self.working: set[asyncio.Task[Buffer]] = set()
+        """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None

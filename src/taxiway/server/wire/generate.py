@@ -141,7 +141,7 @@ class GenerateCodec(PlainCodec):
     """Generate requests for one version."""
 
     def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec, *, as_triton: bool) -> None:
-        super().__init__(served, edge, infer)
+        super().__init__(served, infer)
         self._as_triton = as_triton
         self._reader = GenerateReader.of(served.spec, edge.limits)
         self._writer = GenerateWriter(served)

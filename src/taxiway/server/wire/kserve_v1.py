@@ -112,7 +112,7 @@ class PredictCodec(PlainCodec):
     """Predict requests for one version."""
 
     def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec) -> None:
-        super().__init__(served, edge, infer)
+        super().__init__(served, infer)
         self._outputs = served.spec.outputs
         self._batches = served.batches
         self._reader = PredictReader.of(served.spec, edge.limits)

@@ -1,47 +1,23 @@
-"""Health, metadata, configuration, statistics and the repository index."""
+"""Health, metadata, configuration, statistics and the repository over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import orjson
 
-from taxiway.core.errors import FailedPrecondition, MalformedRequest, ModelNotFound, StatisticsNotFound, Unavailable
-from taxiway.core.tensors import TensorSpec
-from taxiway.server.models.machine import ModelState
-from taxiway.server.models.served import ServedModel
-from taxiway.server.routing import Service, Snapshot, version_number
+from taxiway.core.errors import MalformedRequest, ModelNotFound
+from taxiway.server.administration import Administration
 from taxiway.server.wire.elements import parse_json
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.status import Profile
 
-EXTENSIONS = (
-    "classification",
-    "model_repository",
-    "schedule_policy",
-    "model_configuration",
-    "binary_tensor_data",
-    "parameters",
-    "statistics",
-)
-"""The protocol extensions that work here, by Triton's names."""
-
 
 class ManagementEndpoints:
-    """Everything about the server and its models that is not inference.
+    """Everything about the server and its models that is not inference."""
 
-    Args:
-        ready: whether the server as a whole may be sent requests.
-    """
-
-    def __init__(
-        self, routing: Callable[[], Snapshot], profile: Profile, ready: Callable[[], bool], version: str
-    ) -> None:
-        self._routing = routing
+    def __init__(self, administration: Administration, profile: Profile) -> None:
+        self._administration = administration
         self._profile = profile
-        self._ready = ready
-        self._server = orjson.dumps({"name": "taxiway", "version": version, "extensions": EXTENSIONS})
+        self._server = orjson.dumps(administration.server_metadata())
 
     # --- server ---------------------------------------------------------------------------------------
 
@@ -55,19 +31,16 @@ class ManagementEndpoints:
 
     def ready(self, exchange: Exchange) -> None:
         """GET /v2/health/ready: every model is loaded and warm, and the server is not draining."""
-        self._health(exchange, "ready", holds=self._ready())
+        self._health(exchange, "ready", holds=self._administration.is_ready())
 
     def model_ready(self, exchange: Exchange) -> None:
         """GET /v2/models/{model}[/versions/{version}]/ready."""
-        params = exchange.head.match.params
+        name, version = _named(exchange)
         try:
-            served = self._served(exchange)
-            holds = self._ready() and served.life.now.state is ModelState.READY
+            holds = self._administration.is_model_ready(name, version)
         except ModelNotFound:
             if self._profile.health_bodies:
                 raise
-            holds = False
-        except Unavailable:
             holds = False
         if not self._profile.health_bodies and not holds:
             exchange.reply(self._profile.not_ready_status, b'{"error":"Model version not ready"}', codable=False)
@@ -75,7 +48,7 @@ class ManagementEndpoints:
             exchange.reply(200, b"", "text/plain")
         else:
             status = 200 if holds else self._profile.not_ready_status
-            exchange.reply(status, orjson.dumps({"name": params["model"], "ready": holds}))
+            exchange.reply(status, orjson.dumps({"name": name, "ready": holds}))
 
     def _health(self, exchange: Exchange, word: str, *, holds: bool) -> None:
         status = 200 if holds else self._profile.not_ready_status
@@ -88,86 +61,51 @@ class ManagementEndpoints:
 
     def models(self, exchange: Exchange) -> None:
         """GET /v2/models: the names that are served (KServe's addition to the protocol)."""
-        exchange.reply(200, orjson.dumps({"models": sorted(self._routing().services)}))
+        exchange.reply(200, orjson.dumps({"models": self._administration.model_names()}))
 
     def model_metadata(self, exchange: Exchange) -> None:
         """GET /v2/models/{model}[/versions/{version}]."""
-        served = self._served(exchange)
-        params = exchange.head.match.params
-        versions = [served.version] if "version" in params else sorted(self._routing().services[served.name].versions)
-        spec = served.spec
-        exchange.reply(
-            200,
-            orjson.dumps(
-                {
-                    "name": spec.name,
-                    "versions": [str(version) for version in versions],
-                    "platform": spec.platform or spec.backend,
-                    "inputs": [_tensor(tensor, batches=served.batches) for tensor in spec.inputs],
-                    "outputs": [_tensor(tensor, batches=served.batches) for tensor in spec.outputs],
-                }
-            ),
-        )
+        exchange.reply(200, orjson.dumps(self._administration.model_metadata(*_named(exchange))))
 
     def model_config(self, exchange: Exchange) -> None:
         """GET /v2/models/{model}[/versions/{version}]/config: Triton's ModelConfig as JSON."""
-        exchange.reply(200, orjson.dumps(self._served(exchange).config))
+        exchange.reply(200, orjson.dumps(self._administration.model_config(*_named(exchange))))
 
     def statistics(self, exchange: Exchange) -> None:
         """GET /v2/models/stats and /v2/models/{model}[/versions/{version}]/stats."""
-        entries = [served.statistics.to_json() for served in self._asked_versions(exchange)]
-        exchange.reply(200, orjson.dumps({"model_stats": entries}))
-
-    def _asked_versions(self, exchange: Exchange) -> Iterable[ServedModel]:
         params = exchange.head.match.params
-        services = self._routing().services
-        name = params.get("model")
-        if name is None:
-            return [served for key in sorted(services) for served in _by_version(services[key])]
-        number = version_number(params["version"]) if "version" in params else None
-        service = services.get(name)
-        if service is None:
-            raise StatisticsNotFound(f"requested model '{name}' is not available", model=name)
-        if number is None:
-            return _by_version(service)
-        served = service.versions.get(number)
-        if served is None:
-            raise StatisticsNotFound(f"requested model version is not available for model '{name}'", model=name)
-        return [served]
+        exchange.reply_with(self._statistics(params.get("model"), params.get("version")))
 
-    def _served(self, exchange: Exchange) -> ServedModel:
-        params = exchange.head.match.params
-        return self._routing().find(params["model"], params.get("version"))
+    async def _statistics(self, name: str | None, version: str | None) -> bytes:
+        return orjson.dumps({"model_stats": await self._administration.statistics(name, version)})
 
     # --- repository -----------------------------------------------------------------------------------
 
     def index(self, exchange: Exchange) -> None:
         """POST /v2/repository/index: every version and its state; with {"ready": true} only those that are ready."""
-        only_ready = _asks_ready(exchange)
-        entries = [
-            {"name": served.name, "version": str(served.version), "state": _triton_state(served)}
-            for service in sorted(self._routing().services.values(), key=lambda service: service.name)
-            for served in _by_version(service)
-            if not only_ready or served.life.now.state is ModelState.READY
-        ]
-        exchange.reply(200, orjson.dumps(entries))
+        exchange.reply(200, orjson.dumps(self._administration.repository_index(only_ready=_asks_ready(exchange))))
 
-    def refuse_load(self, exchange: Exchange) -> None:
-        """POST /v2/repository/models/{model}/load and /unload: models are loaded at start only."""
-        raise FailedPrecondition(
-            "explicit model load / unload is not allowed: models are loaded when the server starts",
-            hint="restart `taxiway serve` with the paths to serve",
-            model=exchange.head.match.params["model"],
-        )
+    def load(self, exchange: Exchange) -> None:
+        """POST /v2/repository/models/{model}/load."""
+        exchange.reply_with(self._load(exchange.head.match.params["model"]))
 
+    async def _load(self, name: str) -> bytes:
+        await self._administration.load_model(name, config=None, files={})
+        return b""
 
-def _by_version(service: Service) -> list[ServedModel]:
-    return [service.versions[version] for version in sorted(service.versions)]
+    def unload(self, exchange: Exchange) -> None:
+        """POST /v2/repository/models/{model}/unload."""
+        exchange.reply_with(self._unload(exchange.head.match.params["model"]))
+
+    async def _unload(self, name: str) -> bytes:
+        await self._administration.unload_model(name, dependents=False)
+        return b""
 
 
-def _tensor(spec: TensorSpec, *, batches: bool) -> dict[str, Any]:
-    shape = [-1, *spec.shape] if batches else list(spec.shape)
-    return {"name": spec.name, "datatype": spec.datatype.wire_name, "shape": shape}
+def _named(exchange: Exchange) -> tuple[str, str | None]:
+    """Model and version, as the path names them."""
+    params = exchange.head.match.params
+    return params["model"], params.get("version")
 
 
 def _asks_ready(exchange: Exchange) -> bool:
@@ -178,14 +116,3 @@ def _asks_ready(exchange: Exchange) -> bool:
     if ready.__class__ is not bool:
         raise MalformedRequest(f"'ready' is {ready!r}; it must be true or false")
     return bool(ready)
-
-
-def _triton_state(served: ServedModel) -> str:
-    states = {
-        ModelState.LOADING: "LOADING",
-        ModelState.READY: "READY",
-        ModelState.DRAINING: "UNLOADING",
-        ModelState.GONE: "UNAVAILABLE",
-        ModelState.FAILED: "UNAVAILABLE",
-    }
-    return states[served.life.now.state]

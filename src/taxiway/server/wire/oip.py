@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
+from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.wire.exchange import Exchange
@@ -24,9 +25,7 @@ class InferCodec:
 
     def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, *, as_triton: bool) -> None:
         spec = served.spec
-        self._admission = admission
-        self._submit = served.batcher.submit
-        self._cancel = served.batcher.cancel
+        self.entrance = Entrance(served, admission)
         self._statistics = served.statistics
         self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton)
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
@@ -50,31 +49,14 @@ class InferCodec:
 
     def submit(self, exchange: Exchange, request: InferRequest) -> None:
         """Hand a request to the queue; whatever its edge, it is counted, and dropped if its client goes away."""
-        try:
-            self._admission.enter()
-        except Unavailable:
-            self._statistics.failed("unavailable")
-            raise
-        except Overloaded:
-            self._statistics.failed("queue_full")
-            raise
-        try:
-            self._submit(request)
-        except Exception:
-            self._admission.leave()
-            raise
+        self.entrance.submit(request)
         if exchange.answer is None:
-            exchange.on_abandoned = partial(self.abandon, request)
-
-    def abandon(self, request: InferRequest) -> None:
-        """Take a request back, its client has hung up: still queued, it costs no execution."""
-        self._cancel(request)
-        self._admission.leave()
+            exchange.on_abandoned = partial(self.entrance.abandon, request)
 
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """The batcher's answer: write it."""
         exchange, choices = cast("Ask", request.ask)
-        self._admission.leave()
+        self.entrance.leave()
         exchange.on_abandoned = None
         try:
             if choices is None:
@@ -105,7 +87,7 @@ class InferCodec:
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """The batcher's refusal: tell it."""
         exchange, _ = cast("Ask", request.ask)
-        self._admission.leave()
+        self.entrance.leave()
         exchange.on_abandoned = None
         exchange.reply_error(error)
 

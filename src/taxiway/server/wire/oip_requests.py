@@ -71,6 +71,8 @@ class Parsed:
     """Whether outputs are wanted in binary (`binary_data_output`)."""
     choices: Choices | None = None
     """None: all outputs, as JSON."""
+    parameters: dict[str, Any] | None = None
+    """The caller's own, beside those the protocol reserves."""
 
 
 Given = tuple[Datatype | None, Shape, Any]
@@ -308,6 +310,8 @@ class RequestReader:
             parsed.id,
             parsed.priority,
             arrived_ns + parsed.timeout_ns if parsed.timeout_ns else NEVER_NS,
+            None,
+            parsed.parameters,
         )
 
     def _misses_required(self, tensors: list[InputTensor | None]) -> bool:
@@ -384,6 +388,7 @@ class RequestReader:
     def _read_parameters(self, parameters: Any, parsed: Parsed) -> None:  # noqa: ANN401
         if parameters.__class__ is not dict:
             raise MalformedRequest("'parameters' must be an object")
+        own: dict[str, Any] = {}
         for name, value in parameters.items():
             if name == "priority":
                 parsed.priority = _unsigned(name, value)
@@ -403,6 +408,9 @@ class RequestReader:
                 raise InvalidArgument(
                     f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
                 )
+            else:
+                own[name] = value
+        parsed.parameters = own or None
         parsed.binary = bool(parameters.get("binary_data_output", False))
 
     def _read_choices(self, entries: Any, parsed: Parsed) -> None:  # noqa: ANN401

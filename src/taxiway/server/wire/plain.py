@@ -40,11 +40,11 @@ class Edge(NamedTuple):
 class PlainCodec(ABC):
     """Reads requests for one version, submits them, and writes the answers. Subclasses have the words."""
 
-    def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec) -> None:
+    def __init__(self, served: ServedModel, infer: InferCodec) -> None:
         self._served = served
         self._statistics = served.statistics
-        self._admission = edge.admission
         self._submit = infer.submit
+        self._leave = infer.entrance.leave
 
     # --- the protocol's words -----------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class PlainCodec(ABC):
 
     def _settle(self, request: InferRequest) -> PlainAsk:
         ask = cast("PlainAsk", request.ask)
-        self._admission.leave()
+        self._leave()
         ask.exchange.on_abandoned = None
         return ask
 
