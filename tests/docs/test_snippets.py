@@ -97,7 +97,7 @@ def serving(snippet: Snippet, story: Story) -> Iterator[None]:
         addresses = [urlsplit(line.rpartition(": ")[2].strip()) for line in said]
         story.ports = {default: str(url.port) for default, url in zip(("8000", "8002"), addresses, strict=True)}
         yield
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)  # as Ctrl-C; SIGTERM would wait for a load balancer to look elsewhere
         assert process.wait(RUN_TIMEOUT_S) == 0
     finally:
         process.kill()

@@ -24,8 +24,12 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from taxiway import __version__
 from taxiway.config.loader import load_settings
-from taxiway.server.app import Addresses, DataPlane
+from taxiway.server.app import DataPlane
+from taxiway.server.wire.metrics import MetricsPort
+from taxiway.telemetry.host import HostSampler, build_point
+from taxiway.telemetry.render import render_metrics
 
 QUICK: Mapping[str, object] = {
     "http.port": 0,
@@ -97,6 +101,10 @@ def ask(base: str, method: str, path: str, body: bytes | None, headers: Mapping[
         connection.close()
 
 
+async def _scrape(plane: DataPlane) -> bytes:
+    return render_metrics([build_point(__version__), *HostSampler().points(), *plane.points()])
+
+
 @contextmanager
 def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
     """Serve what is at `paths` until the block ends.
@@ -118,10 +126,12 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
         stop = asyncio.Event()
         stopping.append(stop)
         plane = DataPlane(settings)
-        addresses: Addresses = await plane.start()
-        started.set_result(Server(addresses.http, addresses.metrics or "", plane, asyncio.get_running_loop()))
+        addresses = await plane.start()
+        metrics = MetricsPort(settings, lambda: _scrape(plane))
+        started.set_result(Server(addresses.http, await metrics.open(), plane, asyncio.get_running_loop()))
         await stop.wait()
         await plane.stop()
+        await metrics.close()
 
     def thread_main() -> None:
         try:

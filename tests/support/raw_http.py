@@ -163,6 +163,7 @@ def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
         "http.port": 0,
         "metrics.port": 0,
         "batching.measure": False,
+        "limits.drain-delay-s": 0,
         "log.level": "warning",
         **{name.replace("__", ".").replace("_", "-"): value for name, value in flags.items()},
     }

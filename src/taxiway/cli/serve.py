@@ -16,11 +16,11 @@ import uvloop
 from taxiway.cli.options import load_from, settings_options
 from taxiway.config.settings import Settings
 from taxiway.core.errors import EXIT_CODES, ErrorKind
-from taxiway.server.app import Addresses, DataPlane
+from taxiway.deploy.local.machine import Verdict
+from taxiway.deploy.local.supervisor import Addresses, Outcome, Supervisor
 from taxiway.telemetry.logs import Log, RepeatLimit, configure_logs
 
 _log = Log("taxiway.server")
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command("serve")
@@ -38,38 +38,53 @@ def command(paths: tuple[Path, ...], config_file: Path | None, **flags: Any) -> 
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     settings = load_from(config_file, flags, paths).settings
     limit = configure_logs(form=settings.log.format, level=settings.log.level)
-    uvloop.run(_serve(settings, limit))
+    outcome = uvloop.run(_serve(settings, limit))
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.late:
+        sys.exit(EXIT_CODES[ErrorKind.DEADLINE_EXCEEDED])
 
 
-async def _serve(settings: Settings, limit: RepeatLimit) -> None:
-    for number in _STOPPING:
-        # Loading holds the loop, so no handler of the loop's would run; nothing is owed to anybody yet.
-        signal.signal(number, signal.SIG_DFL)
-    plane = DataPlane(settings, suppressed_lines=lambda: limit.suppressed)
-    addresses = await plane.start()
-    stopped = _stop_on_signals(asyncio.get_running_loop())
-    _announce(addresses)
-    await stopped.wait()
-    if not await plane.stop():
-        _leave(EXIT_CODES[ErrorKind.DEADLINE_EXCEEDED])
+async def _serve(settings: Settings, limit: RepeatLimit) -> Outcome:
+    supervisor = Supervisor(settings, _announce, lambda: limit.suppressed)
+    stop = _Stop(supervisor, settings.limits.drain_delay_s)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.heard, number)
+    outcome = await supervisor.run()
+    if outcome.verdict is Verdict.STOPPED_AT_START:
+        _die_of(stop.first)
+    return outcome
 
 
-def _stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    stopped = asyncio.Event()
+class _Stop:
+    """What signals do: the first drains, the second ends at once."""
 
-    def heard(number: signal.Signals) -> None:
+    def __init__(self, supervisor: Supervisor, delay_s: float) -> None:
+        self.first = signal.SIGTERM
+        self._supervisor = supervisor
+        self._delay_s = delay_s
+        self._asked = False
+
+    def heard(self, number: signal.Signals) -> None:
+        """Somebody who presses Ctrl-C routes nothing to us: no delay."""
         _log.info("signal", signal=number.name)
-        if stopped.is_set():
+        if self._asked:
+            self._supervisor.kill()
             _leave(128 + number)
-        stopped.set()
+        self.first, self._asked = number, True
+        self._supervisor.stop(self._delay_s if number == signal.SIGTERM else 0.0)
 
-    for number in _STOPPING:
-        loop.add_signal_handler(number, heard, number)
-    return stopped
+
+def _die_of(number: signal.Signals) -> NoReturn:
+    """End as if the signal had not been caught: nothing was owed to anybody yet."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    _leave(128 + number)
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit now: the interpreter's own end waits for threads, and a model's run may take minutes."""
+    """Exit now."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

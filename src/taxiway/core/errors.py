@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -324,3 +326,27 @@ class DeadlineExceeded(TaxiwayError):
 
     kind = ErrorKind.DEADLINE_EXCEEDED
     code = "deadline-exceeded"
+
+
+class CrashLoop(TaxiwayError):
+    """A process of the server ended again and again; the server gives up, so that whoever started it can act."""
+
+    code = "crash-loop"
+
+
+def error_from_data(data: Mapping[str, Any]) -> TaxiwayError:
+    """The error that `to_data` told, of the same class; a code that is not known here is an InternalError."""
+    kind = _by_code().get(data["code"], InternalError)
+    return kind(data["message"], hint=data["hint"], **data["facts"])
+
+
+@functools.cache
+def _by_code() -> dict[str, type[TaxiwayError]]:
+    found: dict[str, type[TaxiwayError]] = {}
+    waiting: list[type[TaxiwayError]] = TaxiwayError.__subclasses__()
+    while waiting:
+        kind = waiting.pop()
+        if kind.__module__ == __name__:
+            found[kind.code] = kind
+        waiting += kind.__subclasses__()
+    return found

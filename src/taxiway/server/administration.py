@@ -7,6 +7,7 @@ from typing import Any
 
 from taxiway.core.errors import FailedPrecondition, StatisticsNotFound, Unavailable
 from taxiway.core.tensors import TensorSpec
+from taxiway.server.channel import Verb
 from taxiway.server.fleet import Alone, Fleet
 from taxiway.server.models.machine import ModelState
 from taxiway.server.models.served import ServedModel
@@ -42,13 +43,20 @@ class Administration:
     Args:
         ready: whether the server as a whole may be sent requests.
         version: of the server.
+        make_fleet: from what every process must be able to do, the fleet that has them all do it.
     """
 
-    def __init__(self, routing: Callable[[], Snapshot], ready: Callable[[], bool], version: str) -> None:
+    def __init__(
+        self,
+        routing: Callable[[], Snapshot],
+        ready: Callable[[], bool],
+        version: str,
+        make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
+    ) -> None:
         self._routing = routing
         self._ready = ready
         self._version = version
-        self._fleet: Fleet = Alone({"statistics": self._own_statistics})
+        self._fleet = make_fleet({"statistics": self._own_statistics})
 
     # --- the server and its models ------------------------------------------------------------------------
 

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from taxiway import __version__
 from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
-from taxiway.core.clock import Clock, SystemClock
+from taxiway.core.clock import SystemClock
 from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
+from taxiway.server.channel import Verb
+from taxiway.server.fleet import Alone, Fleet
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot
 from taxiway.server.statistics import ServerStatistics
-from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
-from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.api import inference_routes, make_endpoints
+from taxiway.server.wire.binding import bind_port, url_of
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
-from taxiway.telemetry.host import HostSampler, build_point
 from taxiway.telemetry.logs import Log
-from taxiway.telemetry.render import Point, render_metrics
+from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.server")
 _GOODBYE_S = 0.5
@@ -38,61 +40,84 @@ _GOODBYE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the server listens; `metrics` is None if that port is off."""
+    """Where clients reach the data plane."""
 
     http: str
-    metrics: str | None
 
 
 class DataPlane:
-    """One server in one process. `start` returns when it is ready; `stop` when nothing is owed to anybody.
+    """The data plane of one process. `start` returns when it is ready; `stop` when nothing is owed to anybody.
 
     Args:
+        make_fleet: from what every process must be able to do, the fleet that has them all do it.
+        cpus: processors that are ours.
         suppressed_lines: asked at a scrape for the log lines held back so far.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, suppressed_lines: Callable[[], int] = int
+        self,
+        settings: Settings,
+        make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
+        *,
+        cpus: int | None = None,
+        suppressed_lines: Callable[[], int] = int,
     ) -> None:
         self._settings = settings
-        self._clock = clock or SystemClock()
+        self._clock = SystemClock()
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(settings.limits.max_requests, settings.limits.max_buffered_bytes)
         admission = self._admission
         self._statistics = ServerStatistics(lambda: (admission.requests, admission.bytes, admission.refused))
         self._snapshot = Snapshot()
         self._accepting = False
-        self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
-        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
+        loader = ModelLoader(settings, Host(self._loop, self._clock, cpus or available_cpus()))
         self._models = ModelManager(loader, self._clock)
-        self._administration = Administration(self._routing, self._is_ready, __version__)
+        self._administration = Administration(self._routing, self._is_ready, __version__, make_fleet)
         self._fronts: list[HttpFront] = []
 
     async def start(self) -> Addresses:
-        """Load the models, then open the ports.
+        """Load the models, then open the ports that the settings name.
 
         Raises:
             TaxiwayError: a model cannot be served, or a port cannot be opened.
         """
+        self.load()
+        http = self._settings.http
+        return await self.open(bind_port(http.host, http.port, reuse_port=http.reuse_port))
+
+    def load(self) -> None:
+        """Load the models that are served from the start.
+
+        Raises:
+            TaxiwayError: one of them cannot be served.
+        """
         self._models.load_all(self._settings.models.paths)
         self._snapshot = snapshot_of(self._models.served)
-        http = self._settings.http
-        front = self._front(RouteTable(self._routes()), self._statistics)
-        address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
-        metrics = await self._open_metrics() if self._settings.metrics.enabled else None
-        self._accepting = True
-        addresses = Addresses(_url(*address), metrics)
-        _log.info("ready", address=addresses.http, count=len(self._models.served))
-        return addresses
 
-    async def stop(self) -> bool:
+    async def open(self, http: Sequence[socket.socket]) -> Addresses:
+        """Take requests from now on: over HTTP on these bound sockets, which are ours from now on.
+
+        Raises:
+            TaxiwayError: a port cannot be opened.
+        """
+        address = url_of(http[0])
+        await self._front(RouteTable(self._routes())).listen_on(http, backlog=self._settings.http.backlog)
+        self._accepting = True
+        _log.info("ready", address=address, count=len(self._models.served))
+        return Addresses(address)
+
+    async def stop(self, delay_s: float = 0.0) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
+
+        Args:
+            delay_s: how long to say first that we are not ready, and yet serve.
 
         Returns:
             False if that time ran out: something was refused that had been taken, and may still be running.
         """
         self._accepting = False
+        await asyncio.sleep(delay_s)
         self._admission.draining = True
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
@@ -105,6 +130,13 @@ class DataPlane:
             _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
         _log.info("stopped")
         return drained and all(closed)
+
+    def points(self) -> Iterator[Point]:
+        """Every metric series of this process."""
+        yield from self._statistics.points()
+        yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
+        for served in self._models.served:
+            yield from served.statistics.points()
 
     def _routes(self) -> list[Route]:
         limits = self._settings.limits
@@ -120,34 +152,18 @@ class DataPlane:
     def _is_ready(self) -> bool:
         return self._accepting and self._models.all_ready()
 
-    def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
+    def _front(self, routes: RouteTable) -> HttpFront:
         front = HttpFront(
             loop=self._loop,
             routes=routes,
             limits=self._settings.limits,
             profile=PROFILES[self._settings.compat],
             admission=self._admission,
-            statistics=statistics,
+            statistics=self._statistics,
             report_bug=_report_bug,
         )
         self._fronts.append(front)
         return front
-
-    async def _open_metrics(self) -> str:
-        metrics = self._settings.metrics
-        front = self._front(metrics_routes(self._reply_metrics), ServerStatistics(_nothing_held))
-        return _url(*await front.listen(metrics.host, metrics.port, backlog=16, reuse_port=False))
-
-    def _reply_metrics(self, exchange: Exchange) -> None:
-        reply_metrics(exchange, render_metrics(self._points()))
-
-    def _points(self) -> Iterator[Point]:
-        yield build_point(__version__)
-        yield from self._host.points()
-        yield from self._statistics.points()
-        yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
-        for served in self._models.served:
-            yield from served.statistics.points()
 
 
 def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
@@ -161,12 +177,3 @@ def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
 
 def _report_bug(problem: BaseException) -> None:
     _log.error("bug", error=problem)
-
-
-def _nothing_held() -> tuple[int, int, int]:
-    return (0, 0, 0)
-
-
-def _url(host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"

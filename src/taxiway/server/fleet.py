@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-Verb = Callable[[Mapping[str, Any]], Awaitable[Any]]
-"""Does one thing in this process, with plain data as words, and answers with plain data."""
+from taxiway.core.errors import Unavailable
+from taxiway.server.channel import Channel, Gone, Verb
 
 
 class Fleet(Protocol):
     """Every data-plane process, this one included."""
 
-    async def ask(self, verb: str, words: Mapping[str, Any]) -> list[Any]:
+    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:
         """Have every process do `verb`; their answers, this process's first.
+
+        A process that ends meanwhile is left out.
 
         Args:
             verb: one of those that the processes were made with.
             words: plain data (what JSON holds, and bytes).
+            keep_as: if it changes something that lasts, under what name: a process that starts later is told the last
+                instruction of each name, in order. One kept as `regions/` stands for all kept as `regions/...`.
 
         Raises:
             TaxiwayError: the first error of any of them; the others did what they were asked.
@@ -30,6 +34,21 @@ class Alone:
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         self._verbs = verbs
 
-    async def ask(self, verb: str, words: Mapping[str, Any]) -> list[Any]:
+    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:  # noqa: ARG002 - nobody starts later
         """Do it here."""
         return [await self._verbs[verb](words)]
+
+
+class Supervised:
+    """A fleet as one of its processes sees it: the supervisor at the other end of `channel` asks them all."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:
+        """Have the supervisor ask every process, this one too."""
+        try:
+            answers: list[Any] = await self._channel.ask("fleet", {"verb": verb, "words": words, "keep_as": keep_as})
+        except Gone:
+            raise Unavailable("the server is shutting down", hint="ask another replica") from None
+        return answers

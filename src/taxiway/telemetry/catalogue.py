@@ -18,12 +18,20 @@ class MetricKind(enum.Enum):
     HISTOGRAM = "histogram"
 
 
+class Merge(enum.Enum):
+    """How the values of several processes make one."""
+
+    SUM = "sum"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One metric family: all series of this name, told apart by the values of `labels`.
 
     Attributes:
         unit: the unit of its values, empty where they are plain counts.
+        merge: how the values of several processes make one; counters and histograms are added up.
     """
 
     name: str
@@ -31,6 +39,7 @@ class Family:
     help: str
     labels: tuple[str, ...] = ()
     unit: str = ""
+    merge: Merge = Merge.SUM
 
 
 MODEL = ("model", "version")
@@ -75,8 +84,8 @@ def _counter(name: str, text: str, labels: tuple[str, ...] = MODEL, unit: str = 
     return Family(name, MetricKind.COUNTER, text, labels, unit)
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "") -> Family:
-    return Family(name, MetricKind.GAUGE, text, labels, unit)
+def _gauge(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "", merge: Merge = Merge.SUM) -> Family:
+    return Family(name, MetricKind.GAUGE, text, labels, unit, merge)
 
 
 def _histogram(name: str, text: str, unit: str = "seconds") -> Family:
@@ -129,7 +138,7 @@ NV_FIRST_RESPONSE_MS = _histogram(
     "Duration from request to first response in milliseconds; one response a request, so the whole of it",
     unit="milliseconds",
 )
-NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds")
+NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds", merge=Merge.MAX)
 NV_CPU_UTILIZATION = _gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0] since the scrape before")
 NV_CPU_MEMORY_TOTAL = _gauge("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", unit="bytes")
 NV_CPU_MEMORY_USED = _gauge("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", unit="bytes")
@@ -183,6 +192,11 @@ BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels"
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
 )
+WORKERS = _gauge("taxiway_workers", "Data-plane processes, by what they do now", ("state",))
+WORKER_RESTARTS = _counter("taxiway_worker_restarts_total", "Data-plane processes started anew after one died", ())
+WORKER_MEMORY = _gauge(
+    "taxiway_worker_resident_bytes", "Memory that a data-plane process occupies", ("worker",), unit="bytes"
+)
 DROPPED_SERIES = _gauge(
     "taxiway_metrics_dropped_series",
     "Series left out of this scrape: over the limit of their family, or told twice",
@@ -224,6 +238,9 @@ CATALOGUE: tuple[Family, ...] = (
     BUFFERED_BYTES,
     BUILD_INFO,
     LOG_SUPPRESSED,
+    WORKERS,
+    WORKER_RESTARTS,
+    WORKER_MEMORY,
     DROPPED_SERIES,
 )
 """In the order they are printed."""

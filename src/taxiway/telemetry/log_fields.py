@@ -31,6 +31,7 @@ class LogFields(TypedDict, total=False):
     peer: Annotated[str, "address of the other side"]
     address: Annotated[str, "address of ours: host:port or a socket's path"]
     pid: Annotated[int, "process id"]
+    worker: Annotated[int, "which of the server's data-plane processes, from 0"]
     signal: Annotated[str, "name of a signal"]
     setting: Annotated[str, "key of a setting"]
     backend: Annotated[str, "name of a runtime"]

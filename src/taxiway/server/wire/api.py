@@ -1,4 +1,4 @@
-"""Every route of the front door, and of the metrics port."""
+"""Every route of the front door."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from taxiway.server.admission import Admission
 from taxiway.server.routing import Snapshot
-from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
@@ -15,9 +14,8 @@ from taxiway.server.wire.oip import InferEndpoint
 from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
-from taxiway.server.wire.routes import Handler, Route, RouteTable
+from taxiway.server.wire.routes import Handler, Route
 from taxiway.server.wire.status import TRITON, Profile
-from taxiway.telemetry.render import CONTENT_TYPE
 
 
 class Endpoints(NamedTuple):
@@ -91,16 +89,6 @@ def _further_routes(endpoints: Endpoints) -> list[Route]:
         Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1"),
         Route("GET", "/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
     ]
-
-
-def metrics_routes(render: Handler) -> RouteTable:
-    """What the metrics port serves."""
-    return RouteTable([Route("GET", "/metrics", render, "Metrics in Prometheus text format", body_limit=0)])
-
-
-def reply_metrics(exchange: Exchange, text: bytes) -> None:
-    """Answer with rendered metrics."""
-    exchange.reply(200, text, CONTENT_TYPE)
 
 
 def _versioned(method: str, tail: str, handler: Handler, summary: str, *, decodes: bool = True) -> list[Route]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
@@ -94,19 +95,19 @@ class Exchange:
         self.connection.front.report_bug(problem)
         self.reply_error(InternalError("internal error; the server's log has the details"))
 
-    def reply_with(self, work: Coroutine[Any, Any, Buffer]) -> None:
+    def reply_with(self, work: Coroutine[Any, Any, Buffer], content_type: str = _JSON) -> None:
         """Answer 200 with what `work` gives once it is done, or with its error; a client that goes does not end it."""
         task = self.connection.front.loop.create_task(work)
         self.connection.front.working.add(task)
-        task.add_done_callback(self._worked)
+        task.add_done_callback(partial(self._worked, content_type))
 
-    def _worked(self, task: asyncio.Task[Buffer]) -> None:
+    def _worked(self, content_type: str, task: asyncio.Task[Buffer]) -> None:
         self.connection.front.working.discard(task)
         problem = None if task.cancelled() else task.exception()
         if self.answer is not None or task.cancelled():
             return
         if problem is None:
-            self.reply(200, task.result())
+            self.reply(200, task.result(), content_type)
         elif isinstance(problem, TaxiwayError):
             self.reply_error(problem)
         elif isinstance(problem, Exception):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
 
-from taxiway.core.errors import FailedPrecondition, ModelFailed, Overloaded, TaxiwayError
+from taxiway.core.errors import ModelFailed, Overloaded, TaxiwayError
 from taxiway.server.admission import Admission
+from taxiway.server.wire.binding import cannot_listen
 from taxiway.server.wire.coding import Coder
 from taxiway.server.wire.heads import HeadReader
 from taxiway.server.wire.http1 import HttpConnection
@@ -53,30 +56,26 @@ class HttpFront:
         """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._overloaded = 0
         """Refusals since the last line that told of one."""
         self._overloaded_told_ns = -_OVERLOADED_EVERY_NS
 
-    async def listen(self, host: str, port: int, *, backlog: int, reuse_port: bool) -> tuple[str, int]:
-        """Open the port; the address it got (port 0 asks for a free one).
+    async def listen_on(self, sockets: Sequence[socket.socket], *, backlog: int) -> None:
+        """Take connections from bound sockets, which are ours from now on.
 
         Raises:
-            FailedPrecondition: it is taken, not ours to open, or no address of this machine.
+            FailedPrecondition: somebody else began to listen there.
         """
-        try:
-            self._server = await self.loop.create_server(
-                lambda: HttpConnection(self), host, port, backlog=backlog, reuse_port=reuse_port or None
-            )
-        except OSError as problem:
-            raise FailedPrecondition(
-                f"cannot listen on {host} port {port}: {problem}",
-                hint="choose other ports: --http.port and --metrics.port (0 takes a free one)",
-            ) from problem
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        for bound in sockets:
+            host, port = bound.getsockname()[:2]
+            try:
+                server = await self.loop.create_server(lambda: HttpConnection(self), sock=bound, backlog=backlog)
+            except OSError as problem:
+                raise cannot_listen(host, port, problem) from problem
+            self._servers.append(server)
 
     def admit_connection(self, connection: HttpConnection) -> bool:
         """Count a connection in; False if there are as many as allowed. Refused ones take nobody's place."""
@@ -128,8 +127,8 @@ class HttpFront:
             False if a connection had to be cut.
         """
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections):
             connection.shut()
             if given_up is not None:

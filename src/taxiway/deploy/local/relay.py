@@ -1,0 +1,131 @@
+"""What one worker asks of all of them: passed on, answered together, and kept for workers that start later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
+from taxiway.server.channel import Channel, Gone
+from taxiway.telemetry.logs import Log
+
+_log = Log("taxiway.server")
+_READ_S = 5.0
+"""How long a worker may take to tell something; one that is stuck is left out."""
+_CHANGE_S = 600.0
+"""How long a worker may take to change something: loading a model takes as long as it takes."""
+MAX_KEPT = 10_000
+MAX_KEPT_BYTES = 1 << 30
+"""Instructions that are kept, and the bytes of files in them; what would be more is refused."""
+
+
+class Kept:
+    """The instructions that a worker which starts later must be told too: the last one of each key, in order.
+
+    One kept under a key that ends with a slash stands for all that were kept under keys that begin with it.
+    """
+
+    def __init__(self) -> None:
+        self._instructions: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._bytes: dict[str, int] = {}
+
+    def keep(self, key: str, verb: str, words: Mapping[str, Any]) -> None:
+        """Put this instruction in the place of what was kept under `key`."""
+        for old in [old for old in self._instructions if old == key or (key.endswith("/") and old.startswith(key))]:
+            del self._instructions[old], self._bytes[old]
+        self._instructions[key] = (verb, words)
+        self._bytes[key] = bytes_in(words)
+
+    def check_room(self, key: str, words: Mapping[str, Any]) -> None:
+        """Refuse what could not be kept.
+
+        Raises:
+            Overloaded: as much is kept as may be.
+        """
+        held = sum(self._bytes.values()) - self._bytes.get(key, 0)
+        count = len(self._instructions) - (key in self._instructions)
+        if count >= MAX_KEPT or held + bytes_in(words) > MAX_KEPT_BYTES:
+            raise Overloaded(
+                f"{count} changes with {held} bytes of files are kept for workers that start later; that is the most",
+                hint="put models into the repository instead of sending their files",
+            )
+
+    def told(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Verb and words of each, oldest first."""
+        return list(self._instructions.values())
+
+
+class Relay:
+    """Asks every worker that takes requests; changes go one at a time, so that all workers see the same order."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, Channel] = {}
+        self._kept = Kept()
+        self._changing = asyncio.Lock()
+
+    async def admit(self, index: int, channel: Channel, open_ports: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+        """Tell a new worker what was changed since the start, have it open its ports, and count it in.
+
+        A change that it cannot make is logged, and does not keep it from serving everything else.
+
+        Raises:
+            TaxiwayError, Gone: it could not open its ports, or ended.
+        """
+        async with self._changing:
+            for verb, words in self._kept.told():
+                try:
+                    await channel.ask("do", {"verb": verb, "words": words}, _CHANGE_S)
+                except (TaxiwayError, TimeoutError) as problem:
+                    _log.error("change_not_repeated", worker=index, reason=verb, error=problem)
+            opened = await open_ports()
+            self._members[index] = channel
+        return opened
+
+    def dismiss(self, index: int, channel: Channel) -> None:
+        """Ask this one no more."""
+        if self._members.get(index) is channel:
+            del self._members[index]
+
+    async def ask(self, asker: int, words: Mapping[str, Any]) -> list[Any]:
+        """Have every worker do it; the asker's answer first, and without those of workers that end meanwhile.
+
+        Raises:
+            TaxiwayError: the first error of any of them, or none is left that could have answered.
+        """
+        verb, inner, key = words["verb"], words["words"], words["keep_as"]
+        if not key:
+            return _sorted_out(await self._ask_all(asker, verb, inner, _READ_S))
+        async with self._changing:
+            self._kept.check_room(key, inner)
+            answers = await self._ask_all(asker, verb, inner, _CHANGE_S)
+            if not all(isinstance(answer, BaseException) for answer in answers):
+                self._kept.keep(key, verb, inner)
+        return _sorted_out(answers)
+
+    async def _ask_all(self, asker: int, verb: str, words: Mapping[str, Any], timeout_s: float) -> list[Any]:
+        members = sorted(self._members, key=lambda index: (index != asker, index))
+        asked = (self._members[index].ask("do", {"verb": verb, "words": words}, timeout_s) for index in members)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def _sorted_out(answers: list[Any]) -> list[Any]:
+    good = []
+    for answer in answers:
+        if isinstance(answer, Gone | TimeoutError):
+            continue
+        if isinstance(answer, BaseException):
+            raise answer
+        good.append(answer)
+    if not good:
+        raise Unavailable("no process of the server answered", hint="ask again; the log tells what became of them")
+    return good
+
+
+def bytes_in(words: object) -> int:
+    """Bytes of files and texts in an instruction."""
+    if isinstance(words, bytes | str):
+        return len(words)
+    if isinstance(words, Mapping):
+        return sum(bytes_in(value) for value in words.values())
+    return sum(map(bytes_in, words)) if isinstance(words, list | tuple) else 0

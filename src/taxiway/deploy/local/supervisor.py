@@ -1,0 +1,242 @@
+"""The parent of all processes of one server: starts them, restarts them, ends them, and serves their metrics.
+
+It decides nothing: what happens goes through `machine.step`, and what that says is done here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic_ns
+from typing import Any
+
+from taxiway.config.machine import available_cpus
+from taxiway.config.settings import Settings
+from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, error_from_data
+from taxiway.deploy.local import machine
+from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict
+from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
+from taxiway.deploy.local.ports import ReservedPort
+from taxiway.deploy.local.process import WorkerProcess, start_process
+from taxiway.deploy.local.relay import Relay
+from taxiway.deploy.local.scraping import Scraper
+from taxiway.server.channel import Gone, Verb, frame_limit
+from taxiway.server.wire.binding import close_all
+from taxiway.server.wire.metrics import MetricsPort
+from taxiway.telemetry.logs import Log
+
+_log = Log("taxiway.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server listens; `metrics` is None if that port is off."""
+
+    http: str
+    metrics: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a server ended.
+
+    Attributes:
+        verdict: why.
+        late: whether something that was taken was not answered in time.
+        error: what went wrong, if it did not end because it was asked to.
+    """
+
+    verdict: Verdict
+    late: bool
+    error: TaxiwayError | None
+
+
+class Supervisor:
+    """One server on this machine.
+
+    Args:
+        announce: called once, when every worker is ready.
+        suppressed_lines: asked at a scrape for the log lines held back in this process.
+    """
+
+    def __init__(
+        self, settings: Settings, announce: Callable[[Addresses], None], suppressed_lines: Callable[[], int] = int
+    ) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._plan = plan_of(settings)
+        self._share = share_of(settings, settings.workers)
+        self._loop = asyncio.get_running_loop()
+        self._crew = Crew()
+        self._processes: dict[int, WorkerProcess] = {}
+        self._relay = Relay()
+        self._scraper = Scraper(lambda: self._crew, suppressed_lines)
+        self._ports: dict[str, ReservedPort] = {}
+        self._addresses: dict[str, Any] = {}
+        """What the workers answer when they have opened their ports; all of them the same."""
+        self._metrics: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+
+    async def run(self) -> Outcome:
+        """Serve until `stop` is called or it cannot go on; no process is left when this returns.
+
+        Raises:
+            FailedPrecondition: a port cannot be had. Nothing was started.
+        """
+        port = MetricsPort(self._settings, self._scraper.scrape) if self._settings.metrics.enabled else None
+        try:
+            self._reserve_ports()
+            if port is not None:
+                self._metrics = await port.open()
+            self._happened(machine.Begun())
+            await self._finished
+        finally:
+            self.kill()
+            if port is not None:
+                await port.close()
+            for reserved in self._ports.values():
+                reserved.release()
+        return self._outcome()
+
+    def stop(self, delay_s: float) -> None:
+        """Drain and end; for `delay_s` first say that we are not ready, and yet serve."""
+        self._happened(machine.StopAsked(round(delay_s * 1e9)))
+
+    def kill(self) -> None:
+        """End every process now."""
+        for process in self._processes.values():
+            process.kill()
+
+    def _reserve_ports(self) -> None:
+        http = self._settings.http
+        shared = self._plan.workers > 1
+        self._ports["http"] = ReservedPort(http.host, http.port, shared=shared, open_to_others=http.reuse_port)
+
+    def _outcome(self) -> Outcome:
+        verdict = self._crew.verdict
+        assert verdict is not None  # noqa: S101 - it has ended
+        last = self._crew.last
+        return Outcome(verdict, self._crew.late, None if last is None else _error_of(verdict, last))
+
+    # --- the machine's instructions -------------------------------------------------------------------
+
+    def _happened(self, event: machine.Event) -> None:
+        self._crew, instructions = machine.step(self._crew, event, monotonic_ns(), self._plan)
+        for instruction in instructions:
+            self._do(instruction)
+
+    def _do(self, instruction: machine.Instruction) -> None:
+        match instruction:
+            case machine.SpawnWorker(index, generation):
+                self._begin(self._live(index, generation))
+            case machine.StopWorker(index, delay_ns):
+                self._begin(self._stop_worker(self._processes[index], delay_ns / 1e9))
+            case machine.KillWorker(index):
+                if index in self._processes:
+                    self._processes[index].kill()
+            case machine.Wake(at_ns, event):
+                self._loop.call_later(max(0.0, (at_ns - monotonic_ns()) / 1e9), self._happened, event)
+            case machine.Announce():
+                self._announce(Addresses(self._addresses["http"], self._metrics))
+            case machine.Finish():
+                self._finished.set_result(None)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours must end the server, not leave it half alive."""
+        self._tasks.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._finished.done():
+            self._finished.set_exception(problem)
+
+    # --- one worker -----------------------------------------------------------------------------------
+
+    async def _live(self, index: int, generation: int) -> None:
+        """One process from its start to its end."""
+        error: dict[str, Any] | None = None
+        status = 1
+        try:
+            http = self._ports["http"].bind()
+            try:
+                verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, index)}
+                process = await start_process(verbs, frame_limit(self._settings.limits.max_body_bytes), http)
+            finally:
+                numbers = [one.fileno() for one in http]
+                close_all(http)
+        except TaxiwayError as problem:
+            error = problem.to_data()
+        else:
+            self._processes[index] = process
+            self._scraper.add(index, process)
+            error = await self._prepare(index, generation, process, numbers)
+            status = await process.wait()
+            self._bury(index, process)
+            self._tell_end(index, process.pid, status)
+        self._happened(machine.WorkerExited(index, generation, Exit(status, error)))
+
+    async def _prepare(
+        self, index: int, generation: int, process: WorkerProcess, http: Sequence[int]
+    ) -> dict[str, Any] | None:
+        """Have it load, catch up and open its ports; its error, as data, if it cannot."""
+        if self._crew.phase in (Phase.ENDING, Phase.ENDED):
+            process.kill()  # it was started too late to be killed with the others
+            return None
+        try:
+            await process.channel.ask("load", self._load_words(process))
+            opened = await self._relay.admit(
+                index, process.channel, lambda: process.channel.ask("open", {"http": list(http)})
+            )
+        except TaxiwayError as problem:
+            process.kill()
+            return problem.to_data()
+        except Gone:
+            process.kill()
+            return None
+        self._addresses = opened
+        self._happened(machine.WorkerReady(index, generation))
+        return None
+
+    def _load_words(self, process: WorkerProcess) -> dict[str, Any]:
+        data = self._share.model_dump(mode="json", exclude_unset=True)
+        data.setdefault("http", {})["port"] = self._ports["http"].number
+        return {"settings": data, "cpus": cpus_of(available_cpus(), self._plan.workers), "slot": process.slot_fd}
+
+    async def _stop_worker(self, process: WorkerProcess, delay_s: float) -> None:
+        """Its answer is its exit status; if it never ends, the machine has it killed."""
+        try:
+            await process.channel.ask("stop", {"delay_s": delay_s})
+        except Gone:
+            return
+        except TaxiwayError:
+            process.kill()
+
+    def _bury(self, index: int, process: WorkerProcess) -> None:
+        process.channel.close()
+        self._relay.dismiss(index, process.channel)
+        self._scraper.retire(index, process)
+        if self._processes.get(index) is process:
+            del self._processes[index]
+
+    def _tell_end(self, index: int, pid: int, status: int) -> None:
+        if self._crew.phase is Phase.SERVING:
+            reason = f"killed by signal {-status}" if status < 0 else f"it ended with status {status}"
+            _log.error("worker_died", worker=index, pid=pid, reason=reason, hint="another is started in its place")
+
+
+def _error_of(verdict: Verdict, last: Exit) -> TaxiwayError:
+    if verdict is Verdict.START_FAILED and last.error is not None:
+        return error_from_data(last.error)
+    told = machine.told_of(last)
+    if verdict is Verdict.START_FAILED:
+        return InternalError(f"a data-plane process ended before it was ready: {told}", hint="the log may tell more")
+    return CrashLoop(
+        f"a data-plane process ended again and again, at last so: {told}",
+        hint="the log tells what each was doing; a model that crashes the process may be the cause",
+    )

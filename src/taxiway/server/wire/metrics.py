@@ -1,0 +1,69 @@
+"""The metrics port: Prometheus scrapes on a port of their own, which inference never holds up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from taxiway.config.settings import Settings
+from taxiway.server.admission import Admission
+from taxiway.server.statistics import ServerStatistics
+from taxiway.server.wire.binding import bind_port, url_of
+from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.front import HttpFront
+from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.status import PROFILES
+from taxiway.telemetry.logs import Log
+from taxiway.telemetry.render import CONTENT_TYPE
+
+_log = Log("taxiway.server")
+_BACKLOG = 16
+_MAX_REQUESTS = 64
+_GOODBYE_S = 0.5
+
+
+class MetricsPort:
+    """GET /metrics.
+
+    Args:
+        scrape: gives the text of one scrape.
+    """
+
+    def __init__(self, settings: Settings, scrape: Callable[[], Awaitable[bytes]]) -> None:
+        self._settings = settings
+        self._scrape = scrape
+        route = Route("GET", "/metrics", self._reply, "Metrics in Prometheus text format", body_limit=0)
+        self._front = HttpFront(
+            loop=asyncio.get_running_loop(),
+            routes=RouteTable([route]),
+            limits=settings.limits,
+            profile=PROFILES[settings.compat],
+            admission=Admission(_MAX_REQUESTS, settings.limits.max_buffered_bytes),
+            statistics=ServerStatistics(lambda: (0, 0, 0)),
+            report_bug=_report_bug,
+        )
+
+    async def open(self) -> str:
+        """Listen; the address.
+
+        Raises:
+            FailedPrecondition: the port cannot be had.
+        """
+        metrics = self._settings.metrics
+        sockets = bind_port(metrics.host, metrics.port)
+        await self._front.listen_on(sockets, backlog=_BACKLOG)
+        return url_of(sockets[0])
+
+    async def close(self) -> None:
+        """Answer what was asked, and close."""
+        await self._front.close(_GOODBYE_S)
+
+    def _reply(self, exchange: Exchange) -> None:
+        exchange.reply_with(self._text(), CONTENT_TYPE)
+
+    async def _text(self) -> bytes:
+        return await self._scrape()
+
+
+def _report_bug(problem: BaseException) -> None:
+    _log.error("bug", error=problem)

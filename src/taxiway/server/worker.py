@@ -1,0 +1,176 @@
+"""One data-plane process: `python -m taxiway.server.worker FD MAX`, started by the supervisor and by nobody else.
+
+It does what it is asked over the Unix socket FD, in frames of at most MAX bytes: load, do (what changes every
+process), open, publish, stop. When the supervisor is gone it drains and ends, and if it cannot even do that, a thread
+ends it: no orphan is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import uvloop
+
+from taxiway.config.settings import Settings
+from taxiway.core.errors import EXIT_CODES, ErrorKind
+from taxiway.server.app import DataPlane
+from taxiway.server.channel import Channel, Verb
+from taxiway.server.fleet import Supervised
+from taxiway.telemetry.logs import Log, configure_logs
+from taxiway.telemetry.slots import SlotWriter
+
+_log = Log("taxiway.server")
+_PUBLISH_S = 1.0
+_ENDING_S = 5.0
+"""Beyond what draining may take: how long a process without a supervisor gets to end by itself."""
+
+
+class Worker:
+    """The data plane of this process, and what its supervisor may ask of it."""
+
+    def __init__(self, control: socket.socket, guard: Guard) -> None:
+        self._control = control
+        self._guard = guard
+        self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._plane: DataPlane | None = None
+        self._slot: SlotWriter | None = None
+        self._verbs: Mapping[str, Verb] = {}
+        self._delay_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Serve until the supervisor says that it is over, or is gone; the exit status."""
+        verbs: dict[str, Verb] = {
+            "load": self._load,
+            "do": self._do,
+            "open": self._open,
+            "publish": self._publish_now,
+            "stop": self._stop,
+        }
+        self._channel = Channel(verbs, int(sys.argv[2]))
+        await self._channel.connect(self._control)
+        self._channel.closed.add_done_callback(lambda _: self._begin(self._end_alone()))
+        return await self._over
+
+    # --- what the supervisor asks ---------------------------------------------------------------------
+
+    async def _load(self, words: Mapping[str, Any]) -> None:
+        settings = Settings.model_validate(words["settings"])
+        limit = configure_logs(form=settings.log.format, level=settings.log.level)
+        self._slot = SlotWriter(words["slot"])
+        self._delay_s = settings.limits.drain_delay_s
+        self._plane = DataPlane(
+            settings, self._join_fleet, cpus=words["cpus"], suppressed_lines=lambda: limit.suppressed
+        )
+        self._plane.load()
+        self._guard.patience_s = self._delay_s + settings.limits.drain_timeout_s + _ENDING_S
+
+    def _join_fleet(self, verbs: Mapping[str, Verb]) -> Supervised:
+        self._verbs = verbs
+        return Supervised(self._channel)
+
+    async def _do(self, words: Mapping[str, Any]) -> object:
+        return await self._verbs[words["verb"]](words["words"])
+
+    async def _open(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        sockets = [socket.socket(fileno=number) for number in words["http"]]
+        addresses = await self._loaded().open(sockets)
+        self._begin(self._publish_always())
+        return asdict(addresses)
+
+    async def _publish_now(self, words: Mapping[str, Any]) -> None:
+        del words
+        self._publish()
+
+    async def _stop(self, words: Mapping[str, Any]) -> bool:
+        drained = await self._loaded().stop(words["delay_s"])
+        self._end(0 if drained else EXIT_CODES[ErrorKind.DEADLINE_EXCEEDED])
+        return drained
+
+    # --- what it does by itself -----------------------------------------------------------------------
+
+    def _loaded(self) -> DataPlane:
+        assert self._plane is not None  # noqa: S101 - the supervisor loads first
+        return self._plane
+
+    def _begin(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish_always(self) -> NoReturn:
+        while True:
+            self._publish()
+            await asyncio.sleep(_PUBLISH_S)
+
+    def _publish(self) -> None:
+        if self._slot is not None and self._plane is not None:
+            self._slot.publish(self._plane.points())
+
+    async def _end_alone(self) -> None:
+        """The supervisor is gone: nobody will ask for an end, so drain and end."""
+        if self._over.done():
+            return
+        if self._plane is None:
+            self._end(EXIT_CODES[ErrorKind.UNAVAILABLE])
+            return
+        _log.error("supervisor_gone", reason="it ended without a word", hint="requests in flight are finished first")
+        await self._plane.stop(self._delay_s)
+        self._end(EXIT_CODES[ErrorKind.UNAVAILABLE])
+
+    def _end(self, status: int) -> None:
+        self._publish()
+        if not self._over.done():
+            self._over.set_result(status)
+
+
+class Guard(threading.Thread):
+    """Ends this process if the supervisor is gone and the event loop does not see to it in time."""
+
+    def __init__(self, control: socket.socket) -> None:
+        super().__init__(name="guard", daemon=True)
+        self.patience_s = 0.0
+        """How long the loop may take to end; while models load, nothing is owed to anybody."""
+        self._watched = control.dup()
+
+    def run(self) -> None:
+        """Sleep in the kernel until the other end is closed."""
+        waiting = select.poll()
+        waiting.register(self._watched, 0)
+        with contextlib.suppress(OSError):
+            waiting.poll()
+        time.sleep(self.patience_s)
+        os._exit(EXIT_CODES[ErrorKind.UNAVAILABLE])
+
+
+def main() -> NoReturn:
+    """Run; then leave at once: the interpreter's own end waits for threads, and a model's run may take minutes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A terminal's Ctrl-C, and systemd's SIGTERM, reach every process: the supervisor answers for all of them.
+        signal.signal(number, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    guard = Guard(control)
+    guard.start()
+    status = uvloop.run(_run(control, guard))
+    logging.shutdown()
+    os._exit(status)
+
+
+async def _run(control: socket.socket, guard: Guard) -> int:
+    return await Worker(control, guard).run()
+
+
+if __name__ == "__main__":
+    main()

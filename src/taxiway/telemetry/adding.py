@@ -1,0 +1,48 @@
+"""Metric points of several processes as those of one: each family says how its values are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from taxiway.telemetry.catalogue import Merge, MetricKind
+from taxiway.telemetry.histogram import Distribution
+from taxiway.telemetry.render import Point, Value
+
+
+class Totals:
+    """Points added up by family and labels."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, tuple[str, ...]], Point] = {}
+
+    def add(self, points: Iterable[Point]) -> None:
+        """Count these in."""
+        for point in points:
+            key = (point.family.name, point.labels)
+            before = self._points.get(key)
+            self._points[key] = point if before is None else before._replace(value=_merged(before, point.value))
+
+    def points(self) -> list[Point]:
+        """One point per family and labels."""
+        return list(self._points.values())
+
+
+def lasting(points: Iterable[Point]) -> list[Point]:
+    """Those that count what happened, which stays true when the process that counted has ended."""
+    return [point for point in points if point.family.kind is not MetricKind.GAUGE]
+
+
+def _merged(before: Point, value: Value) -> Value:
+    if isinstance(before.value, Distribution) or isinstance(value, Distribution):
+        return _joined(before.value, value)
+    if before.family.merge is Merge.MAX:
+        return max(before.value, value)
+    return before.value + value
+
+
+def _joined(one: Value, other: Value) -> Value:
+    """Buckets are fixed for good, so they add up; a process of another make has others, and is left out."""
+    if not isinstance(one, Distribution) or not isinstance(other, Distribution) or one.le != other.le:
+        return one
+    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    return Distribution(one.le, counts, one.total + other.total)

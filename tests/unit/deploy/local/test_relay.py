@@ -1,0 +1,192 @@
+"""What one worker asks of all: against channels that answer, refuse, hang and break, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from taxiway.core.errors import ModelNotFound, Overloaded, Unavailable
+from taxiway.deploy.local import relay as module
+from taxiway.deploy.local.relay import Kept, Relay
+from taxiway.server.channel import Channel, Gone
+from taxiway.testing import run_virtual
+
+Behaviour = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+
+
+class End:
+    """The supervisor's end of a channel, with a worker made of one function."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self.heard: list[tuple[str, Any]] = []
+
+    async def ask(self, verb: str, words: Mapping[str, Any], timeout_s: float | None = None) -> Any:
+        assert verb == "do"
+        self.heard.append((words["verb"], words["words"]))
+        async with asyncio.timeout(timeout_s):
+            return await self._behaviour(words["verb"], words["words"])
+
+
+def answering(answer: Any) -> Behaviour:
+    async def behave(verb: str, words: Mapping[str, Any]) -> Any:
+        return answer
+
+    return behave
+
+
+def raising(problem: Exception) -> Behaviour:
+    async def behave(verb: str, words: Mapping[str, Any]) -> Any:
+        raise problem
+
+    return behave
+
+
+async def hanging(verb: str, words: Mapping[str, Any]) -> Any:
+    await asyncio.get_running_loop().create_future()
+
+
+async def _opened() -> str:
+    return "open"
+
+
+async def _relay(*behaviours: Behaviour) -> tuple[Relay, list[End]]:
+    relay = Relay()
+    ends = [End(behaviour) for behaviour in behaviours]
+    for index, end in enumerate(ends):
+        await admit(relay, index, end)
+    return relay, ends
+
+
+async def admit(relay: Relay, index: int, end: End) -> Any:
+    return await relay.admit(index, cast("Channel", end), _opened)
+
+
+def words(verb: str = "statistics", keep_as: str = "", **inner: Any) -> dict[str, Any]:
+    return {"verb": verb, "words": inner, "keep_as": keep_as}
+
+
+def test_all_answer_and_the_asker_first() -> None:
+    async def test() -> None:
+        relay, _ = await _relay(answering("a"), answering("b"), answering("c"))
+        assert await relay.ask(1, words()) == ["b", "a", "c"]
+
+    run_virtual(test)
+
+
+def test_one_that_dies_or_hangs_is_left_out() -> None:
+    async def test() -> None:
+        relay, _ = await _relay(answering("a"), raising(Gone("gone")), hanging)
+        assert await relay.ask(0, words()) == ["a"]
+
+    run_virtual(test)
+
+
+def test_if_none_is_left_that_is_said() -> None:
+    async def test() -> None:
+        relay, _ = await _relay(raising(Gone("gone")))
+        with pytest.raises(Unavailable, match="no process of the server answered"):
+            await relay.ask(0, words())
+
+    run_virtual(test)
+
+
+def test_an_error_of_one_is_told_and_the_others_did_it() -> None:
+    async def test() -> None:
+        relay, ends = await _relay(answering("a"), raising(ModelNotFound("no such model")), answering("c"))
+        with pytest.raises(ModelNotFound):
+            await relay.ask(0, words("load", keep_as="model/m", model="m"))
+        assert [len(end.heard) for end in ends] == [1, 1, 1]
+
+    run_virtual(test)
+
+
+def test_a_worker_that_starts_later_is_told_the_last_of_each() -> None:
+    async def test() -> None:
+        relay, _ = await _relay(answering("a"))
+        await relay.ask(0, words("load", keep_as="model/a", model="a", files={"x": b"1"}))
+        await relay.ask(0, words("load", keep_as="model/b", model="b"))
+        await relay.ask(0, words("unload", keep_as="model/a", model="a"))
+        await relay.ask(0, words())  # nothing to keep
+        later = End(answering("ok"))
+        assert await admit(relay, 0, later) == "open"
+        assert later.heard == [("load", {"model": "b"}), ("unload", {"model": "a"})]
+
+    run_virtual(test)
+
+
+def test_what_all_refused_is_not_kept() -> None:
+    async def test() -> None:
+        relay, _ = await _relay(raising(ModelNotFound("no such model")))
+        with pytest.raises(ModelNotFound):
+            await relay.ask(0, words("load", keep_as="model/a", model="a"))
+        later = End(answering("ok"))
+        await admit(relay, 0, later)
+        assert later.heard == []
+
+    run_virtual(test)
+
+
+def test_a_change_that_cannot_be_repeated_is_logged_and_the_worker_serves(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        relay, _ = await _relay(answering("a"))
+        await relay.ask(0, words("load", keep_as="model/a", model="a"))
+        assert await admit(relay, 0, End(raising(ModelNotFound("its file is gone")))) == "open"
+
+    run_virtual(test)
+    assert [record.message for record in caplog.records] == ["change_not_repeated"]
+
+
+def test_changes_go_one_at_a_time_and_a_newcomer_misses_none() -> None:
+    async def test() -> None:
+        going = asyncio.Event()
+
+        async def slowly(verb: str, words: Mapping[str, Any]) -> str:
+            await going.wait()
+            return "done"
+
+        relay, _ = await _relay(slowly)
+        later = End(answering("ok"))
+        changing = asyncio.create_task(relay.ask(0, words("load", keep_as="model/a", model="a")))
+        await asyncio.sleep(0)
+        admitting = asyncio.create_task(admit(relay, 1, later))
+        await asyncio.sleep(1)
+        assert later.heard == []
+        going.set()
+        await asyncio.gather(changing, admitting)
+        assert later.heard == [("load", {"model": "a"})]
+
+    run_virtual(test)
+
+
+def test_one_that_was_replaced_is_not_dismissed_with_its_predecessor() -> None:
+    async def test() -> None:
+        relay, (old,) = await _relay(answering("old"))
+        await admit(relay, 0, End(answering("new")))
+        relay.dismiss(0, cast("Channel", old))
+        assert await relay.ask(0, words()) == ["new"]
+
+    run_virtual(test)
+
+
+def test_a_key_that_ends_with_a_slash_stands_for_all_below_it() -> None:
+    kept = Kept()
+    for key in ("regions/a", "regions/b", "log"):
+        kept.keep(key, "do", {"key": key})
+    kept.keep("regions/", "clear", {})
+    assert kept.told() == [("do", {"key": "log"}), ("clear", {})]
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
+    kept = Kept()
+    kept.keep("a", "load", {"files": {"x": b"1" * 60}})
+    kept.check_room("a", {"files": {"x": b"1" * 100}})  # in the other's place
+    with pytest.raises(Overloaded):
+        kept.check_room("b", {"files": {"x": b"1" * 41}})
+    monkeypatch.setattr(module, "MAX_KEPT", 1)
+    with pytest.raises(Overloaded):
+        kept.check_room("b", {})
