@@ -108,26 +108,29 @@ class DataPlane:
         return Addresses(address)
 
     async def stop(self, delay_s: float = 0.0) -> bool:
-        """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
+        """Take no more connections, answer what was taken, close everything: within `limits.drain_timeout_s`.
 
         Args:
-            delay_s: how long to say first that we are not ready, and yet serve.
+            delay_s: how long before that to say that we are not ready, to send clients elsewhere, and yet to serve.
 
         Returns:
             False if that time ran out: something was refused that had been taken, and may still be running.
         """
         self._accepting = False
-        await asyncio.sleep(delay_s)
-        self._admission.draining = True
+        for front in self._fronts:
+            front.retire()
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
+        await asyncio.sleep(delay_s)
         deadline = self._loop.time() + timeout_s
-        drained = await self._models.drain(timeout_s)
-        left_s = max(deadline - self._loop.time(), _GOODBYE_S)
-        given_up = None if drained else Unavailable("the server is shutting down", hint="ask another replica")
-        closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
-        if drained and not all(closed):
-            _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
+        closed = await asyncio.gather(*(front.close(timeout_s) for front in self._fronts))
+        self._admission.draining = True
+        drained = await self._models.drain(max(deadline - self._loop.time(), _GOODBYE_S))
+        if not all(closed):
+            given_up = Unavailable("the server is shutting down", hint="ask another replica")
+            await asyncio.gather(*(front.give_up(given_up, _GOODBYE_S) for front in self._fronts))
+            if drained:
+                _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
         _log.info("stopped")
         return drained and all(closed)
 

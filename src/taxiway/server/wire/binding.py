@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import socket
+import struct
 
 from taxiway.core.errors import FailedPrecondition
+
+_SO_ATTACH_FILTER = 26
+"""socket(7); Python has no name for it."""
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of the TCP flags
+    (0x45, 0, 1, 0x02),  # SYN, as only a beginning has it here: answers to ours have ACK too, and we send none
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep
+)
+"""Classic BPF (linux/filter.h): code, jump if true, jump if false, operand."""
 
 
 def bind_port(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
@@ -35,6 +48,22 @@ def cannot_listen(host: str, port: int, problem: OSError) -> FailedPrecondition:
         f"cannot listen on {host} port {port}: {problem}",
         hint="choose other ports: --http.port and --metrics.port (0 takes a free one)",
     )
+
+
+def refuse_beginnings(listening: socket.socket) -> None:
+    """Let no further connection begin, and leave those alone that have begun.
+
+    The kernel resets what waits to be accepted when a listening socket is closed, and between the last look and the
+    close more may come. So packets that ask for a connection are dropped first, by a filter in the kernel: whoever
+    sent one sends it again a second later, and is then refused. Where there is no such filter the gap stays.
+    """
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = b"".join(struct.pack("@HBBI", *instruction) for instruction in _DROP_SYN)
+    buffer = ctypes.create_string_buffer(program, len(program))
+    pointer = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(buffer))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

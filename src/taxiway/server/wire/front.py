@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from taxiway.core.errors import ModelFailed, Overloaded, TaxiwayError
 from taxiway.server.admission import Admission
-from taxiway.server.wire.binding import cannot_listen
+from taxiway.server.wire.binding import cannot_listen, refuse_beginnings
 from taxiway.server.wire.coding import Coder
 from taxiway.server.wire.heads import HeadReader
 from taxiway.server.wire.http1 import HttpConnection
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log = Log("taxiway.http")
 _OVERLOADED_EVERY_NS = 1_000_000_000
 """Refusals must stay cheap: between two lines they are only counted."""
+_LAST_LOOK_S = 0.02
 
 
 class HttpFront:
@@ -57,6 +58,7 @@ class HttpFront:
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
         self._servers: list[asyncio.Server] = []
+        self._listening: list[socket.socket] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._overloaded = 0
@@ -76,6 +78,7 @@ class HttpFront:
             except OSError as problem:
                 raise cannot_listen(host, port, problem) from problem
             self._servers.append(server)
+            self._listening.append(bound)
 
     def admit_connection(self, connection: HttpConnection) -> bool:
         """Count a connection in; False if there are as many as allowed. Refused ones take nobody's place."""
@@ -116,31 +119,46 @@ class HttpFront:
             self._overloaded, self._overloaded_told_ns = 0, now_ns
             _log.warning("overloaded", **fields)
 
-    async def close(self, timeout_s: float, given_up: TaxiwayError | None = None) -> bool:
-        """Take no more connections, answer what is owed, close the rest; cut what is left after `timeout_s`.
+    def retire(self) -> None:
+        """Go on as before, but have each answer say that its connection closes with it: clients look elsewhere."""
+        self.draining = True
 
-        Args:
-            timeout_s: how long clients get to take what they are owed.
-            given_up: if not None, what is owed and not known yet is answered by this at once.
+    async def close(self, timeout_s: float) -> bool:
+        """Take no more connections, answer what is owed, close the rest.
 
         Returns:
-            False if a connection had to be cut.
+            False if some are still open after `timeout_s`.
         """
         self.draining = True
-        for server in self._servers:
-            server.close()
+        await self._stop_listening()
         for connection in tuple(self._connections):
             connection.shut()
-            if given_up is not None:
-                connection.give_up(given_up)
+        return await self._emptied(timeout_s)
+
+    async def give_up(self, error: TaxiwayError, timeout_s: float) -> None:
+        """Answer by `error` what is owed and not known yet; after `timeout_s` cut whoever is left."""
+        for connection in tuple(self._connections):
+            connection.give_up(error)
+        if not await self._emptied(timeout_s):
+            for connection in tuple(self._connections):
+                connection.transport.abort()
+            self.coder.close()
+
+    async def _stop_listening(self) -> None:
+        """Take in whom the kernel holds for us before the sockets are closed: it would reset them."""
+        for bound in self._listening:
+            refuse_beginnings(bound)
+        for _ in range(2):  # between the two the loop has surely looked at the sockets once, however late it was
+            await asyncio.sleep(_LAST_LOOK_S)
+        for server in self._servers:
+            server.close()
+
+    async def _emptied(self, timeout_s: float) -> bool:
         try:
             await asyncio.wait_for(self._empty.wait(), timeout_s)
         except TimeoutError:
-            for connection in tuple(self._connections):
-                connection.transport.abort()
             return False
-        finally:
-            self.coder.close()
+        self.coder.close()
         return True
 
 

@@ -36,6 +36,10 @@ _DIRECT_BODY_BYTES = 65_536
 """Bodies with at least this much outstanding are read straight into their own memory."""
 _LINGER_S = 2.0
 """How long a refused sender may go on before the connection is cut: closing at once could lose the answer."""
+_FAREWELL_S = 0.5
+"""The same when the server ends: a request that was on its way when we closed shall find a socket that is not reset."""
+_FIRST_REQUEST_S = 1.0
+"""How long a connection on which nothing was asked yet stays open when the server ends."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -48,6 +52,7 @@ class HttpConnection(asyncio.Protocol):
         "_finished",
         "_head",
         "_in_head",
+        "_made_ns",
         "_paused_since_ns",
         "_pending",
         "_phase_since_ns",
@@ -81,7 +86,7 @@ class HttpConnection(asyncio.Protocol):
         self._unsent = self._unsent_at_pause = 0
         """Bytes of answers that the transport holds while writing is paused: now, as admission knows, and at first."""
         self._paused_since_ns = 0
-        self._phase_since_ns = monotonic_ns()
+        self._made_ns = self._phase_since_ns = monotonic_ns()
         self._timer: asyncio.TimerHandle | None = None
 
     # --- the transport's callbacks --------------------------------------------------------------------
@@ -391,9 +396,13 @@ class HttpConnection(asyncio.Protocol):
         if not self._writing_paused:
             self._reading_stopped = False
             self.transport.resume_reading()
-            self._enter_phase(_LINGER_S)
+            self._enter_phase(self._linger_s)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+    @property
+    def _linger_s(self) -> float:
+        return _FAREWELL_S if self.front.draining else _LINGER_S
 
     def _hang_up(self) -> None:
         """Close; what the client has still not read after the usual time is dropped."""
@@ -420,13 +429,25 @@ class HttpConnection(asyncio.Protocol):
         self.waiting.clear()
 
     def shut(self) -> None:
-        """The server stops: close now if idle, else after the answers that are owed."""
-        if self._body is not None:
+        """The server stops: close now if idle, else after the answers that are owed, or are about to be.
+
+        A client may ask again on another connection what it asked on a used one that was closed without a word
+        (RFC 9112, 9.3.1), but not what it asked on a new one: a new one gets time for its first request.
+        """
+        if self._finished or self._body is not None:
             return
         if self.waiting:
             self.waiting[-1].closes = self._deaf = True
+        elif self._phase_since_ns == self._made_ns and not self._deaf:
+            self._set_timer(_FIRST_REQUEST_S, self._shut_unused)
+        elif not self._pending:
+            self._close()
+
+    def _shut_unused(self) -> None:
+        if self.waiting or self._pending or self._body is not None:
+            self._check_time()  # a request did come; its answer closes the connection
         else:
-            self._hang_up()
+            self._close()
 
     def give_up(self, error: TaxiwayError) -> None:
         """The server waits no longer: whatever is not answered yet is answered by `error`."""
@@ -468,7 +489,7 @@ class HttpConnection(asyncio.Protocol):
         if self._writing_paused:
             self._check_reader(elapsed)
         elif self._finished:
-            self._hang_up_if(elapsed, _LINGER_S)
+            self._hang_up_if(elapsed, self._linger_s)
         elif self._body is not None:
             self._check_body_time(self._body, elapsed)
         elif self.waiting:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from taxiway.config.settings import Settings
+from taxiway.core.errors import Unavailable
 from taxiway.server.admission import Admission
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.wire.binding import bind_port, url_of
@@ -56,7 +57,8 @@ class MetricsPort:
 
     async def close(self) -> None:
         """Answer what was asked, and close."""
-        await self._front.close(_GOODBYE_S)
+        if not await self._front.close(_GOODBYE_S):
+            await self._front.give_up(Unavailable("the server is shutting down"), 0.0)
 
     def _reply(self, exchange: Exchange) -> None:
         exchange.reply_with(self._text(), CONTENT_TYPE)

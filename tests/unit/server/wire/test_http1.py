@@ -14,6 +14,7 @@ from taxiway.config.settings import LimitSettings
 from taxiway.core.errors import Overloaded, Unavailable
 from taxiway.server.admission import Admission
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.wire import http1
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.http1 import HttpConnection
@@ -83,6 +84,11 @@ class Room:
         self.connection = HttpConnection(self.front)
         self.connection.connection_made(self.transport)
 
+    def ask_once(self) -> None:
+        """A request, and its answer."""
+        self.connection.data_received(ASK)
+        self.asked.pop().reply(200)
+
     def state(self) -> tuple[int, bool]:
         """How many requests were taken, and whether more is read."""
         return len(self.asked), self.transport.reading
@@ -96,14 +102,16 @@ def _run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
-def test_an_answer_that_nobody_reads_does_not_keep_a_closed_connection() -> None:
+def test_an_answer_that_nobody_reads_does_not_keep_a_closed_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too small for the transport to complain of, so only the clock can tell."""
+    monkeypatch.setattr(http1, "_LINGER_S", 0.01)
 
     async def scenario() -> None:
         room = Room(write_timeout_s=0.01)
+        room.ask_once()
         room.transport.unsent = 10
         room.connection.shut()
-        assert room.transport.closing
+        assert room.transport.ended
         await room.transport.aborted.wait()
 
     _run(scenario)
@@ -126,6 +134,50 @@ def test_answers_owed_at_the_end_are_all_sent_and_only_the_last_says_goodbye() -
         assert room.transport.ended
         assert len(room.asked) == 3
         room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_a_used_connection_that_is_idle_at_the_end_is_closed_and_read_on_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request that was on its way meets no reset: its client sees a used connection end, and asks elsewhere."""
+    monkeypatch.setattr(http1, "_FAREWELL_S", 0.01)
+
+    async def scenario() -> None:
+        room = Room()
+        room.ask_once()
+        room.front.retire()
+        room.connection.shut()
+        assert room.transport.ended
+        assert not room.transport.closing
+        room.connection.data_received(ASK)
+        assert room.asked == []
+        while not room.transport.closing:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        room.connection.connection_lost(None)
+
+    _run(scenario)
+
+
+def test_a_connection_that_is_new_at_the_end_gets_time_for_its_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "_FIRST_REQUEST_S", 0.01)
+
+    async def scenario() -> None:
+        for asks in (True, False):
+            room = Room()
+            room.front.retire()
+            room.connection.shut()
+            assert not room.transport.ended
+            if asks:
+                room.connection.data_received(ASK[:7])
+                await asyncio.sleep(0.03)
+                room.connection.data_received(ASK[7:])
+                room.asked[0].reply(200)
+                assert b"Connection: close" in room.transport.written
+            while not room.transport.ended:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            room.connection.connection_lost(None)
 
     _run(scenario)
 
@@ -251,8 +303,8 @@ def test_what_is_given_up_is_answered_and_costs_no_more() -> None:
         abandoned: list[int] = []
         first.on_abandoned = lambda: abandoned.append(1)
         second.reply(200, b"2")
-        closing = asyncio.ensure_future(room.front.close(0.01, Unavailable("over")))
-        assert not await closing
+        assert not await room.front.close(0.01)
+        await room.front.give_up(Unavailable("over"), 0.01)
         assert room.transport.written.startswith(b"HTTP/1.1 503 ")
         assert room.transport.written.count(b"HTTP/1.1 ") == 2
         assert abandoned == [1]
@@ -292,7 +344,8 @@ def test_closing_waits_for_nothing_that_is_being_unpacked() -> None:
         lines = b"Host: h\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
         room.connection.data_received(b"POST /ask HTTP/1.1\r\n" + lines + body)
         try:
-            assert not await room.front.close(0.01, Unavailable("over"))
+            assert not await room.front.close(0.01)
+            await room.front.give_up(Unavailable("over"), 0.01)
             await asyncio.sleep(0.01)
             assert room.admission.requests == 0
             assert room.transport.written.count(b"HTTP/1.1 503 ") == 1
