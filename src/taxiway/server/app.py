@@ -23,8 +23,8 @@ from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_ro
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.host import HostSampler, build_point

@@ -12,10 +12,10 @@ from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import InferEndpoint
-from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import Handler, Route, RouteTable
+from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import TRITON, Profile
 from taxiway.telemetry.render import CONTENT_TYPE
 
