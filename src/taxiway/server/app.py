@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from taxiway import __version__
 from taxiway.config.machine import available_cpus
@@ -15,9 +14,10 @@ from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
 from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
-from taxiway.server.models.served import ServedModel
-from taxiway.server.routing import Service, Snapshot
+from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
@@ -65,26 +65,39 @@ class DataPlane:
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
         loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
-        self._models = ModelManager(loader, self._clock)
-        self._administration = Administration(self._routing, self._is_ready, __version__)
+        loading = LoadingThread(loader, settings.models.paths, self._loop)
+        self._models = ModelManager(loading, settings.models, self._clock, self._route)
+        self._administration = Administration(self._routing, self._models, self._is_ready, __version__)
         self._fronts: list[HttpFront] = []
 
     async def start(self) -> Addresses:
-        """Load the models, then open the ports.
+        """Open the ports and load the models: until that is done, the server says that it is alive and not ready.
+
+        Where ports are shared with other servers the models come first: the kernel gives a share of the connections
+        to whoever listens.
 
         Raises:
-            TaxiwayError: a model cannot be served, or a port cannot be opened.
+            TaxiwayError: a model cannot be served, or a port cannot be opened; nothing stays open.
         """
-        self._models.load_all(self._settings.models.paths)
-        self._snapshot = snapshot_of(self._models.served)
+        try:
+            if self._settings.http.reuse_port:
+                await self._models.start()
+                addresses = await self._open()
+            else:
+                addresses = await self._open()
+                await self._models.start()
+        except BaseException:
+            await asyncio.gather(*(front.close(0) for front in self._fronts))
+            raise
+        self._accepting = True
+        _log.info("ready", address=addresses.http, count=len(self._models.served))
+        return addresses
+
+    async def _open(self) -> Addresses:
         http = self._settings.http
         front = self._front(RouteTable(self._routes()), self._statistics)
         address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
-        metrics = await self._open_metrics() if self._settings.metrics.enabled else None
-        self._accepting = True
-        addresses = Addresses(_url(*address), metrics)
-        _log.info("ready", address=addresses.http, count=len(self._models.served))
-        return addresses
+        return Addresses(_url(*address), await self._open_metrics() if self._settings.metrics.enabled else None)
 
     async def stop(self) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
@@ -117,8 +130,14 @@ class DataPlane:
     def _routing(self) -> Snapshot:
         return self._snapshot
 
+    def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
+        """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
+        self._snapshot = snapshot_of(routes)
+        for front in self._fronts:
+            front.heads.forget_routes()
+
     def _is_ready(self) -> bool:
-        return self._accepting and self._models.all_ready()
+        return self._accepting and self._models.is_ready()
 
     def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
         front = HttpFront(
@@ -148,15 +167,6 @@ class DataPlane:
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         for served in self._models.served:
             yield from served.statistics.points()
-
-
-def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
-    """A snapshot in which the latest version of each model answers for its name."""
-    versions: dict[str, dict[int, ServedModel]] = {}
-    for one in served:
-        versions.setdefault(one.name, {})[one.version] = one
-    services = {name: Service(name, MappingProxyType(own), own[max(own)]) for name, own in versions.items()}
-    return Snapshot(MappingProxyType(services))
 
 
 def _report_bug(problem: BaseException) -> None:

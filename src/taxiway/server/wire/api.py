@@ -78,6 +78,8 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index"),
         Route("POST", "/v2/repository/models/{model}/load", manage.load, "Load a model, or load it again"),
         Route("POST", "/v2/repository/models/{model}/unload", manage.unload, "Stop serving a model"),
+        Route("POST", "/v2/repository/{repository}/models/{model}/load", manage.load, "Refused: name no repository"),
+        Route("POST", "/v2/repository/{repository}/models/{model}/unload", manage.unload, "Refused likewise"),
     ]
 
 

@@ -83,6 +83,11 @@ class HeadReader:
                 self._kept[raw] = head
         return head
 
+    def forget_routes(self) -> None:
+        """Drop what the endpoints remember of routes that hold no more: it keeps closed models in memory."""
+        for head in self._kept.values():
+            head.match.memo = None
+
     def _parse(self, raw: bytes) -> Head:
         lines = _Lines(self._max_headers)
         parser = httptools.HttpRequestParser(lines)

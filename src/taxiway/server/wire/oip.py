@@ -132,6 +132,7 @@ class InferEndpoint:
         """Take in one request in Triton's order: no model comes before no such coding."""
         infer = self.codec(exchange).infer
         if exchange.head.encodings:
-            exchange.connection.front.coder.decode(exchange, infer)
+            # Found again when it is decoded: the routes may have changed meanwhile.
+            exchange.connection.front.coder.decode(exchange, self)
         else:
             infer(exchange)
