@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from taxiway import __version__
 from taxiway.config.machine import available_cpus
@@ -13,10 +14,12 @@ from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
+from taxiway.server.guard import Guard
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
@@ -49,6 +52,9 @@ class DataPlane:
 
     Args:
         suppressed_lines: asked at a scrape for the log lines held back so far.
+
+    Raises:
+        InvalidConfig: the keys file cannot be read or breaks a rule.
     """
 
     def __init__(
@@ -69,6 +75,9 @@ class DataPlane:
         self._models = ModelManager(loading, settings.models, self._clock, self._route)
         self._administration = Administration(self._routing, self._models, self._is_ready, __version__)
         self._fronts: list[HttpFront] = []
+        keys_file = settings.auth.keys_file
+        self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def start(self) -> Addresses:
         """Open the ports and load the models: until that is done, the server says that it is alive and not ready.
@@ -97,7 +106,10 @@ class DataPlane:
         http = self._settings.http
         front = self._front(RouteTable(self._routes()), self._statistics)
         address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
-        return Addresses(_url(*address), await self._open_metrics() if self._settings.metrics.enabled else None)
+        metrics = await self._open_metrics() if self._settings.metrics.enabled else None
+        if sources := self._reloadable():
+            self._reloading = self._loop.create_task(run_reloading(sources))
+        return Addresses(_url(*address), metrics)
 
     async def stop(self) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
@@ -107,6 +119,8 @@ class DataPlane:
         """
         self._accepting = False
         self._admission.draining = True
+        if self._reloading is not None:
+            self._reloading.cancel()
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
         deadline = self._loop.time() + timeout_s
@@ -139,6 +153,9 @@ class DataPlane:
     def _is_ready(self) -> bool:
         return self._accepting and self._models.is_ready()
 
+    def _reloadable(self) -> list[Reloadable]:
+        return [] if self._guard is None else [self._guard]
+
     def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
         front = HttpFront(
             loop=self._loop,
@@ -148,6 +165,7 @@ class DataPlane:
             admission=self._admission,
             statistics=statistics,
             report_bug=_report_bug,
+            guard=self._guard,
         )
         self._fronts.append(front)
         return front
@@ -164,6 +182,8 @@ class DataPlane:
         yield build_point(__version__)
         yield from self._host.points()
         yield from self._statistics.points()
+        if self._guard is not None:
+            yield from self._guard.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         for served in self._models.served:
             yield from served.statistics.points()

@@ -179,6 +179,16 @@ IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not
 BUFFERED_BYTES = _gauge(
     "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
 )
+AUTH_REFUSED = _counter(
+    "taxiway_auth_refused_total",
+    "Calls refused for who made them: no key, an unknown or expired one, or one without the scope or the model",
+    ("reason",),
+)
+RELOADS = _counter(
+    "taxiway_reloads_total",
+    "Changed files read again while running: taken, or refused because they were broken",
+    ("what", "outcome"),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -222,6 +232,8 @@ CATALOGUE: tuple[Family, ...] = (
     REFUSED_REQUESTS,
     IN_FLIGHT,
     BUFFERED_BYTES,
+    AUTH_REFUSED,
+    RELOADS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
