@@ -7,10 +7,10 @@ from pathlib import Path
 from tests.flow.serving import serve
 from tests.support import onnx_models
 
-from taxiway.telemetry.catalogue import CATALOGUE, INVALID
+from taxiway.telemetry.catalogue import CATALOGUE, INVALID, TRACES
 
-_ONLY_ONCE_IT_HAPPENED = {INVALID.name}
-"""Its labels are the codes of errors that were met."""
+_ONLY_ONCE_IT_HAPPENED = {INVALID.name, TRACES.name}
+"""Labels are the codes of errors that were met, and the modes in which something was traced."""
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:

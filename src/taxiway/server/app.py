@@ -19,8 +19,12 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.server.tracing.plan import TracePlans
+from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip_requests import WireLimits
@@ -64,9 +68,12 @@ class DataPlane:
         self._accepting = False
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
-        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
-        self._models = ModelManager(loader, self._clock)
-        self._administration = Administration(self._routing, self._is_ready, __version__)
+        self._traces = TraceGates(
+            TracePlans.of(settings.trace), self._clock, self._loop, trace_sinks(settings.trace, settings.workers)
+        )
+        host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
+        self._models = ModelManager(ModelLoader(settings, host), self._clock)
+        self._administration = Administration(self._routing, self._is_ready, __version__, self._traces)
         self._fronts: list[HttpFront] = []
 
     async def start(self) -> Addresses:
@@ -103,6 +110,7 @@ class DataPlane:
         closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
         if drained and not all(closed):
             _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         _log.info("stopped")
         return drained and all(closed)
 
@@ -111,7 +119,8 @@ class DataPlane:
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
+        settings = SettingsEndpoints(self._administration)
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -145,6 +154,7 @@ class DataPlane:
         yield build_point(__version__)
         yield from self._host.points()
         yield from self._statistics.points()
+        yield from self._traces.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         for served in self._models.served:
             yield from served.statistics.points()

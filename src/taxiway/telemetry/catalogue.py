@@ -179,6 +179,11 @@ IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not
 BUFFERED_BYTES = _gauge(
     "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
 )
+TRACES = _counter(
+    "taxiway_traces_total",
+    "Traced requests, by what became of their trace: written, dropped (too many waited), failed (could not be written)",
+    ("mode", "outcome"),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -222,6 +227,7 @@ CATALOGUE: tuple[Family, ...] = (
     REFUSED_REQUESTS,
     IN_FLIGHT,
     BUFFERED_BYTES,
+    TRACES,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,

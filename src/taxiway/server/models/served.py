@@ -12,6 +12,7 @@ from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.models.machine import ModelLife
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
 
 
 class Front(Protocol):
@@ -37,6 +38,7 @@ class ServedModel:
         config: the same as Triton's configuration JSON.
         version: its number.
         front: what takes its requests in: the batcher, or what stands before it (the response cache).
+        traces: the gate through which requests come that are traced.
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
 
@@ -49,6 +51,7 @@ class ServedModel:
     statistics: ModelStatistics
     life: ModelLife
     front: Front
+    traces: TraceGate
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property
