@@ -7,12 +7,12 @@ from pathlib import Path
 from tests.flow.serving import serve
 from tests.support import onnx_models
 
-from taxiway.telemetry.catalogue import AUTH_REFUSED, CATALOGUE, INVALID, RELOADS
+from taxiway.telemetry.catalogue import AUTH_REFUSED, CATALOGUE, INVALID, RELOADS, TRACES
 
-_ONLY_ONCE_IT_HAPPENED = {INVALID.name}
-"""Its labels are the codes of errors that were met."""
 _ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
 """A server without keys or TLS has nothing to tell of them."""
+_ONLY_ONCE_IT_HAPPENED = {INVALID.name, TRACES.name}
+"""Labels are the codes of errors that were met, and the modes in which something was traced."""
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:
