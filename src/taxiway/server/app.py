@@ -22,8 +22,12 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.server.tracing.plan import TracePlans
+from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.routes import Route, RouteTable
@@ -70,10 +74,13 @@ class DataPlane:
         self._accepting = False
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
-        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
-        loading = LoadingThread(loader, settings.models.paths, self._loop)
+        self._traces = TraceGates(
+            TracePlans.of(settings.trace), self._clock, self._loop, trace_sinks(settings.trace, settings.workers)
+        )
+        host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
+        loading = LoadingThread(ModelLoader(settings, host), settings.models.paths, self._loop)
         self._models = ModelManager(loading, settings.models, self._clock, self._route)
-        self._administration = Administration(self._routing, self._models, self._is_ready, __version__)
+        self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
@@ -130,6 +137,7 @@ class DataPlane:
         closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
         if drained and not all(closed):
             _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         _log.info("stopped")
         return drained and all(closed)
 
@@ -138,7 +146,8 @@ class DataPlane:
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
+        settings = SettingsEndpoints(self._administration)
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -184,6 +193,7 @@ class DataPlane:
         yield from self._statistics.points()
         if self._guard is not None:
             yield from self._guard.points()
+        yield from self._traces.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         for served in self._models.served:
             yield from served.statistics.points()

@@ -189,6 +189,11 @@ RELOADS = _counter(
     "Changed files read again while running: taken, or refused because they were broken",
     ("what", "outcome"),
 )
+TRACES = _counter(
+    "taxiway_traces_total",
+    "Traced requests, by what became of their trace: written, dropped (too many waited), failed (could not be written)",
+    ("mode", "outcome"),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -234,6 +239,7 @@ CATALOGUE: tuple[Family, ...] = (
     BUFFERED_BYTES,
     AUTH_REFUSED,
     RELOADS,
+    TRACES,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
