@@ -9,10 +9,10 @@ from tests.support import onnx_models
 
 from taxiway.telemetry.catalogue import AUTH_REFUSED, CATALOGUE, INVALID, RELOADS, TRACES
 
-_ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
-"""A server without keys or TLS has nothing to tell of them."""
 _ONLY_ONCE_IT_HAPPENED = {INVALID.name, TRACES.name}
 """Labels are the codes of errors that were met, and the modes in which something was traced."""
+_ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
+"""A server without keys or TLS has nothing to tell of them."""
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:

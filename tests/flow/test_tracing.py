@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from tests.flow.serving import Server, serve
 from tests.support.onnx_models import doubler, echo_texts, poisonable
+from tests.support.slow_models import sleeper
 
 INFER = "/v2/models/doubler/infer"
 WAIT_S = 10.0
@@ -179,3 +182,56 @@ def test_what_was_taken_is_written_at_the_end_and_counted(folder: Path) -> None:
         assert 'taxiway_traces_total{mode="triton",outcome="dropped"} 0' in server.scrape()
 
     assert len(_traces(folder / "t.json", 20)) == 20
+
+
+# --- requests that come to nothing
+
+
+def _slow(steps: int, request_id: str, **parameters: int) -> bytes:
+    inputs = [{"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [steps]}]
+    return json.dumps({"id": request_id, "parameters": parameters, "inputs": inputs}).encode()
+
+
+def _begin(server: Server, body: bytes) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(*server.address, timeout=WAIT_S)
+    connection.request("POST", "/v2/models/slow/infer", body)
+    return connection
+
+
+def _wait_for(server: Server, family: str, value: int) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not re.search(rf"^{family}(?:{{.*}})? {value}$", server.scrape(), re.MULTILINE):
+        assert time.monotonic() < deadline, f"{family} is not {value}"
+        time.sleep(0.01)
+
+
+def test_cancelled_late_and_refused_requests_end_their_traces(tmp_path: Path) -> None:
+    settings: dict[str, object] = {"execution__mode": "thread", "queue__max_requests": 1, "trace__rate": 1}
+    file = tmp_path / "t.json"
+    model = sleeper(tmp_path / "slow.onnx")
+    with serve(model, trace__file=str(file), trace__level=["TIMESTAMPS"], **settings) as server:
+        running = _begin(server, _slow(4000, "runs"))
+        _wait_for(server, "taxiway_http_requests_in_flight", 1)
+        _wait_for(server, "taxiway_queue_requests", 0)
+        queued = _begin(server, _slow(1, "queued"))
+        _wait_for(server, "taxiway_queue_requests", 1)
+        refused = server.ask("POST", "/v2/models/slow/infer", _slow(1, "refused"))
+        queued.close()
+        _wait_for(server, "taxiway_queue_requests", 0)
+        late = server.ask("POST", "/v2/models/slow/infer", _slow(1, "late", timeout=1000))
+        assert (refused.status, late.status) == (503, 504)
+        assert running.getresponse().status == 200
+        running.close()
+
+    told: dict[str, dict[str, Any]] = {}
+    for parts in _traces(file, 4).values():
+        names = [name for name, _ in _times(parts)]
+        assert names.count("REQUEST_END") == 1
+        (who,) = [part["request_id"] for part in parts if "request_id" in part]
+        told[who] = {"ran": "COMPUTE_END" in names, "error": parts[-1].get("error", {}).get("code")}
+    assert told == {
+        "runs": {"ran": True, "error": None},
+        "queued": {"ran": False, "error": "cancelled"},
+        "refused": {"ran": False, "error": "overloaded"},
+        "late": {"ran": False, "error": "deadline-exceeded"},
+    }

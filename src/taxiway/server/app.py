@@ -75,7 +75,10 @@ class DataPlane:
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
         self._traces = TraceGates(
-            TracePlans.of(settings.trace), self._clock, self._loop, trace_sinks(settings.trace, settings.workers)
+            TracePlans.of(settings.trace),
+            self._clock,
+            self._loop,
+            trace_sinks(settings.trace, settings.workers, self._clock),
         )
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host), settings.models.paths, self._loop)

@@ -7,6 +7,7 @@ request costs nothing more while nothing is traced, and one decision while somet
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from weakref import WeakSet
@@ -51,7 +52,7 @@ class TraceGate:
 
 
 class TraceGates:
-    """Every gate of one process, and what opens them.
+    """Every gate of one process, and what opens them. Gates are made on the thread that loads models.
 
     Args:
         plans: what is traced at first.
@@ -73,13 +74,16 @@ class TraceGates:
         """Versions that were unloaded take theirs with them."""
         self._tracers: dict[str | None, Tracer] = {}
         """By model, for those with changes of their own; None: all others share one."""
+        self._lock = threading.Lock()
+        """No gate is made while all others are opened or shut."""
         self._apply(plans)
 
     def gate(self, spec: ModelSpec, version: int) -> TraceGate:
         """The gate of a new version."""
         gate = TraceGate(spec, version)
-        self._gates.add(gate)
-        gate.set(self._tracer(spec.name))
+        with self._lock:
+            self._gates.add(gate)
+            gate.set(self._tracer(spec.name))
         return gate
 
     def words(self, model: str | None) -> dict[str, str | list[str]]:
@@ -115,9 +119,10 @@ class TraceGates:
             tracers[scope] = (
                 old if old is not None and old.plan == plan else Tracer(plan, self._sink(plan.mode), self._ground)
             )
-        self._plans, self._tracers = plans, tracers
-        for gate in tuple(self._gates):
-            gate.set(self._tracer(gate.spec.name))
+        with self._lock:
+            self._plans, self._tracers = plans, tracers
+            for gate in tuple(self._gates):
+                gate.set(self._tracer(gate.spec.name))
 
     def _tracer(self, model: str) -> Tracer | None:
         return self._tracers.get(model if model in self._plans.by_model else None)

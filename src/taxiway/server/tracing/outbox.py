@@ -6,17 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from taxiway.server.tracing.plan import EXPORT_BATCH, EXPORT_DELAY_MS, EXPORT_QUEUE
 from taxiway.server.tracing.trace import Trace
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.trace")
-CAPACITY = 2048
-"""Traces that wait to be written; more are dropped."""
-BATCH = 512
-LINGER_S = 0.2
-"""How long the thread lets company come before it writes."""
 
 
 class Outbox:
@@ -28,7 +24,7 @@ class Outbox:
         abort: stops a write under way, at the end of time.
     """
 
-    def __init__(self, mode: str, write: Callable[[Sequence[Trace]], None], capacity: int = CAPACITY) -> None:
+    def __init__(self, mode: str, write: Callable[[Sequence[Trace]], None], capacity: int = EXPORT_QUEUE) -> None:
         self._mode = mode
         self._write = write
         self._capacity = capacity
@@ -70,10 +66,10 @@ class Outbox:
     def _work(self) -> None:
         while not (self._closing.is_set() and not self._waiting):
             self._wake.wait()
-            self._closing.wait(LINGER_S)
+            self._closing.wait(EXPORT_DELAY_MS / 1000)
             self._wake.clear()
             while self._waiting:
-                self._write_some([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
+                self._write_some([self._waiting.popleft() for _ in range(min(EXPORT_BATCH, len(self._waiting)))])
 
     def _write_some(self, traces: Sequence[Trace]) -> None:
         try:

@@ -15,6 +15,8 @@ from taxiway.config.settings import TraceSettings
 from taxiway.core.errors import InvalidArgument, Unsupported
 
 Mode = Literal["triton", "opentelemetry"]
+EXPORT_BATCH, EXPORT_DELAY_MS, EXPORT_QUEUE = 512, 200, 2048
+"""Traces written together at most, how long others may join them, and how many may wait; more are dropped."""
 Words = Mapping[str, Sequence[str] | None]
 """What a caller wants changed, in Triton's words: values by key; None takes an earlier change back."""
 
@@ -45,6 +47,11 @@ class TracePlan:
     def is_on(self) -> bool:
         """Whether anything is traced at all."""
         return bool(self.levels)
+
+    @property
+    def keeps_tensors(self) -> bool:
+        """Whether tensors are noted; spans carry none."""
+        return "TENSORS" in self.levels and self.mode == "triton"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,13 @@ class TracePlans:
         }
         if plan.mode == "triton":
             return told | {"log_frequency": str(plan.log_frequency), "trace_file": self.file, "trace_mode": plan.mode}
-        return told | {"trace_mode": plan.mode, "url": self.endpoint}
+        return told | {
+            "trace_mode": plan.mode,
+            "url": self.endpoint,
+            "bsp_max_export_batch_size": str(EXPORT_BATCH),
+            "bsp_schedule_delay": str(EXPORT_DELAY_MS),
+            "bsp_max_queue_size": str(EXPORT_QUEUE),
+        }
 
     def _check(self) -> None:
         plans = [self.plan(None), *map(self.plan, self.by_model)]

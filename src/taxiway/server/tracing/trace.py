@@ -23,10 +23,14 @@ class Origin:
     Attributes:
         protocol: as Triton's timestamps begin: HTTP, GRPC.
         headers: those that say which trace it belongs to (W3C Trace Context), by lower-case name.
+        name: of its span, as OpenTelemetry's conventions for the protocol have it.
+        attributes: of its span, likewise.
     """
 
     protocol: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 NOWHERE = Origin()

@@ -45,7 +45,7 @@ class Tracer:
         ground = self._ground
         trace = Trace(next(ground.ids), self.plan, request, origin, ground.clock.monotonic_ns, self._close_soon)
         trace.model, trace.version = spec.name, version
-        if "TENSORS" in self.plan.levels:
+        if self.plan.keeps_tensors:
             trace.tensors += inputs_of(request, spec.inputs, trace.started_ns)
         request.trace = trace
         request.responder = _Following(request.responder, trace, spec)
@@ -75,7 +75,7 @@ class _Following:
         """Note it, and pass it on."""
         trace = self._trace
         trace.answer()
-        if "TENSORS" in trace.plan.levels:
+        if trace.plan.keeps_tensors:
             batches = self._spec.max_batch_size > 0
             at_ns = trace.answered_ns
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches, at_ns=at_ns)

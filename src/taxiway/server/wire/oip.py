@@ -12,6 +12,7 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
 from taxiway.server.wire.exchange import Exchange
@@ -25,12 +26,11 @@ Ask = tuple[Exchange, Choices | None]
 
 def origin_of(request: InferRequest) -> Origin:
     """How a request came in over HTTP; every codec's `ask` begins with the exchange."""
-    headers = cast("Exchange", request.ask[0]).head.headers
-    told = {name: headers[key].decode("latin-1") for key, name in _TRACE_HEADERS.items() if key in headers}
-    return Origin("HTTP", told)
-
-
-_TRACE_HEADERS = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
+    head = cast("Exchange", request.ask[0]).head
+    context = {name: head.headers[name.encode()].decode("latin-1") for name in HEADERS if name.encode() in head.headers}
+    route = "" if head.match.route is None else head.match.route.pattern
+    attributes = {"http.request.method": "POST", "http.route": route, "url.scheme": "http"}
+    return Origin("HTTP", context, f"POST {route}", attributes)
 
 
 class InferCodec:

@@ -139,8 +139,9 @@ class FakeLoading:
         statistics = ModelStatistics(name, str(version), self._clock)
         plan = BatchingPlan(max_rows=8, merge_rows=1)
         batcher = Batcher(plan, executor, self._clock, loop, LatencyCurve([]), statistics)
-        traces = TraceGate(_spec(name), version)
-        return ServedModel(_spec(name), {}, version, model, executor, batcher, statistics, batcher, traces)
+        spec = _spec(name)
+        traces = TraceGate(spec, version)
+        return ServedModel(spec, {}, version, model, executor, batcher, statistics, batcher, traces)
 
 
 def _found(name: str, files: FakeFiles) -> FoundModel:
