@@ -189,6 +189,11 @@ RELOADS = _counter(
     "Changed files read again while running: taken, or refused because they were broken",
     ("what", "outcome"),
 )
+HANDSHAKES = _counter(
+    "taxiway_tls_handshakes_total",
+    "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
+    ("outcome",),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -234,6 +239,7 @@ CATALOGUE: tuple[Family, ...] = (
     BUFFERED_BYTES,
     AUTH_REFUSED,
     RELOADS,
+    HANDSHAKES,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
