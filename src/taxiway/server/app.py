@@ -14,6 +14,7 @@ from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.served import ServedModel
@@ -64,7 +65,8 @@ class DataPlane:
         self._accepting = False
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
-        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()))
+        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
+        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()), self._store)
         self._models = ModelManager(loader, self._clock)
         self._administration = Administration(self._routing, self._is_ready, __version__)
         self._fronts: list[HttpFront] = []
@@ -146,6 +148,8 @@ class DataPlane:
         yield from self._host.points()
         yield from self._statistics.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
+        if self._store is not None:
+            yield from self._store.points()
         for served in self._models.served:
             yield from served.statistics.points()
 

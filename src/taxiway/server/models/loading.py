@@ -28,13 +28,18 @@ from taxiway.core.requests import InferRequest
 from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.cache.front import CacheFront, RunAccounts
+from taxiway.server.cache.key import KeyMaker
+from taxiway.server.cache.shelf import Shelf
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
+from taxiway.server.models.caching import store_for
 from taxiway.server.models.machine import ModelEvent, begin_life, step_life
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.options import session_options
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.rows import Rows, try_rows
-from taxiway.server.models.served import ServedModel
+from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.statistics import ModelStatistics
 from taxiway.stats.latency import LatencyCurve
@@ -61,10 +66,15 @@ class Host:
 
 
 class ModelLoader:
-    """Loads models for one server. Everything here may block; it runs before the server is ready."""
+    """Loads models for one server. Everything here may block; it runs before the server is ready.
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    Args:
+        store: keeps the answers of versions that are cached; None: none is.
+    """
+
+    def __init__(self, settings: Settings, host: Host, store: AnswerStore | None = None) -> None:
         self._settings = settings
+        self._store = store
         self._is_strict = settings.compat == "strict"
         self._host = host
         self._runtime = OnnxRuntime()
@@ -181,7 +191,7 @@ class ModelLoader:
         settings: ModelSettings,
         mergeable: bool,
     ) -> ServedModel:
-        clock = self._host.clock
+        clock, loop = self._host.clock, self._host.loop
         began_ns = clock.monotonic_ns()
         life = begin_life(f"{spec.name}:{version}", began_ns)
         points = self._measure(spec, model, settings)
@@ -192,11 +202,23 @@ class ModelLoader:
         plan = self._plan(spec, settings, curve, mergeable=mergeable)
         statistics = ModelStatistics(spec.name, str(version), clock)
         observer = _Accounts(statistics, clock)
-        batcher = Batcher(plan, executor, clock, self._host.loop, curve, observer, expire_running=self._is_strict)
+        store = store_for(spec, version, plan, self._store)
+        front: Front
+        if store is None:
+            batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
+            front = batcher
+        else:
+            batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
+            shelf = self._shelf(spec, store)
+            front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         statistics.load_s = (clock.monotonic_ns() - began_ns) / 1e9
         life = step_life(life, ModelEvent.LOADED, "loaded, measured and warm", clock.monotonic_ns())
-        return ServedModel(spec, config, version, model, executor, batcher, statistics, life, batcher)
+        return ServedModel(spec, config, version, model, executor, batcher, statistics, life, front)
+
+    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
+        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
+        return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:

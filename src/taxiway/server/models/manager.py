@@ -80,7 +80,7 @@ class ModelManager:
 
     def _close(self, served: ServedModel, *, on_time: bool) -> None:
         running = served.batcher.gauges().running_batches
-        served.batcher.close()
+        served.front.close()
         if on_time:
             self._step(served, ModelEvent.DRAINED, "everything taken was answered")
         else:
