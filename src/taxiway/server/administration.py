@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from taxiway.core.errors import FailedPrecondition, StatisticsNotFound, Unavailable
+from taxiway.core.errors import StatisticsNotFound, Unavailable
 from taxiway.core.tensors import TensorSpec
 from taxiway.server.fleet import Alone, Fleet
 from taxiway.server.models.machine import ModelState
+from taxiway.server.models.manager import ModelManager
+from taxiway.server.models.roster import IndexEntry
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot, version_number
 
@@ -26,11 +28,13 @@ EXTENSIONS = (
 _STATES = {
     ModelState.LOADING: "LOADING",
     ModelState.READY: "READY",
+    ModelState.STALLED: "UNAVAILABLE",
     ModelState.DRAINING: "UNLOADING",
     ModelState.GONE: "UNAVAILABLE",
     ModelState.FAILED: "UNAVAILABLE",
 }
 """Our states in Triton's words."""
+_READINESS = {"UNAVAILABLE": 1, "LOADING": 2, "UNLOADING": 3, "READY": 4}
 
 
 class Administration:
@@ -44,11 +48,21 @@ class Administration:
         version: of the server.
     """
 
-    def __init__(self, routing: Callable[[], Snapshot], ready: Callable[[], bool], version: str) -> None:
+    def __init__(
+        self, routing: Callable[[], Snapshot], models: ModelManager, ready: Callable[[], bool], version: str
+    ) -> None:
         self._routing = routing
+        self._models = models
         self._ready = ready
         self._version = version
-        self._fleet: Fleet = Alone({"statistics": self._own_statistics})
+        self._fleet: Fleet = Alone(
+            {
+                "statistics": self._own_statistics,
+                "index": self._own_index,
+                "load": self._load_here,
+                "unload": self._unload_here,
+            }
+        )
 
     # --- the server and its models ------------------------------------------------------------------------
 
@@ -71,7 +85,7 @@ class Administration:
             served = self._routing().find(name, version)
         except Unavailable:
             return False
-        return self._ready() and served.life.now.state is ModelState.READY
+        return self._ready() and self._models.is_version_ready(served.name, served.version)
 
     def model_names(self) -> list[str]:
         """The names that are served."""
@@ -134,14 +148,17 @@ class Administration:
 
     # --- repository ---------------------------------------------------------------------------------------
 
-    def repository_index(self, *, only_ready: bool) -> list[dict[str, str]]:
-        """Every version with its state in Triton's words."""
-        return [
-            {"name": served.name, "version": str(served.version), "state": _STATES[served.life.now.state]}
-            for service in sorted(self._routing().services.values(), key=lambda service: service.name)
-            for served in _by_version(service)
-            if not only_ready or served.life.now.state is ModelState.READY
-        ]
+    async def repository_index(self, *, only_ready: bool) -> list[dict[str, str]]:
+        """Every version with its state in Triton's words; a model that was never loaded has only its name.
+
+        Of several processes, the one tells of a version in which it is furthest from being ready.
+        """
+        indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        lines = merge_indexes(indexes)
+        return [line for line in lines if line.get("state") == "READY"] if only_ready else lines
+
+    async def _own_index(self, _words: Mapping[str, Any]) -> list[dict[str, str]]:
+        return [_line(entry) for entry in await self._models.index()]
 
     async def load_model(self, name: str, *, config: str | None, files: Mapping[str, bytes]) -> None:
         """Load a model, or load it again; what serves meanwhile goes on serving until the new one is ready.
@@ -155,25 +172,48 @@ class Administration:
             FailedPrecondition: models are not loaded on demand (`models.control`).
             ModelNotFound, InvalidModel, InvalidConfig: it cannot be loaded; what served before still serves.
         """
-        del config, files
-        raise _not_on_demand(name)
+        await self._fleet.ask("load", {"model": name, "config": config, "files": dict(files)})
+
+    async def _load_here(self, words: Mapping[str, Any]) -> None:
+        await self._models.load(words["model"], words["config"], words["files"])
 
     async def unload_model(self, name: str, *, dependents: bool) -> None:
         """Stop serving a model. It has left the routes when this returns; what it has taken is still answered.
 
+        Args:
+            name: of the model; one that is not known is no error.
+            dependents: whether models that only it needs are unloaded too; there are none, without ensembles.
+
         Raises:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
         """
-        del dependents
-        raise _not_on_demand(name)
+        await self._fleet.ask("unload", {"model": name, "dependents": dependents})
+
+    async def _unload_here(self, words: Mapping[str, Any]) -> None:
+        await self._models.unload(words["model"])
 
 
-def _not_on_demand(name: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        "explicit model load / unload is not allowed: models are loaded when the server starts",
-        hint="restart `taxiway serve` with the paths to serve",
-        model=name,
-    )
+def merge_indexes(indexes: Sequence[Sequence[dict[str, str]]]) -> list[dict[str, str]]:
+    """The indexes of several processes as one: a version is as ready as it is where it is least so."""
+    merged: dict[tuple[str, int], dict[str, str]] = {}
+    for index in indexes:
+        for line in index:
+            key = (line["name"], int(line.get("version", -1)))
+            other = merged.setdefault(key, line)
+            if _READINESS.get(line.get("state", ""), 0) < _READINESS.get(other.get("state", ""), 0):
+                merged[key] = line
+    return [merged[key] for key in sorted(merged)]
+
+
+def _line(entry: IndexEntry) -> dict[str, str]:
+    line = {"name": entry.name}
+    if entry.version is not None:
+        line["version"] = str(entry.version)
+    if entry.state is not None:
+        line["state"] = _STATES[entry.state]
+    if entry.reason:
+        line["reason"] = entry.reason
+    return line
 
 
 def _by_version(service: Service) -> list[ServedModel]:

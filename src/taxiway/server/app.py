@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from pathlib import Path
 
 from taxiway import __version__
 from taxiway.config.machine import available_cpus
@@ -15,17 +15,20 @@ from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
 from taxiway.server.cache.store import AnswerStore
+from taxiway.server.guard import Guard
 from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
-from taxiway.server.models.served import ServedModel
-from taxiway.server.routing import Service, Snapshot
+from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.reloading import Reloadable, run_reloading
+from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.host import HostSampler, build_point
@@ -50,6 +53,9 @@ class DataPlane:
 
     Args:
         suppressed_lines: asked at a scrape for the log lines held back so far.
+
+    Raises:
+        InvalidConfig: the keys file cannot be read or breaks a rule.
     """
 
     def __init__(
@@ -67,26 +73,45 @@ class DataPlane:
         self._suppressed_lines = suppressed_lines
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()), self._store)
-        self._models = ModelManager(loader, self._clock)
-        self._administration = Administration(self._routing, self._is_ready, __version__)
+        loading = LoadingThread(loader, settings.models.paths, self._loop)
+        self._models = ModelManager(loading, settings.models, self._clock, self._route)
+        self._administration = Administration(self._routing, self._models, self._is_ready, __version__)
         self._fronts: list[HttpFront] = []
+        keys_file = settings.auth.keys_file
+        self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def start(self) -> Addresses:
-        """Load the models, then open the ports.
+        """Open the ports and load the models: until that is done, the server says that it is alive and not ready.
+
+        Where ports are shared with other servers the models come first: the kernel gives a share of the connections
+        to whoever listens.
 
         Raises:
-            TaxiwayError: a model cannot be served, or a port cannot be opened.
+            TaxiwayError: a model cannot be served, or a port cannot be opened; nothing stays open.
         """
-        self._models.load_all(self._settings.models.paths)
-        self._snapshot = snapshot_of(self._models.served)
+        try:
+            if self._settings.http.reuse_port:
+                await self._models.start()
+                addresses = await self._open()
+            else:
+                addresses = await self._open()
+                await self._models.start()
+        except BaseException:
+            await asyncio.gather(*(front.close(0) for front in self._fronts))
+            raise
+        self._accepting = True
+        _log.info("ready", address=addresses.http, count=len(self._models.served))
+        return addresses
+
+    async def _open(self) -> Addresses:
         http = self._settings.http
         front = self._front(RouteTable(self._routes()), self._statistics)
         address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
         metrics = await self._open_metrics() if self._settings.metrics.enabled else None
-        self._accepting = True
-        addresses = Addresses(_url(*address), metrics)
-        _log.info("ready", address=addresses.http, count=len(self._models.served))
-        return addresses
+        if sources := self._reloadable():
+            self._reloading = self._loop.create_task(run_reloading(sources))
+        return Addresses(_url(*address), metrics)
 
     async def stop(self) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
@@ -96,6 +121,8 @@ class DataPlane:
         """
         self._accepting = False
         self._admission.draining = True
+        if self._reloading is not None:
+            self._reloading.cancel()
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
         deadline = self._loop.time() + timeout_s
@@ -119,8 +146,17 @@ class DataPlane:
     def _routing(self) -> Snapshot:
         return self._snapshot
 
+    def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
+        """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
+        self._snapshot = snapshot_of(routes)
+        for front in self._fronts:
+            front.heads.forget_routes()
+
     def _is_ready(self) -> bool:
-        return self._accepting and self._models.all_ready()
+        return self._accepting and self._models.is_ready()
+
+    def _reloadable(self) -> list[Reloadable]:
+        return [] if self._guard is None else [self._guard]
 
     def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
         front = HttpFront(
@@ -131,6 +167,7 @@ class DataPlane:
             admission=self._admission,
             statistics=statistics,
             report_bug=_report_bug,
+            guard=self._guard,
         )
         self._fronts.append(front)
         return front
@@ -147,20 +184,13 @@ class DataPlane:
         yield build_point(__version__)
         yield from self._host.points()
         yield from self._statistics.points()
+        if self._guard is not None:
+            yield from self._guard.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
         for served in self._models.served:
             yield from served.statistics.points()
-
-
-def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
-    """A snapshot in which the latest version of each model answers for its name."""
-    versions: dict[str, dict[int, ServedModel]] = {}
-    for one in served:
-        versions.setdefault(one.name, {})[one.version] = one
-    services = {name: Service(name, MappingProxyType(own), own[max(own)]) for name, own in versions.items()}
-    return Snapshot(MappingProxyType(services))
 
 
 def _report_bug(problem: BaseException) -> None:

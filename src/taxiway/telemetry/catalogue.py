@@ -204,6 +204,16 @@ CACHE_MAX_BYTES = _gauge("taxiway_cache_max_bytes", "What cache.max_bytes allows
 CACHE_ENTRIES = _gauge("taxiway_cache_entries", "Answers kept, over all models")
 CACHE_EVICTIONS = _counter("taxiway_cache_evictions_total", "Answers that made room for others", ())
 CACHE_OVERSIZED = _counter("taxiway_cache_oversized_total", "Answers not kept: larger than the whole cache", ())
+AUTH_REFUSED = _counter(
+    "taxiway_auth_refused_total",
+    "Calls refused for who made them: no key, an unknown or expired one, or one without the scope or the model",
+    ("reason",),
+)
+RELOADS = _counter(
+    "taxiway_reloads_total",
+    "Changed files read again while running: taken, or refused because they were broken",
+    ("what", "outcome"),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -259,6 +269,8 @@ CATALOGUE: tuple[Family, ...] = (
     CACHE_ENTRIES,
     CACHE_EVICTIONS,
     CACHE_OVERSIZED,
+    AUTH_REFUSED,
+    RELOADS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,

@@ -164,13 +164,19 @@ class Batcher:
     async def drain(self) -> None:
         """Take nothing new, wait for no company, and return when everything accepted is answered."""
         self._refusal = self._refusal or "draining"
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait for no company, and return when everything accepted is answered.
+
+        What still comes is taken: it was on its way here before the routes led elsewhere.
+        """
         self._eager = True
         self._turn()
-        if self._is_idle():
-            return
-        done = self._loop.create_future()
-        self._drainers.append(done)
-        await done
+        while not self._is_idle():
+            done = self._loop.create_future()
+            self._drainers.append(done)
+            await done
 
     def close(self) -> None:
         """Take nothing new and reject what waits. What runs is still answered when it comes back."""

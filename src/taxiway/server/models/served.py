@@ -10,7 +10,6 @@ from taxiway.config.model_spec import ModelSpec
 from taxiway.core.ports import Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
-from taxiway.server.models.machine import ModelLife
 from taxiway.server.statistics import ModelStatistics
 
 
@@ -50,7 +49,6 @@ class ServedModel:
     executor: Executor
     batcher: Batcher
     statistics: ModelStatistics
-    life: ModelLife
     front: Front
     codecs: dict[str, Any] = field(default_factory=dict)
 

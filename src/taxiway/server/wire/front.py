@@ -6,9 +6,18 @@ import asyncio
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
 
-from taxiway.core.errors import FailedPrecondition, ModelFailed, Overloaded, TaxiwayError
+from taxiway.core.errors import (
+    FailedPrecondition,
+    ModelFailed,
+    Overloaded,
+    PermissionDenied,
+    TaxiwayError,
+    Unauthenticated,
+)
 from taxiway.server.admission import Admission
+from taxiway.server.guard import Guard
 from taxiway.server.wire.coding import Coder
+from taxiway.server.wire.guarded import GuardedHeads
 from taxiway.server.wire.heads import HeadReader
 from taxiway.server.wire.http1 import HttpConnection
 from taxiway.server.wire.routes import RouteTable
@@ -39,13 +48,16 @@ class HttpFront:
         admission: Admission,
         statistics: ServerStatistics,
         report_bug: BugReport,
+        guard: Guard | None = None,
     ) -> None:
         self.loop = loop
         self.limits = limits
         self.profile = profile
         self.admission = admission
         self.statistics = statistics
-        self.heads = HeadReader(routes, limits.max_headers)
+        self.heads = (
+            HeadReader(routes, limits.max_headers) if guard is None else GuardedHeads(routes, limits.max_headers, guard)
+        )
         self.coder = Coder(loop, admission, limits.max_body_bytes)
         self.report_bug = report_bug
         self.draining = False
@@ -104,6 +116,10 @@ class HttpFront:
         if isinstance(error, ModelFailed):
             failed: LogFields = {**_asked(exchange), "code": error.code, "error": error}
             _log.error("model_failed", **failed)
+        elif isinstance(error, Unauthenticated | PermissionDenied):
+            refused: LogFields = {**_asked(exchange), "code": error.code, "reason": error.message}
+            refused["peer"] = exchange.connection.peer
+            _log.warning("call_refused", **refused)
         elif isinstance(error, Overloaded) and (limit := error.facts.get("limit")) is not None:
             self._overloaded += 1
             now_ns = monotonic_ns()

@@ -209,6 +209,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _await_body(self, head: Head, at_hand: int) -> None:
         """The body is not here yet: check that it may come, and make room for it."""
+        if head.refusal is not None:
+            raise head.refusal
         limits = self.front.limits
         limit = self._body_limit(head.match)
         if head.content_length > limit:

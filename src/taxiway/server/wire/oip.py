@@ -12,9 +12,11 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.wire.asks import Choices
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
-from taxiway.server.wire.oip_requests import Choices, RequestReader, WireLimits
+from taxiway.server.wire.oip_requests import RequestReader
+from taxiway.server.wire.signature import WireLimits
 
 Ask = tuple[Exchange, Choices | None]
 """What an answer needs to be worded: who waits, and which outputs in which form (None: all, as JSON)."""
@@ -130,6 +132,7 @@ class InferEndpoint:
         """Take in one request in Triton's order: no model comes before no such coding."""
         infer = self.codec(exchange).infer
         if exchange.head.encodings:
-            exchange.connection.front.coder.decode(exchange, infer)
+            # Found again when it is decoded: the routes may have changed meanwhile.
+            exchange.connection.front.coder.decode(exchange, self)
         else:
             infer(exchange)

@@ -82,7 +82,31 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "IndexRequest": _object({"ready": _of("boolean", "Only the versions that are ready.")}),
     "Index": _array(
-        _object({"name": _of("string"), "version": _of("string"), "state": _of("string")}, "name", "version", "state")
+        _object(
+            {
+                "name": _of("string"),
+                "version": _of("string", "Absent if the model was never loaded, and so is the state."),
+                "state": _of("string", "READY, LOADING, UNLOADING or UNAVAILABLE."),
+                "reason": _of("string", "Why it is in that state, or what happened since."),
+            },
+            "name",
+        )
+    ),
+    "LoadRequest": _object(
+        {
+            "parameters": {
+                "type": "object",
+                "description": "Without any, the model is read from its repository again.",
+                "properties": {"config": _of("string", "The configuration as JSON text, instead of config.pbtxt.")},
+                "patternProperties": {
+                    "^file:": _of("string", "A file of the model's directory, in base64; needs `config`.")
+                },
+                "additionalProperties": False,
+            }
+        }
+    ),
+    "UnloadRequest": _object(
+        {"parameters": _object({"unload_dependents": _of("boolean", "Taken, and without effect: there are none.")})}
     ),
     "InferInput": _object(
         {

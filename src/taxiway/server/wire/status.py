@@ -41,6 +41,7 @@ _TRITON_CODES: dict[str, int] = {
     "wrong-element-type": 500,
     "wrong-element-count": 500,
     "value-out-of-range": 500,
+    "repository-model-not-found": 500,
     "generate-invalid": 400,
     "deadline-exceeded": 503,
     "failed-precondition": 503,
