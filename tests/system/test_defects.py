@@ -66,6 +66,47 @@ def _occupy(server: Server) -> Raw:
     return connection
 
 
+def _echo(rows: list[list[int]], **members: Any) -> dict[str, Any]:
+    flat = [number for row in rows for number in row]
+    return {"inputs": [{"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "INT32", "data": flat}], **members}
+
+
+def test_d1_the_response_cache_knows_shapes_datatypes_parameters_and_outputs_apart(tmp_path: Path) -> None:
+    """Triton's key is the inputs' names and bytes: [3, 2] and [1, 6] got the answer of the [2, 3] before them."""
+    kind = TensorProto.INT32
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shape = ["A", "B"]
+    echo = onnx_models.save(
+        tmp_path / "echo/1/model.onnx", [node], [tensor("x", shape, kind)], [tensor("y", shape, kind)]
+    )
+    paths = [onnx_models.cached(echo), onnx_models.cached(onnx_models.two_outputs(tmp_path / "both/1/model.onnx"))]
+    numbers = [1, 2, 3, 4, 5, 6]
+    with serve(paths, cache__max_bytes=1 << 20) as server:
+        for _ in range(2):  # the second time from the cache
+            for width in (3, 2, 6, 1):
+                rows = [numbers[at : at + width] for at in range(0, 6, width)]
+                answer = server.ask("POST", "/v2/models/echo/infer", _echo(rows)).json()["outputs"][0]
+                assert (answer["shape"], answer["data"]) == ([6 // width, width], numbers)
+        assert _cache(server, "echo") == {"hit": 4, "miss": 4}
+        document = _echo([numbers])
+        document["inputs"][0]["datatype"] = "UINT32"
+        assert server.ask("POST", "/v2/models/echo/infer", document).status == 400
+        for parameters in ({"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": True}, {"b": 1}):
+            assert server.ask("POST", "/v2/models/echo/infer", _echo([numbers], parameters=parameters)).status == 200
+        assert _cache(server, "echo") == {"hit": 4, "miss": 9}
+        for _ in range(2):
+            for names in (["SUM"], ["DIFFERENCE"], ["SUM", "DIFFERENCE"]):
+                asked = _both(outputs=[{"name": name} for name in names])
+                answer = server.ask("POST", "/v2/models/both/infer", asked).json()["outputs"]
+                assert {output["name"] for output in answer} == set(names)
+        assert _cache(server, "both") == {"hit": 3, "miss": 3}
+
+
+def _cache(server: Server, model: str) -> dict[str, int]:
+    stats = server.ask("GET", f"/v2/models/{model}/stats").json()["model_stats"][0]["inference_stats"]
+    return {name: stats[f"cache_{name}"]["count"] for name in ("hit", "miss")}
+
+
 @pytest.mark.parametrize(
     "late",
     [_slow(0, parameters={"timeout": 100_000}), _slow(0, "Request-Timeout: 0.1")],
