@@ -11,137 +11,23 @@ import dataclasses
 import gzip
 import json
 import math
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import given, seed, settings
-from hypothesis import strategies as st
-from tests.oracle.compare import (
-    DEVIATIONS,
-    ERROR_CLASSES,
-    NO_ANSWER,
-    OWN_CLASSES,
-    TAXIWAY_WORDS,
-    Answer,
-    Deviation,
-    Exchange,
-    Match,
-    declared,
-    described,
-    differences,
-    error_class,
-    load_deviations,
-    taken_apart,
-)
+from hypothesis import given, settings
+from tests.oracle.compare import NO_ANSWER, Answer, Exchange, differences, taken_apart
+from tests.oracle.deviations import DEVIATIONS, Deviation, Match, declared, load_deviations
 from tests.oracle.requests import INFERENCE_HEADER, Draft, Request, breaks_triton, drafts, kinds
+from tests.oracle.survey import Survey, explore
+from tests.oracle.words import ERROR_CLASSES, OWN_CLASSES, TAXIWAY_WORDS, error_class
 
 if TYPE_CHECKING:
-    from tests.oracle.conftest import Pair
+    from tests.oracle.servers import Pair
     from tools.oracle_triton import TritonServer
 
-MOST_ROUNDS: Final = 12
-LEAST_SHARE: Final = 10
-"""Hypothesis begins with the simplest example of all; a share of one would repeat it for ever."""
-MOST_REPORTED: Final = 25
-
 # --- the generated comparison
-
-
-class Survey:
-    """Compares one request after the other, and keeps the smallest example of each undeclared difference."""
-
-    def __init__(self, pair: Pair, deviations: tuple[Deviation, ...]) -> None:
-        self._pair = pair
-        self._deviations = deviations
-        self._seen: set[tuple[Any, ...]] = set()
-        self.labels: Counter[str] = Counter()
-        self.unanswered: list[str] = []
-        self.statuses: Counter[int] = Counter()
-        self.declared: Counter[str] = Counter()
-        self.deviating = 0
-        self.undeclared: Counter[tuple[Any, ...]] = Counter()
-        self.smallest: dict[tuple[Any, ...], Exchange] = {}
-
-    @property
-    def compared(self) -> int:
-        """How many different requests both servers have answered."""
-        return len(self._seen)
-
-    def consider(self, request: Request) -> None:
-        """Compare the answers to one request, unless it was asked before."""
-        identity = (request.method, request.path, request.headers, request.body)
-        if identity in self._seen:
-            return
-        self._seen.add(identity)
-        exchange = self._pair.exchange(request)
-        self.labels[request.label] += 1
-        self.statuses[exchange.triton.status] += 1
-        if exchange.triton.status == NO_ANSWER:
-            self.unanswered.append(described(exchange))
-        if not exchange.differences:
-            return
-        if deviations := declared(exchange, self._deviations):
-            self.deviating += 1
-            self.declared.update(deviation.id for deviation in deviations)
-            return
-        self._keep(exchange)
-
-    def _keep(self, exchange: Exchange) -> None:
-        signature = (exchange.triton.status, exchange.taxiway.status, *sorted(_aspects(exchange)))
-        self.undeclared[signature] += 1
-        known = self.smallest.get(signature)
-        if known is None or len(exchange.request.body) < len(known.request.body):
-            self.smallest[signature] = exchange
-
-    def summary(self) -> str:
-        """One line for the end of the run."""
-        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
-        alike = self.compared - self.undeclared.total() - self.deviating
-        return (
-            f"oracle: {self.compared} different requests compared, {alike} alike, "
-            f"{self.deviating} deviate as declared {dict(self.declared)}, {self.undeclared.total()} undeclared "
-            f"in {len(self.undeclared)} kinds; {len(self.labels)} kinds of request; Triton answered {statuses}"
-        )
-
-    def failures(self) -> str:
-        """The smallest example of every undeclared kind of difference, the most frequent kinds first."""
-        kept = [(count, self.smallest[kind]) for kind, count in self.undeclared.most_common(MOST_REPORTED)]
-        return "\n\n".join(f"{count}x {described(exchange)}" for count, exchange in kept)
-
-
-def _aspects(exchange: Exchange) -> set[str]:
-    """What differs, without the positions and values that vary from one example to the next."""
-    return {
-        f"{d.kind} {re.sub(r'[0-9]+', 'N', d.where)}" + (f" {d.triton} {d.taxiway}" if d.kind == "error" else "")
-        for d in exchange.differences
-    }
-
-
-def _run(strategy: st.SearchStrategy[Request], count: int, number: int, visit: Callable[[Request], None]) -> None:
-    @seed(number)
-    @settings(settings.get_profile("oracle"), max_examples=count)
-    @given(strategy)
-    def each(request: Request) -> None:
-        visit(request)
-
-    each()
-
-
-def _explore(total: int, number: int, survey: Survey) -> None:
-    """Visit `total` different requests, each kind in proportion; small kinds run out, others fill up."""
-    every = kinds()
-    weights = sum(weight for weight, _ in every.values())
-    for round_ in range(MOST_ROUNDS):
-        missing = total - survey.compared
-        if missing <= 0:
-            return
-        for weight, strategy in every.values():
-            share = math.ceil(missing * weight / weights)
-            _run(strategy, max(share, LEAST_SHARE if round_ else 1), number + round_, survey.consider)
 
 
 @pytest.mark.timeout(1800)
@@ -149,15 +35,13 @@ def test_generated_requests_are_answered_alike(
     pair: Pair, deviations: tuple[Deviation, ...], report: list[str], pytestconfig: pytest.Config
 ) -> None:
     total = pytestconfig.getoption("--oracle-examples")
-    survey = Survey(pair, deviations)
+    survey = Survey("HTTP requests", lambda request: (pair.exchange(request),), deviations)
 
-    _explore(total, pytestconfig.getoption("--oracle-seed"), survey)
+    explore(kinds(), total, pytestconfig.getoption("--oracle-seed"), survey)
 
     report.append(survey.summary())
     assert survey.compared >= total
-    assert not survey.unanswered, "\n\n".join(survey.unanswered)
-    if survey.undeclared:
-        pytest.fail(f"{survey.summary()}\n\n{survey.failures()}", pytrace=False)
+    survey.verdict()
 
 
 # --- each declared deviation is real, and no older than both servers
@@ -277,7 +161,7 @@ def test_deviation_is_real(deviation: Deviation, examples_pair: Pair, deviations
     exchange = examples_pair.exchange(EXAMPLES[deviation.id])
 
     assert exchange.differences, f"both answer alike; remove {deviation.id!r} from deviations.toml"
-    assert deviation in declared(exchange, deviations), described(exchange)
+    assert deviation in declared(exchange, deviations), exchange.described()
 
 
 # --- the comparer catches differences, and only those
@@ -520,6 +404,6 @@ def test_valid_drafts_state_their_sizes(draft: Draft) -> None:
 def test_requests_are_repeatable_from_their_dump() -> None:
     request = dataclasses.replace(INFER, headers=(("A", "b"),), body=b"{'\\\x00%\xff")
 
-    said = described(_exchange(request, _ok("{}"), _ok("{}", 400)))
+    said = _exchange(request, _ok("{}"), _ok("{}", 400)).described()
 
     assert "printf %b '{\\0047\\0134\\0000%\\0377' | curl -i -X POST -H 'A: b' --data-binary @-" in said
