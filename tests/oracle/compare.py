@@ -300,6 +300,8 @@ class Exchange:
     triton: Answer
     taxiway: Answer
     differences: tuple[Difference, ...]
+    history: tuple[str, ...] = ()
+    """What was done before, where it matters."""
 
     @property
     def outcomes(self) -> tuple[str, str]:
@@ -320,6 +322,7 @@ class Exchange:
         """The exchange for a person: what differs, a command that repeats the request, and both answers."""
         return "\n".join(
             [
+                *(f"  after {step}" for step in self.history),
                 f"request [{self.request.label}]",
                 f"  {as_command(self.request)}",
                 *(f"  * {difference}"[:400] for difference in self.differences[:8]),

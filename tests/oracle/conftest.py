@@ -30,7 +30,13 @@ settings.register_profile(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The size of the run, its seed, and whom to compare."""
     group = parser.getgroup("oracle", "real Triton against taxiway")
-    group.addoption("--oracle-examples", type=int, default=400, help="how many different requests to compare")
+    group.addoption(
+        "--oracle-examples",
+        type=int,
+        default=400,
+        help="how many different requests, and how many gRPC calls, to compare",
+    )
+    group.addoption("--oracle-walks", type=int, default=4, help="how many walks through loading and unloading to take")
     group.addoption("--oracle-seed", type=int, default=0, help="another seed, other requests")
     group.addoption(
         "--oracle-against",

@@ -77,6 +77,8 @@ class CallExchange:
     triton: Reply
     taxiway: Reply
     differences: tuple[Difference, ...]
+    history: tuple[str, ...] = ()
+    """What was done before, where it matters."""
 
     @property
     def outcomes(self) -> tuple[str, str]:
@@ -98,6 +100,7 @@ class CallExchange:
         sent = [f"  | {line}" for line in self.call.text().splitlines()]
         return "\n".join(
             [
+                *(f"  after {step}" for step in self.history),
                 f"call [{self.call.label}] {self.call.rpc} {dict(self.call.metadata) or ''}"
                 + (" in lockstep" if self.call.lockstep else ""),
                 *sent[:40],

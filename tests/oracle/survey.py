@@ -14,6 +14,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from tests.oracle.compare import Exchange
 from tests.oracle.deviations import Deviation, declared
+from tests.oracle.lifecycle import Walk
 from tests.oracle.replies import Call, CallExchange
 from tests.oracle.requests import Request
 
@@ -22,7 +23,7 @@ LEAST_SHARE: Final = 10
 """Hypothesis begins with the simplest example of all; a share of one would repeat it for ever."""
 MOST_REPORTED: Final = 25
 
-AskedT = TypeVar("AskedT", Request, Call)
+AskedT = TypeVar("AskedT", Request, Call, Walk)
 
 
 class Survey(Generic[AskedT]):
@@ -58,7 +59,7 @@ class Survey(Generic[AskedT]):
 
     def consider(self, asked: AskedT) -> None:
         """Compare the answers to one request, unless it was asked before."""
-        identity = dataclasses.replace(asked, label="")
+        identity = dataclasses.replace(asked, label="")  # what a request tries is no part of it
         if identity in self._seen:
             return
         self._seen.add(identity)
@@ -94,9 +95,11 @@ class Survey(Generic[AskedT]):
 
     def summary(self) -> str:
         """One line for the end of the run."""
+        answers = self._outcomes.total()
+        several = f" ({answers} answers)" if answers > self.compared else ""
         outcomes = ", ".join(f"{outcome}: {count}" for outcome, count in sorted(self._outcomes.items()))
         return (
-            f"oracle: {self.compared} different {self._what} compared, {self._alike} alike, "
+            f"oracle: {self.compared} different {self._what}{several} compared, {self._alike} alike, "
             f"{self._deviating} deviate as declared {dict(self._declared)}, {self._undeclared.total()} undeclared "
             f"in {len(self._undeclared)} kinds; {len(self._labels)} kinds of request; Triton answered {outcomes}"
         )
