@@ -309,8 +309,12 @@ OTHERWISE: Final[Sequence[Mapping[str, Any]]] = (
     {},
     {},
     {"max_batch_size": 2},
-    {"max_batch_size": 0, "input": []},
+    {"max_batch_size": "2"},
+    {"max_batch_size": -1},
+    {"instance_group": [{"kind": "KIND_CPU", "count": 2}]},
     {"name": "other"},
+    {"backend": "nowhere"},
+    {"no_such_field": 1},
 )
 """What a configuration may say otherwise: nothing, something right, something wrong."""
 
@@ -397,13 +401,8 @@ def walks(draw: st.DrawFn) -> Walk:
     """Loads first, so that something is served; then anything."""
     first = draw(st.sampled_from([("alpha",), ("beta",), ("alpha", "beta"), ()]))
     begin = [load(draw(_protocols), name) for name in first]
-    steps = draw(
-        st.lists(
-            st.one_of(_changes(), _changes(), _loads(), _loads(), _loads(), _unloads(), _mistakes()),
-            min_size=3,
-            max_size=6,
-        )
-    )
+    some = st.one_of(_changes(), _changes(), _loads(), _loads(), _loads(), _unloads(), _mistakes(), _mistakes())
+    steps = draw(st.lists(some, min_size=3, max_size=7))
     return Walk((*begin, *steps))
 
 
@@ -417,6 +416,7 @@ def observations(number: int) -> Iterator[Asked]:
 
 def _http_observations() -> Iterator[Request]:
     yield Request("POST", "/v2/repository/index", label="index")
+    yield Request("POST", "/v2/repository/index", body=b'{"ready": true}', label="index of the ready")
     yield Request("GET", "/v2/health/ready", label="server ready")
     for name in NAMES:
         for suffix in ("", *(f"/versions/{version}" for version in VERSIONS)):
@@ -426,10 +426,12 @@ def _http_observations() -> Iterator[Request]:
             body = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [X]}]}
             yield Request("POST", f"{path}/infer", body=json.dumps(body).encode(), label="infer")
         yield Request("GET", f"/v2/models/{name}/config", label="config")
+        yield Request("GET", f"/v2/models/{name}/stats", label="statistics")
 
 
 def _grpc_observations() -> Iterator[Call]:
     yield _call("RepositoryIndex", service_pb2.RepositoryIndexRequest())
+    yield _call("RepositoryIndex", service_pb2.RepositoryIndexRequest(ready=True))
     yield _call("ServerReady", service_pb2.ServerReadyRequest())
     for name in NAMES:
         for version in ("", *map(str, VERSIONS)):
@@ -439,6 +441,7 @@ def _grpc_observations() -> Iterator[Call]:
             infer.inputs.add(name="X", datatype="FP32", shape=[1, 1]).contents.fp32_contents.append(X)
             yield _call("ModelInfer", infer)
         yield _call("ModelConfig", service_pb2.ModelConfigRequest(name=name))
+        yield _call("ModelStatistics", service_pb2.ModelStatisticsRequest(name=name))
 
 
 def _call(rpc: str, message: Any) -> Call:
