@@ -10,8 +10,10 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from tests.oracle.deviations import DEVIATIONS, Deviation, load_deviations
+from tests.oracle.lifecycle import TAXIWAY, TRITON
 from tests.oracle.models import write_repositories
 from tests.oracle.servers import Clients, Pair, RestartedTriton, TaxiwayServer
+from tests.oracle.walking import Walker
 from tools.oracle_triton import OracleUnavailable, TritonInstall, TritonServer, ensure_triton
 
 REPORT: Final = pytest.StashKey[list[str]]()
@@ -123,3 +125,15 @@ def pair(start_triton: Callable[..., TritonServer], other: Clients | RestartedTr
     triton = RestartedTriton(start_triton)
     yield Pair(triton, other)
     triton.close()
+
+
+@pytest.fixture(scope="session")
+def walker(
+    triton_install: TritonInstall,
+    deviations: tuple[Deviation, ...],
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> Walker:
+    """What takes walks with fresh servers."""
+    against = TRITON if pytestconfig.getoption("--oracle-against") == "triton" else TAXIWAY
+    return Walker(triton_install, tmp_path_factory.mktemp("walks"), against, deviations)

@@ -280,6 +280,8 @@ class Deviation:
     reason: str
     match: Match | None = None
     call: CallMatch | None = None
+    parts_ways: bool = False
+    """From such an exchange on the servers serve different models, and a walk (lifecycle.py) ends."""
 
     def covers(self, exchange: Exchange | CallExchange, difference: Difference) -> bool:
         """Whether this difference is one that was declared."""

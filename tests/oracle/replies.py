@@ -126,6 +126,12 @@ def reply_type(rpc: str) -> type[Message]:
     return _class(METHODS[rpc].output_type.name)
 
 
+def call_of(rpc: str, *texts: str, **more: Any) -> Call:
+    """A call whose messages are given as protobuf text."""
+    parsed = [text_format.Parse(text, request_type(rpc)()) for text in texts]
+    return Call(rpc, tuple(message.SerializeToString(deterministic=True) for message in parsed), **more)
+
+
 def _class(name: str) -> type[Message]:
     found: type[Message] = getattr(service_pb2, name)
     return found

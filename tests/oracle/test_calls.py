@@ -22,9 +22,9 @@ from tests.oracle.replies import (
     TOLD,
     Call,
     Reply,
+    call_of,
     exchanges,
     reply_type,
-    request_type,
 )
 from tests.oracle.survey import Survey, explore
 
@@ -38,7 +38,7 @@ def test_generated_calls_are_answered_alike(
 ) -> None:
     total = pytestconfig.getoption("--oracle-examples")
     survey = Survey("gRPC calls", pair.call, deviations)
-    if pair.call(_call("ServerLive", ""))[0].taxiway.code == NO_REPLY:
+    if pair.call(call_of("ServerLive", ""))[0].taxiway.code == NO_REPLY:
         pytest.skip("this taxiway serves no gRPC yet")
 
     explore(call_kinds(), total, pytestconfig.getoption("--oracle-seed"), survey)
@@ -51,11 +51,6 @@ def test_generated_calls_are_answered_alike(
 # --- the comparer catches differences, and only those
 
 
-def _call(rpc: str, *texts: str) -> Call:
-    parsed = [text_format.Parse(text, request_type(rpc)()) for text in texts]
-    return Call(rpc, tuple(message.SerializeToString() for message in parsed))
-
-
 def _reply(rpc: str, *texts: str) -> Reply:
     parsed = [text_format.Parse(text, reply_type(rpc)()) for text in texts]
     return Reply(OK, messages=tuple(message.SerializeToString() for message in parsed))
@@ -65,11 +60,11 @@ def _refused(code: str, details: str) -> Reply:
     return Reply(code, details)
 
 
-INFER: Final = _call("ModelInfer", 'model_name: "add_sub"')
-INEXACT: Final = _call("ModelInfer", 'model_name: "mlp"')
-STATISTICS: Final = _call("ModelStatistics", "")
-CONFIG: Final = _call("ModelConfig", 'name: "add_sub"')
-STREAMED: Final = _call(STREAM, 'model_name: "add_sub"', 'model_name: "nope"')
+INFER: Final = call_of("ModelInfer", 'model_name: "add_sub"')
+INEXACT: Final = call_of("ModelInfer", 'model_name: "mlp"')
+STATISTICS: Final = call_of("ModelStatistics", "")
+CONFIG: Final = call_of("ModelConfig", 'name: "add_sub"')
+STREAMED: Final = call_of(STREAM, 'model_name: "add_sub"', 'model_name: "nope"')
 
 
 def _infer(text: str) -> Reply:
@@ -325,7 +320,7 @@ def test_what_breaks_triton_is_recognised() -> None:
     sound = 'model_name: "identity_int32" inputs { name: "INPUT0" datatype: "INT32" shape: [1, 1] }'
 
     def breaks(more: str) -> bool:
-        return call_breaks_triton(_call("ModelInfer", more).messages[0])
+        return call_breaks_triton(call_of("ModelInfer", more).messages[0])
 
     assert not breaks(sound)
     assert not breaks(sound.replace("[1, 1]", "[1, 0]"))

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Final
 
 import pytest
 from hypothesis import given, seed, settings
 from tests.oracle.deviations import Deviation
-from tests.oracle.lifecycle import TAXIWAY, TRITON, Walk, walks
+from tests.oracle.lifecycle import Walk, walks
 from tests.oracle.survey import Survey
 from tests.oracle.walking import Walker
-from tools.oracle_triton import TritonInstall
-
-AT_ONCE: Final = 6
-"""Walks taken at the same time: real Triton spends most of a load waiting."""
 
 
 def _some_walks(count: int, number: int) -> list[Walk]:
@@ -32,12 +26,6 @@ def _some_walks(count: int, number: int) -> list[Walk]:
     return list(found)[-count:]  # Hypothesis begins with the simplest
 
 
-@pytest.fixture
-def walker(triton_install: TritonInstall, tmp_path: Path, pytestconfig: pytest.Config) -> Walker:
-    against = TRITON if pytestconfig.getoption("--oracle-against") == "triton" else TAXIWAY
-    return Walker(triton_install, tmp_path, against)
-
-
 @pytest.mark.timeout(1800)
 def test_generated_walks_end_alike(
     walker: Walker, deviations: tuple[Deviation, ...], report: list[str], pytestconfig: pytest.Config
@@ -46,7 +34,7 @@ def test_generated_walks_end_alike(
     if pytestconfig.getoption("--oracle-against") == "taxiway" and find_spec("taxiway.server.wire.grpc") is None:
         pytest.skip("this taxiway serves no gRPC yet")
     chosen = _some_walks(pytestconfig.getoption("--oracle-walks"), number)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(walker.at_once) as pool:
         taken = dict(zip(chosen, pool.map(walker.take, chosen), strict=True))
     survey = Survey("walks", taken.__getitem__, deviations)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.oracle.compare import Answer, Exchange, differences
+from tests.oracle.deviations import Deviation, declared
 from tests.oracle.lifecycle import TRITON, Change, Files, Question, Walk, observations
 from tests.oracle.replies import OK, Call, CallExchange, Reply, exchanges
 from tests.oracle.requests import Request
@@ -54,12 +55,18 @@ class Walker:
         triton: the real one, to start from.
         root: a folder for repositories and logs.
         against: whom to compare it with; TRITON for another real one.
+        deviations: what may differ; a walk ends after the step that one of them says is the last to compare, and
+            after a step whose difference is not declared.
     """
 
-    def __init__(self, triton: TritonInstall, root: Path, against: str) -> None:
+    at_once: Final = 6
+    """Walks that may be taken at the same time: real Triton spends most of a load waiting."""
+
+    def __init__(self, triton: TritonInstall, root: Path, against: str, deviations: Sequence[Deviation]) -> None:
         self._triton = triton
         self._root = root
         self._against = against
+        self._deviations = deviations
         self._numbers = itertools.count()
 
     def take(self, walk: Walk) -> tuple[Exchange | CallExchange, ...]:
@@ -93,11 +100,19 @@ class Walker:
                 step.apply(other.files)
                 continue
             history = tuple(map(str, walk.steps[: number + 1]))
-            yield from _put(step, triton, other, history)
+            found = list(_put(step, triton, other, history))
             triton.settle()
             other.settle()
             for asked in observations(number):
-                yield from _put(Question(asked, asked, ""), triton, other, history)
+                found.extend(_put(Question(asked, asked, ""), triton, other, history))
+            yield from found
+            if any(map(self._ends, found)):
+                return
+
+    def _ends(self, exchange: Exchange | CallExchange) -> bool:
+        """Whether there is nothing to compare after it."""
+        covering = declared(exchange, self._deviations)
+        return bool(exchange.differences) and (not covering or any(each.parts_ways for each in covering))
 
 
 def _put(question: Question, triton: Side, other: Side, history: Sequence[str]) -> Iterator[Exchange | CallExchange]:
