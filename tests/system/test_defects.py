@@ -217,6 +217,26 @@ def test_d8_an_unknown_model_is_not_found(server: Server) -> None:
     assert 400 <= server.ask("POST", "/v2/repository/models/nobody/load", {}).status < 500
 
 
+def test_d9_an_error_of_generate_has_a_status_of_its_own(tmp_path: Path) -> None:
+    """Triton begins a 200 before it knows: what goes wrong then is an error in the body of a success.
+
+    There: a model that gives no response, or more than one; here every model gives one, and nothing is sent before it.
+    """
+    onnx_models.poisonable(tmp_path / "fragile.onnx")
+    with serve(tmp_path) as server:
+        for verb, kind in (("generate", "application/json"), ("generate_stream", "text/event-stream")):
+            path = f"/v2/models/fragile/{verb}"
+            for body, status in (({"x": 99}, 500), ({"x": "text"}, 422), ({}, 422), (b"{", 400)):
+                answer = server.ask("POST", path, body)
+                assert answer.status == status, (verb, body, answer)
+                assert answer.headers["content-type"] == "application/json"
+                assert answer.json()["error"]
+            assert server.ask("POST", path.replace("fragile", "nobody"), {"x": 1}).status == 404
+            well = server.ask("POST", path, {"x": 1})
+            assert (well.status, well.headers["content-type"].partition(";")[0]) == (200, kind)
+            assert b'"error"' not in well.body
+
+
 def _both(**members: Any) -> dict[str, Any]:
     inputs = [{"name": name, "shape": [1, 2], "datatype": "FP32", "data": [1, 2]} for name in "ab"]
     return {"inputs": inputs, **members}
