@@ -127,7 +127,7 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
         stopping.append(stop)
         plane = DataPlane(settings)
         addresses = await plane.start()
-        metrics = MetricsPort(settings, lambda: _scrape(plane))
+        metrics = MetricsPort(settings, plane.reception, lambda: _scrape(plane))
         started.set_result(Server(addresses.http, await metrics.open(), plane, asyncio.get_running_loop()))
         await stop.wait()
         await plane.stop()

@@ -7,19 +7,31 @@ from pathlib import Path
 from tests.flow.serving import serve
 from tests.support import onnx_models
 
-from taxiway.telemetry.catalogue import CATALOGUE, INVALID, WORKER_MEMORY, WORKER_RESTARTS, WORKERS
+from taxiway.telemetry.catalogue import (
+    AUTH_REFUSED,
+    CATALOGUE,
+    INVALID,
+    RELOADS,
+    TRACES,
+    WORKER_MEMORY,
+    WORKER_RESTARTS,
+    WORKERS,
+)
 
-_ONLY_ONCE_IT_HAPPENED = {INVALID.name}
-"""Its labels are the codes of errors that were met."""
+_ONLY_ONCE_IT_HAPPENED = {INVALID.name, TRACES.name}
+"""Labels are the codes of errors that were met, and the modes in which something was traced."""
+_ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
+"""A server without keys or TLS has nothing to tell of them."""
 _THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name}
 """There is none in this process; tests/system/test_workers.py looks at a whole server."""
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:
-    with serve(onnx_models.doubler(tmp_path / "double.onnx")) as server:
+    with serve(onnx_models.cached(onnx_models.doubler(tmp_path / "double/1/model.onnx")), cache__max_bytes=1) as server:
         server.scrape()  # a rate needs two
         told = {line.split()[2] for line in server.scrape().splitlines() if line.startswith("# TYPE ")}
-    assert {family.name for family in CATALOGUE} - told <= _ONLY_ONCE_IT_HAPPENED | _THE_SUPERVISORS
+    absent = {family.name for family in CATALOGUE} - told
+    assert absent <= _ONLY_ONCE_IT_HAPPENED | _ONLY_WHERE_IT_IS_ON | _THE_SUPERVISORS
 
 
 def test_lines_that_were_held_back_are_counted(tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ class Raw:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE_S)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read = b""
 
@@ -127,6 +131,14 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.002)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that it started and that run, in the order of their ids."""
+    try:
+        return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
 @dataclass
 class Process:
     """`python -m taxiway serve` in a process of its own."""
@@ -151,9 +163,14 @@ class Process:
         lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
+    def workers(self) -> list[int]:
+        """Process ids of the data-plane processes, by when they were started."""
+        return children(self.process.pid)
+
     def resident_bytes(self) -> int:
-        """Memory that the process occupies."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        """Memory that the server's processes occupy."""
+        pages = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in (self.process.pid, *self.workers()))
+        return sum(map(int, pages)) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.support import onnx_models, slow_models
-from tests.support.raw_http import PATIENCE_S, Process, Raw, infer, serve_process, wait_until
+from tests.support.raw_http import PATIENCE_S, Process, Raw, children, infer, serve_process, wait_until
 
 VERY_LONG = 10_000_000
 """Steps of the slow model: many minutes."""
@@ -80,12 +80,17 @@ def test_a_signal_stops_it_while_it_loads(tmp_path: Path, number: signal.Signals
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path / "named"), "--http.port", "0"]
     with subprocess.Popen([*command, "--metrics.port", "0"]) as process:
         try:
-            time.sleep(3)
-            assert process.poll() is None
+            wait_until(lambda: _is_loading(process.pid), "a worker tries to read the model")
             process.send_signal(number)
             assert process.wait(5) == -number
         finally:
             process.kill()
+
+
+def _is_loading(server: int) -> bool:
+    """Whether a thread of a worker is held up by the kernel in opening a pipe."""
+    threads = [wait for pid in children(server) for wait in Path(f"/proc/{pid}/task").glob("*/wchan")]
+    return any("wait_for_partner" in wait.read_text() for wait in threads)
 
 
 def test_a_port_that_is_taken_is_told_so(models: Path) -> None:

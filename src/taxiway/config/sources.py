@@ -70,6 +70,14 @@ class Located:
 def read_file(path: Path) -> Reading:
     """The leaves of a YAML file of at most MAX_FILE_BYTES."""
     reading = Reading()
+    root = read_document(path, reading.problems)
+    if root is not None and root.content is not None:
+        _flatten(root, (), Settings, reading)
+    return reading
+
+
+def read_document(path: Path, problems: list[Problem]) -> Located | None:
+    """The one YAML document in a file of at most MAX_FILE_BYTES, or None with the reason in `problems`."""
     where = str(path)
     try:
         with path.open("rb") as file:
@@ -77,15 +85,12 @@ def read_file(path: Path) -> Reading:
         text = raw.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8: {error}"
-        reading.problems.append(Problem("", where, f"cannot be read: {reason}", where))
-        return reading
+        problems.append(Problem("", where, f"cannot be read: {reason}", where))
+        return None
     if len(raw) > MAX_FILE_BYTES:
-        reading.problems.append(Problem("", where, f"must be at most {MAX_FILE_BYTES} bytes", where))
-        return reading
-    root = read_yaml(text, where, reading.problems)
-    if root is not None and root.content is not None:
-        _flatten(root, (), Settings, reading)
-    return reading
+        problems.append(Problem("", where, f"must be at most {MAX_FILE_BYTES} bytes", where))
+        return None
+    return read_yaml(text, where, problems)
 
 
 class _Loader(

@@ -233,10 +233,22 @@ class ModelNotFound(NotFound):
     code = "model-not-found"
 
 
+class RepositoryModelNotFound(ModelNotFound):
+    """A model is to be loaded that does not lie in any of the repositories."""
+
+    code = "repository-model-not-found"
+
+
 class StatisticsNotFound(ModelNotFound):
     """Statistics were asked of a model or version that is not served."""
 
     code = "statistics-not-found"
+
+
+class TraceModelNotFound(ModelNotFound):
+    """Trace settings were asked of a model that is not served."""
+
+    code = "trace-model-not-found"
 
 
 class RouteNotFound(NotFound):

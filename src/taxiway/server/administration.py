@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from taxiway.core.errors import FailedPrecondition, StatisticsNotFound, Unavailable
+from taxiway.core.errors import StatisticsNotFound, TraceModelNotFound, Unavailable
 from taxiway.core.tensors import TensorSpec
+from taxiway.server.adding import add_statistics
 from taxiway.server.channel import Verb
-from taxiway.server.fleet import Alone, Fleet
+from taxiway.server.fleet import Alone, Fleet, Lasting
 from taxiway.server.models.machine import ModelState
+from taxiway.server.models.manager import ModelManager
+from taxiway.server.models.roster import IndexEntry
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot, version_number
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.telemetry.log_switch import LogSwitch
 
 EXTENSIONS = (
     "classification",
@@ -21,17 +26,21 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 """The protocol extensions that work here, by Triton's names."""
 
 _STATES = {
     ModelState.LOADING: "LOADING",
     ModelState.READY: "READY",
+    ModelState.STALLED: "UNAVAILABLE",
     ModelState.DRAINING: "UNLOADING",
     ModelState.GONE: "UNAVAILABLE",
     ModelState.FAILED: "UNAVAILABLE",
 }
 """Our states in Triton's words."""
+_READINESS = {"UNAVAILABLE": 1, "LOADING": 2, "UNLOADING": 3, "READY": 4}
 
 
 class Administration:
@@ -43,20 +52,35 @@ class Administration:
     Args:
         ready: whether the server as a whole may be sent requests.
         version: of the server.
+        traces: what is traced in this process.
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
     """
 
     def __init__(
         self,
         routing: Callable[[], Snapshot],
+        models: ModelManager,
         ready: Callable[[], bool],
         version: str,
+        traces: TraceGates,
         make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
     ) -> None:
         self._routing = routing
+        self._models = models
         self._ready = ready
         self._version = version
-        self._fleet = make_fleet({"statistics": self._own_statistics})
+        self._traces = traces
+        self._logs = LogSwitch()
+        self._fleet = make_fleet(
+            {
+                "statistics": self._own_statistics,
+                "index": self._own_index,
+                "load": self._load_here,
+                "unload": self._unload_here,
+                "change_trace_settings": self._change_own_traces,
+                "change_log_settings": self._change_own_logs,
+            }
+        )
 
     # --- the server and its models ------------------------------------------------------------------------
 
@@ -79,7 +103,7 @@ class Administration:
             served = self._routing().find(name, version)
         except Unavailable:
             return False
-        return self._ready() and served.life.now.state is ModelState.READY
+        return self._ready() and self._models.is_version_ready(served.name, served.version)
 
     def model_names(self) -> list[str]:
         """The names that are served."""
@@ -120,7 +144,7 @@ class Administration:
             InvalidArgument: not a version.
         """
         answers: list[list[dict[str, Any]]] = await self._fleet.ask("statistics", {"model": name, "version": version})
-        return answers[0]
+        return add_statistics(answers)
 
     async def _own_statistics(self, words: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [served.statistics.to_json() for served in self._asked_versions(words["model"], words["version"])]
@@ -140,16 +164,88 @@ class Administration:
             raise StatisticsNotFound(f"requested model version is not available for model '{name}'", model=name)
         return [served]
 
+    # --- traces and logs ----------------------------------------------------------------------------------
+
+    def trace_settings(self, model: str | None) -> dict[str, str | list[str]]:
+        """What is traced of a model, or (None) of those without settings of their own, in Triton's words.
+
+        `trace_count` is what is left of it in this process.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+        """
+        self.check_traced(model)
+        return self._traces.words(model)
+
+    async def change_trace_settings(
+        self, model: str | None, words: Mapping[str, Sequence[str] | None]
+    ) -> dict[str, str | list[str]]:
+        """Change what is traced, in every process; None as a value takes an earlier change back.
+
+        Returns:
+            As `trace_settings`, after the change.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+            InvalidArgument, Unsupported: something in `words` cannot be; nothing is changed.
+            FailedPrecondition: packages that the mode needs are not installed; nothing is changed.
+        """
+        self.check_traced(model)
+        values = {key: None if value is None else list(value) for key, value in words.items()}
+        lasting = Lasting(f"traces/{model or ''}", partial=True)
+        answers = await self._fleet.ask("change_trace_settings", {"model": model, "words": values}, lasting)
+        told: dict[str, str | list[str]] = answers[0]
+        return told
+
+    def check_traced(self, model: str | None) -> None:
+        """Refuse a model that cannot be traced; None, all of them, always can.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+        """
+        if model is not None and model not in self._routing().services:
+            raise TraceModelNotFound(
+                f"Request for unknown model : {model}", hint="GET /v2/models lists what is served", model=model
+            )
+
+    async def _change_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        self._traces.change(words["model"], words["words"])
+        return self._traces.words(words["model"])
+
+    def log_settings(self) -> dict[str, str | bool | int]:
+        """What is logged, in Triton's words."""
+        return self._logs.words()
+
+    async def change_log_settings(self, words: Mapping[str, Any]) -> dict[str, str | bool | int]:
+        """Change what is logged, in every process; values of None change nothing.
+
+        Returns:
+            As `log_settings`, after the change.
+
+        Raises:
+            MalformedRequest, InvalidArgument, Unsupported, FailedPrecondition: as `LogSwitch.change`.
+        """
+        answers = await self._fleet.ask("change_log_settings", words, Lasting("logs", partial=True))
+        told: dict[str, str | bool | int] = answers[0]
+        return told
+
+    async def _change_own_logs(self, words: Mapping[str, Any]) -> dict[str, str | bool | int]:
+        self._logs.change(words)
+        return self._logs.words()
+
     # --- repository ---------------------------------------------------------------------------------------
 
-    def repository_index(self, *, only_ready: bool) -> list[dict[str, str]]:
-        """Every version with its state in Triton's words."""
-        return [
-            {"name": served.name, "version": str(served.version), "state": _STATES[served.life.now.state]}
-            for service in sorted(self._routing().services.values(), key=lambda service: service.name)
-            for served in _by_version(service)
-            if not only_ready or served.life.now.state is ModelState.READY
-        ]
+    async def repository_index(self, *, only_ready: bool) -> list[dict[str, str]]:
+        """Every version with its state in Triton's words; a model that was never loaded has only its name.
+
+        Of several processes, the one tells of a version in which it is furthest from being ready.
+        """
+        indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        lines = merge_indexes(indexes)
+        return [line for line in lines if line.get("state") == "READY"] if only_ready else lines
+
+    async def _own_index(self, _words: Mapping[str, Any]) -> list[dict[str, str]]:
+        return [_line(entry) for entry in await self._models.index()]
 
     async def load_model(self, name: str, *, config: str | None, files: Mapping[str, bytes]) -> None:
         """Load a model, or load it again; what serves meanwhile goes on serving until the new one is ready.
@@ -163,25 +259,53 @@ class Administration:
             FailedPrecondition: models are not loaded on demand (`models.control`).
             ModelNotFound, InvalidModel, InvalidConfig: it cannot be loaded; what served before still serves.
         """
-        del config, files
-        raise _not_on_demand(name)
+        await self._fleet.ask("load", {"model": name, "config": config, "files": dict(files)}, _of(name))
+
+    async def _load_here(self, words: Mapping[str, Any]) -> None:
+        await self._models.load(words["model"], words["config"], words["files"])
 
     async def unload_model(self, name: str, *, dependents: bool) -> None:
         """Stop serving a model. It has left the routes when this returns; what it has taken is still answered.
 
+        Args:
+            name: of the model; one that is not known is no error.
+            dependents: whether models that only it needs are unloaded too; there are none, without ensembles.
+
         Raises:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
         """
-        del dependents
-        raise _not_on_demand(name)
+        await self._fleet.ask("unload", {"model": name, "dependents": dependents}, _of(name))
+
+    async def _unload_here(self, words: Mapping[str, Any]) -> None:
+        await self._models.unload(words["model"])
 
 
-def _not_on_demand(name: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        "explicit model load / unload is not allowed: models are loaded when the server starts",
-        hint="restart `taxiway serve` with the paths to serve",
-        model=name,
-    )
+def _of(model: str) -> Lasting:
+    """The last load or unload of a model is what a process that starts later has to do."""
+    return Lasting(f"models/{model}")
+
+
+def merge_indexes(indexes: Sequence[Sequence[dict[str, str]]]) -> list[dict[str, str]]:
+    """The indexes of several processes as one: a version is as ready as it is where it is least so."""
+    merged: dict[tuple[str, int], dict[str, str]] = {}
+    for index in indexes:
+        for line in index:
+            key = (line["name"], int(line.get("version", -1)))
+            other = merged.setdefault(key, line)
+            if _READINESS.get(line.get("state", ""), 0) < _READINESS.get(other.get("state", ""), 0):
+                merged[key] = line
+    return [merged[key] for key in sorted(merged)]
+
+
+def _line(entry: IndexEntry) -> dict[str, str]:
+    line = {"name": entry.name}
+    if entry.version is not None:
+        line["version"] = str(entry.version)
+    if entry.state is not None:
+        line["state"] = _STATES[entry.state]
+    if entry.reason:
+        line["reason"] = entry.reason
+    return line
 
 
 def _by_version(service: Service) -> list[ServedModel]:

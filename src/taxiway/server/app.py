@@ -6,7 +6,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from taxiway import __version__
 from taxiway.config.machine import available_cpus
@@ -15,19 +14,27 @@ from taxiway.core.clock import SystemClock
 from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.channel import Verb
 from taxiway.server.fleet import Alone, Fleet
 from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
-from taxiway.server.models.served import ServedModel
-from taxiway.server.routing import Service, Snapshot
+from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.reloading import run_reloading
+from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.server.tracing.plan import TracePlans
+from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints
-from taxiway.server.wire.binding import bind_port, url_of
+from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip_requests import WireLimits
+from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.signature import WireLimits
+from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix, url_of
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.logs import Log
@@ -40,18 +47,24 @@ _GOODBYE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where clients reach the data plane."""
+    """Where clients reach the data plane; what is off is None."""
 
     http: str
+    http_unix: str | None = None
 
 
 class DataPlane:
     """The data plane of one process. `start` returns when it is ready; `stop` when nothing is owed to anybody.
 
+    `start` is `load`, `open` and `admit`, in the order that suits the ports; a worker's supervisor calls for each.
+
     Args:
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
-        cpus: processors that are ours.
+        cpus: processors that are ours; None: all that this process may use.
         suppressed_lines: asked at a scrape for the log lines held back so far.
+
+    Raises:
+        InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
     """
 
     def __init__(
@@ -71,41 +84,81 @@ class DataPlane:
         self._snapshot = Snapshot()
         self._accepting = False
         self._suppressed_lines = suppressed_lines
-        loader = ModelLoader(settings, Host(self._loop, self._clock, cpus or available_cpus()))
-        self._models = ModelManager(loader, self._clock)
-        self._administration = Administration(self._routing, self._is_ready, __version__, make_fleet)
+        self._traces = TraceGates(
+            TracePlans.of(settings.trace),
+            self._clock,
+            self._loop,
+            trace_sinks(settings.trace, settings.workers, self._clock),
+        )
+        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
+        host = Host(self._loop, self._clock, cpus or available_cpus(), self._traces.gate)
+        loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
+        self._models = ModelManager(loading, settings.models, self._clock, self._route)
+        self._administration = Administration(
+            self._routing, self._models, self._is_ready, __version__, self._traces, make_fleet
+        )
         self._fronts: list[HttpFront] = []
+        self.reception = Reception.of(settings, self._clock)
+        """How callers are received."""
+        self._reloading: asyncio.Task[None] | None = None
+        self._unix: UnixFile | None = None
+        self._address = ""
 
     async def start(self) -> Addresses:
-        """Load the models, then open the ports that the settings name.
+        """Open the ports that the settings name and load the models; until then we say that we are alive, not ready.
+
+        Where ports are shared with other servers the models come first: the kernel gives a share of the connections
+        to whoever listens.
 
         Raises:
-            TaxiwayError: a model cannot be served, or a port cannot be opened.
+            TaxiwayError: a model cannot be served, or a port cannot be opened; nothing stays open.
         """
-        self.load()
         http = self._settings.http
-        return await self.open(bind_port(http.host, http.port, reuse_port=http.reuse_port))
+        sockets = bind_tcp(http.host, http.port, reuse_port=http.reuse_port)
+        if http.unix_socket:
+            opened, self._unix = open_unix(http.unix_socket, backlog=http.backlog)
+            sockets.append(opened)
+        try:
+            if http.reuse_port:
+                await self.load()
+            addresses = await self.open(sockets)
+            if not http.reuse_port:
+                await self.load()
+        except BaseException:
+            await asyncio.gather(*(front.close(0) for front in self._fronts))
+            close_all(sockets)
+            raise
+        self.admit()
+        return addresses
 
-    def load(self) -> None:
+    async def load(self) -> None:
         """Load the models that are served from the start.
 
         Raises:
             TaxiwayError: one of them cannot be served.
         """
-        self._models.load_all(self._settings.models.paths)
-        self._snapshot = snapshot_of(self._models.served)
+        await self._models.start()
 
-    async def open(self, http: Sequence[socket.socket]) -> Addresses:
-        """Take requests from now on: over HTTP on these bound sockets, which are ours from now on.
+    async def open(self, sockets: Sequence[socket.socket]) -> Addresses:
+        """Answer on these bound sockets, which are ours from now on: the first is of HTTP's port.
 
         Raises:
             TaxiwayError: a port cannot be opened.
         """
-        address = url_of(http[0])
-        await self._front(RouteTable(self._routes())).listen_on(http, backlog=self._settings.http.backlog)
+        http = self._settings.http
+        address = url_of(sockets[0], self.reception.scheme)
+        front = self._front(RouteTable(self._routes()))
+        for bound in sockets:
+            await front.serve(bound, backlog=http.backlog)
+        if sources := self.reception.reloadable():
+            self._reloading = self._loop.create_task(run_reloading(sources))
+        self._address = address
+        return Addresses(address, http.unix_socket or None)
+
+    def admit(self) -> None:
+        """Everything is as it should be: say that we are ready."""
         self._accepting = True
-        _log.info("ready", address=address, count=len(self._models.served))
-        return Addresses(address)
+        _log.info("ready", address=self._address, count=len(self._models.served))
 
     async def stop(self, delay_s: float = 0.0) -> bool:
         """Take no more connections, answer what was taken, close everything: within `limits.drain_timeout_s`.
@@ -122,6 +175,8 @@ class DataPlane:
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
         await asyncio.sleep(delay_s)
+        if self._reloading is not None:
+            self._reloading.cancel()
         deadline = self._loop.time() + timeout_s
         closed = await asyncio.gather(*(front.close(timeout_s) for front in self._fronts))
         self._admission.draining = True
@@ -131,13 +186,20 @@ class DataPlane:
             await asyncio.gather(*(front.give_up(given_up, _GOODBYE_S) for front in self._fronts))
             if drained:
                 _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
+        if self._unix is not None:
+            self._unix.remove()
         _log.info("stopped")
         return drained and all(closed)
 
     def points(self) -> Iterator[Point]:
         """Every metric series of this process."""
         yield from self._statistics.points()
+        yield from self.reception.points()
+        yield from self._traces.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
+        if self._store is not None:
+            yield from self._store.points()
         for served in self._models.served:
             yield from served.statistics.points()
 
@@ -146,14 +208,21 @@ class DataPlane:
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
+        settings = SettingsEndpoints(self._administration)
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
         return self._snapshot
 
+    def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
+        """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
+        self._snapshot = snapshot_of(routes)
+        for front in self._fronts:
+            front.heads.forget_routes()
+
     def _is_ready(self) -> bool:
-        return self._accepting and self._models.all_ready()
+        return self._accepting and self._models.is_ready()
 
     def _front(self, routes: RouteTable) -> HttpFront:
         front = HttpFront(
@@ -164,18 +233,10 @@ class DataPlane:
             admission=self._admission,
             statistics=self._statistics,
             report_bug=_report_bug,
+            reception=self.reception,
         )
         self._fronts.append(front)
         return front
-
-
-def snapshot_of(served: Sequence[ServedModel]) -> Snapshot:
-    """A snapshot in which the latest version of each model answers for its name."""
-    versions: dict[str, dict[int, ServedModel]] = {}
-    for one in served:
-        versions.setdefault(one.name, {})[one.version] = one
-    services = {name: Service(name, MappingProxyType(own), own[max(own)]) for name, own in versions.items()}
-    return Snapshot(MappingProxyType(services))
 
 
 def _report_bug(problem: BaseException) -> None:

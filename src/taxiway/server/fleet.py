@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from taxiway.core.errors import Unavailable
 from taxiway.server.channel import Channel, Gone, Verb
 
 
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """That an instruction changes something for good: a process that starts later is told the last one of each name.
+
+    Attributes:
+        name: what it changes. A name that ends with a slash stands for every name that begins with it.
+        partial: its words go over those of the one before, instead of taking its place.
+    """
+
+    name: str
+    partial: bool = False
+
+
 class Fleet(Protocol):
     """Every data-plane process, this one included."""
 
-    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:
+    async def ask(self, verb: str, words: Mapping[str, Any], lasting: Lasting | None = None) -> list[Any]:
         """Have every process do `verb`; their answers, this process's first.
 
         A process that ends meanwhile is left out.
@@ -20,8 +34,7 @@ class Fleet(Protocol):
         Args:
             verb: one of those that the processes were made with.
             words: plain data (what JSON holds, and bytes).
-            keep_as: if it changes something that lasts, under what name: a process that starts later is told the last
-                instruction of each name, in order. One kept as `regions/` stands for all kept as `regions/...`.
+            lasting: if it changes something for good, what.
 
         Raises:
             TaxiwayError: the first error of any of them; the others did what they were asked.
@@ -34,7 +47,7 @@ class Alone:
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         self._verbs = verbs
 
-    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:  # noqa: ARG002 - nobody starts later
+    async def ask(self, verb: str, words: Mapping[str, Any], lasting: Lasting | None = None) -> list[Any]:  # noqa: ARG002 - nobody starts later
         """Do it here."""
         return [await self._verbs[verb](words)]
 
@@ -45,10 +58,11 @@ class Supervised:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    async def ask(self, verb: str, words: Mapping[str, Any], *, keep_as: str = "") -> list[Any]:
+    async def ask(self, verb: str, words: Mapping[str, Any], lasting: Lasting | None = None) -> list[Any]:
         """Have the supervisor ask every process, this one too."""
+        kept = None if lasting is None else asdict(lasting)
         try:
-            answers: list[Any] = await self._channel.ask("fleet", {"verb": verb, "words": words, "keep_as": keep_as})
+            answers: list[Any] = await self._channel.ask("fleet", {"verb": verb, "words": words, "lasting": kept})
         except Gone:
             raise Unavailable("the server is shutting down", hint="ask another replica") from None
         return answers

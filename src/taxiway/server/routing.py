@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from taxiway.core.errors import InvalidArgument, ModelNotFound, Unavailable
+from taxiway.core.errors import InvalidArgument, ModelNotFound, TaxiwayError, Unavailable
+from taxiway.server.models.machine import ModelState
+from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
 
 
@@ -16,42 +18,75 @@ class Service:
 
     name: str
     versions: Mapping[int, ServedModel]
-    default: ServedModel | None
+    default: ServedModel
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All services at one moment."""
+    """All services at one moment.
+
+    Attributes:
+        services: the models that are served.
+        routes: how every model stands that is known; None while the first ones are being loaded.
+    """
 
     services: Mapping[str, Service] = field(default_factory=lambda: MappingProxyType({}))
+    routes: Mapping[str, ModelRoutes] | None = None
 
     def find(self, name: str, version: str | None) -> ServedModel:
         """The version that answers for `name`; the latest if `version` is None.
 
         Raises:
             ModelNotFound: no such model or version.
-            Unavailable: the model has no version that is ready.
+            Unavailable: it is being loaded.
         """
         number = None if version is None else version_number(version)
         service = self.services.get(name)
         if service is None:
-            known = ", ".join(sorted(self.services)[:10]) or "none"
-            raise ModelNotFound(
-                f"Request for unknown model: '{name}' is not found", hint=f"served models: {known}", model=name
-            )
+            raise self._absent(name, number)
         if number is None:
-            if service.default is None:
-                raise Unavailable(f"Request for unknown model: '{name}' has no available versions", model=name)
             return service.default
         served = service.versions.get(number)
         if served is None:
-            raise ModelNotFound(
-                f"Request for unknown model: '{name}' version {number} is not found",
-                hint=f"versions of {name}: {', '.join(map(str, sorted(service.versions)))}",
-                model=name,
-                version=number,
-            )
+            raise self._absent(name, number)
         return served
+
+    def _absent(self, name: str, number: int | None) -> TaxiwayError:
+        """Why nothing answers for this name and number, in Triton's words."""
+        if self.routes is None:
+            return Unavailable("the server is loading its models", hint="retry shortly, or ask another replica")
+        routes = self.routes.get(name)
+        if routes is None or not (routes.served or routes.others):
+            known = ", ".join(sorted(self.services)[:10]) or "none"
+            text = f"Request for unknown model: '{name}' is not found"
+            return ModelNotFound(text, hint=f"served models: {known}", model=name)
+        if number is None:
+            return _no_version(name, routes)
+        chapter = routes.others.get(number)
+        if chapter is not None and chapter.state is ModelState.LOADING:
+            text = f"Request for unknown model: '{name}' version {number} is not at ready state"
+            return Unavailable(text, hint="it is being loaded; retry shortly", model=name, version=number)
+        return ModelNotFound(
+            f"Request for unknown model: '{name}' version {number} is not found",
+            hint=f"versions of {name}: {', '.join(map(str, sorted(routes.served))) or 'none that is loaded'}",
+            model=name,
+            version=number,
+        )
+
+
+def _no_version(name: str, routes: ModelRoutes) -> TaxiwayError:
+    text = f"Request for unknown model: '{name}' has no available versions"
+    if any(chapter.state is ModelState.LOADING for chapter in routes.others.values()):
+        return Unavailable(text, hint="it is being loaded; retry shortly", model=name)
+    return ModelNotFound(text, hint=f"it is not loaded: POST /v2/repository/models/{name}/load", model=name)
+
+
+def snapshot_of(routes: Mapping[str, ModelRoutes]) -> Snapshot:
+    """A snapshot in which the latest version of each model answers for its name."""
+    services = {
+        name: Service(name, own.served, own.served[max(own.served)]) for name, own in routes.items() if own.served
+    }
+    return Snapshot(MappingProxyType(services), MappingProxyType(dict(routes)))
 
 
 def version_number(text: str) -> int:

@@ -1,7 +1,7 @@
 """One data-plane process: `python -m taxiway.server.worker FD MAX`, started by the supervisor and by nobody else.
 
 It does what it is asked over the Unix socket FD, in frames of at most MAX bytes: load, do (what changes every
-process), open, publish, stop. When the supervisor is gone it drains and ends, and if it cannot even do that, a thread
+process), admit, publish, stop. When the supervisor is gone it drains and ends, and if it cannot even do that, a thread
 ends it: no orphan is left.
 """
 
@@ -40,13 +40,15 @@ _ENDING_S = 5.0
 class Worker:
     """The data plane of this process, and what its supervisor may ask of it."""
 
-    def __init__(self, control: socket.socket, guard: Guard) -> None:
+    def __init__(self, control: socket.socket, sentinel: Sentinel) -> None:
         self._control = control
-        self._guard = guard
+        self._sentinel = sentinel
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._plane: DataPlane | None = None
         self._slot: SlotWriter | None = None
         self._verbs: Mapping[str, Verb] = {}
+        self._sockets: list[socket.socket] = []
+        self._addresses: dict[str, Any] | None = None
         self._delay_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -55,7 +57,7 @@ class Worker:
         verbs: dict[str, Verb] = {
             "load": self._load,
             "do": self._do,
-            "open": self._open,
+            "admit": self._admit,
             "publish": self._publish_now,
             "stop": self._stop,
         }
@@ -70,12 +72,17 @@ class Worker:
         settings = Settings.model_validate(words["settings"])
         limit = configure_logs(form=settings.log.format, level=settings.log.level)
         self._slot = SlotWriter(words["slot"])
+        self._sockets = [socket.socket(fileno=number) for number in words["sockets"]]
         self._delay_s = settings.limits.drain_delay_s
-        self._plane = DataPlane(
-            settings, self._join_fleet, cpus=words["cpus"], suppressed_lines=lambda: limit.suppressed
-        )
-        self._plane.load()
-        self._guard.patience_s = self._delay_s + settings.limits.drain_timeout_s + _ENDING_S
+        plane = DataPlane(settings, self._join_fleet, cpus=words["cpus"], suppressed_lines=lambda: limit.suppressed)
+        self._plane = plane
+        if not words["shared"]:
+            await self._open_ports(plane)  # and say that we are alive; who shares a port would get its share of it
+        await plane.load()
+        self._sentinel.patience_s = self._delay_s + settings.limits.drain_timeout_s + _ENDING_S
+
+    async def _open_ports(self, plane: DataPlane) -> None:
+        self._addresses = asdict(await plane.open(self._sockets))
 
     def _join_fleet(self, verbs: Mapping[str, Verb]) -> Supervised:
         self._verbs = verbs
@@ -84,11 +91,15 @@ class Worker:
     async def _do(self, words: Mapping[str, Any]) -> object:
         return await self._verbs[words["verb"]](words["words"])
 
-    async def _open(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        sockets = [socket.socket(fileno=number) for number in words["http"]]
-        addresses = await self._loaded().open(sockets)
+    async def _admit(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        del words
+        plane = self._loaded()
+        if self._addresses is None:
+            await self._open_ports(plane)
+        plane.admit()
         self._begin(self._publish_always())
-        return asdict(addresses)
+        assert self._addresses is not None  # noqa: S101 - just opened
+        return self._addresses
 
     async def _publish_now(self, words: Mapping[str, Any]) -> None:
         del words
@@ -123,7 +134,7 @@ class Worker:
         """The supervisor is gone: nobody will ask for an end, so drain and end."""
         if self._over.done():
             return
-        if self._plane is None:
+        if self._plane is None or self._sentinel.patience_s == 0:
             self._end(EXIT_CODES[ErrorKind.UNAVAILABLE])
             return
         _log.error("supervisor_gone", reason="it ended without a word", hint="requests in flight are finished first")
@@ -136,11 +147,11 @@ class Worker:
             self._over.set_result(status)
 
 
-class Guard(threading.Thread):
+class Sentinel(threading.Thread):
     """Ends this process if the supervisor is gone and the event loop does not see to it in time."""
 
     def __init__(self, control: socket.socket) -> None:
-        super().__init__(name="guard", daemon=True)
+        super().__init__(name="sentinel", daemon=True)
         self.patience_s = 0.0
         """How long the loop may take to end; while models load, nothing is owed to anybody."""
         self._watched = control.dup()
@@ -161,15 +172,15 @@ def main() -> NoReturn:
         # A terminal's Ctrl-C, and systemd's SIGTERM, reach every process: the supervisor answers for all of them.
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    guard = Guard(control)
-    guard.start()
-    status = uvloop.run(_run(control, guard))
+    sentinel = Sentinel(control)
+    sentinel.start()
+    status = uvloop.run(_run(control, sentinel))
     logging.shutdown()
     os._exit(status)
 
 
-async def _run(control: socket.socket, guard: Guard) -> int:
-    return await Worker(control, guard).run()
+async def _run(control: socket.socket, sentinel: Sentinel) -> int:
+    return await Worker(control, sentinel).run()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
 from taxiway.server.channel import Channel, Gone
+from taxiway.server.fleet import Lasting
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.server")
@@ -21,30 +22,31 @@ MAX_KEPT_BYTES = 1 << 30
 
 
 class Kept:
-    """The instructions that a worker which starts later must be told too: the last one of each key, in order.
-
-    One kept under a key that ends with a slash stands for all that were kept under keys that begin with it.
-    """
+    """The instructions that a worker which starts later must be told too: the last one of each name, in order."""
 
     def __init__(self) -> None:
         self._instructions: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self._bytes: dict[str, int] = {}
 
-    def keep(self, key: str, verb: str, words: Mapping[str, Any]) -> None:
-        """Put this instruction in the place of what was kept under `key`."""
-        for old in [old for old in self._instructions if old == key or (key.endswith("/") and old.startswith(key))]:
+    def keep(self, lasting: Lasting, verb: str, words: Mapping[str, Any]) -> None:
+        """Put this instruction in the place of what was kept under its name."""
+        name = lasting.name
+        before = self._instructions.get(name)
+        if lasting.partial and before is not None:
+            words = _over(before[1], words)
+        for old in [old for old in self._instructions if old == name or (name.endswith("/") and old.startswith(name))]:
             del self._instructions[old], self._bytes[old]
-        self._instructions[key] = (verb, words)
-        self._bytes[key] = bytes_in(words)
+        self._instructions[name] = (verb, words)
+        self._bytes[name] = bytes_in(words)
 
-    def check_room(self, key: str, words: Mapping[str, Any]) -> None:
+    def check_room(self, lasting: Lasting, words: Mapping[str, Any]) -> None:
         """Refuse what could not be kept.
 
         Raises:
             Overloaded: as much is kept as may be.
         """
-        held = sum(self._bytes.values()) - self._bytes.get(key, 0)
-        count = len(self._instructions) - (key in self._instructions)
+        held = sum(self._bytes.values()) - self._bytes.get(lasting.name, 0)
+        count = len(self._instructions) - (lasting.name in self._instructions)
         if count >= MAX_KEPT or held + bytes_in(words) > MAX_KEPT_BYTES:
             raise Overloaded(
                 f"{count} changes with {held} bytes of files are kept for workers that start later; that is the most",
@@ -93,14 +95,15 @@ class Relay:
         Raises:
             TaxiwayError: the first error of any of them, or none is left that could have answered.
         """
-        verb, inner, key = words["verb"], words["words"], words["keep_as"]
-        if not key:
+        verb, inner = words["verb"], words["words"]
+        if words["lasting"] is None:
             return _sorted_out(await self._ask_all(asker, verb, inner, _READ_S))
+        lasting = Lasting(**words["lasting"])
         async with self._changing:
-            self._kept.check_room(key, inner)
+            self._kept.check_room(lasting, inner)
             answers = await self._ask_all(asker, verb, inner, _CHANGE_S)
             if not all(isinstance(answer, BaseException) for answer in answers):
-                self._kept.keep(key, verb, inner)
+                self._kept.keep(lasting, verb, inner)
         return _sorted_out(answers)
 
     async def _ask_all(self, asker: int, verb: str, words: Mapping[str, Any], timeout_s: float) -> list[Any]:
@@ -120,6 +123,15 @@ def _sorted_out(answers: list[Any]) -> list[Any]:
     if not good:
         raise Unavailable("no process of the server answered", hint="ask again; the log tells what became of them")
     return good
+
+
+def _over(before: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said before, with what is said now over it, at every depth."""
+    merged = dict(before)
+    for key, value in words.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def bytes_in(words: object) -> int:

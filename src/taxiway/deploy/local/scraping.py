@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 
 from taxiway import __version__
+from taxiway.config.settings import Settings
+from taxiway.core.clock import SystemClock
 from taxiway.core.errors import TaxiwayError
 from taxiway.deploy.local.machine import ALIVE, Crew, WorkerState
 from taxiway.deploy.local.process import WorkerProcess
 from taxiway.server.channel import Gone
+from taxiway.server.reloading import run_reloading
+from taxiway.server.wire.metrics import MetricsPort
+from taxiway.server.wire.reception import Reception
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.adding import Totals, lasting
 from taxiway.telemetry.host import HostSampler, build_point
@@ -34,7 +40,12 @@ class Scraper:
         self._processes: dict[int, WorkerProcess] = {}
         self._host = HostSampler()
         self._dead = Totals()
+        self._own: Callable[[], Iterable[Point]] = list
         self._publishing: asyncio.Task[None] | None = None
+
+    def include(self, points: Callable[[], Iterable[Point]]) -> None:
+        """Ask this for what the supervisor itself counts."""
+        self._own = points
 
     def add(self, index: int, process: WorkerProcess) -> None:
         """Count this one in."""
@@ -67,6 +78,7 @@ class Scraper:
         for process in self._processes.values():
             totals.add(process.slot.read())
         totals.add([Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())])
+        totals.add(self._own())
         yield from totals.points()
         yield from self._worker_points()
 
@@ -87,3 +99,25 @@ async def _publish_one(process: WorkerProcess) -> None:
         await process.channel.ask("publish", {}, _PUBLISH_S)
     except (TaxiwayError, Gone, TimeoutError):
         return  # stuck or dying: its last snapshot has to do
+
+
+@asynccontextmanager
+async def serving_metrics(settings: Settings, scraper: Scraper) -> AsyncIterator[str | None]:
+    """Serve the metrics port while the block runs; gives its address, None if it is off.
+
+    Raises:
+        FailedPrecondition: the port cannot be had.
+        InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
+    """
+    if not settings.metrics.enabled:
+        yield None
+        return
+    reception = Reception.of(settings, SystemClock())
+    scraper.include(reception.points)
+    port = MetricsPort(settings, reception, scraper.scrape)
+    reloading = asyncio.create_task(run_reloading(reception.reloadable()))
+    try:
+        yield await port.open()
+    finally:
+        reloading.cancel()
+        await port.close()

@@ -16,15 +16,13 @@ from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
 from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, error_from_data
 from taxiway.deploy.local import machine
+from taxiway.deploy.local.doors import Doors
 from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict
 from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
-from taxiway.deploy.local.ports import ReservedPort
 from taxiway.deploy.local.process import WorkerProcess, start_process
 from taxiway.deploy.local.relay import Relay
-from taxiway.deploy.local.scraping import Scraper
+from taxiway.deploy.local.scraping import Scraper, serving_metrics
 from taxiway.server.channel import Gone, Verb, frame_limit
-from taxiway.server.wire.binding import close_all
-from taxiway.server.wire.metrics import MetricsPort
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.server")
@@ -32,10 +30,11 @@ _log = Log("taxiway.server")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the server listens; `metrics` is None if that port is off."""
+    """Where the server listens; what is off is None."""
 
     http: str
     metrics: str | None
+    http_unix: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Supervisor:
         self._processes: dict[int, WorkerProcess] = {}
         self._relay = Relay()
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
-        self._ports: dict[str, ReservedPort] = {}
+        self._doors: Doors | None = None
         self._addresses: dict[str, Any] = {}
         """What the workers answer when they have opened their ports; all of them the same."""
         self._metrics: str | None = None
@@ -86,34 +85,30 @@ class Supervisor:
         Raises:
             FailedPrecondition: a port cannot be had. Nothing was started.
         """
-        port = MetricsPort(self._settings, self._scraper.scrape) if self._settings.metrics.enabled else None
+        doors = Doors.of(self._settings)
+        self._doors = doors
         try:
-            self._reserve_ports()
-            if port is not None:
-                self._metrics = await port.open()
-            self._happened(machine.Begun())
-            await self._finished
+            async with serving_metrics(self._settings, self._scraper) as self._metrics:
+                self._happened(machine.Begun())
+                await self._finished
         finally:
             self.kill()
-            if port is not None:
-                await port.close()
-            for reserved in self._ports.values():
-                reserved.release()
+            doors.release()
         return self._outcome()
 
     def stop(self, delay_s: float) -> None:
         """Drain and end; for `delay_s` first say that we are not ready, and yet serve."""
         self._happened(machine.StopAsked(round(delay_s * 1e9)))
+        self._loop.call_later(delay_s, self._opened_doors().hide)
 
     def kill(self) -> None:
         """End every process now."""
         for process in self._processes.values():
             process.kill()
 
-    def _reserve_ports(self) -> None:
-        http = self._settings.http
-        shared = self._plan.workers > 1
-        self._ports["http"] = ReservedPort(http.host, http.port, shared=shared, open_to_others=http.reuse_port)
+    def _opened_doors(self) -> Doors:
+        assert self._doors is not None  # noqa: S101 - `run` opens them first
+        return self._doors
 
     def _outcome(self) -> Outcome:
         verdict = self._crew.verdict
@@ -140,7 +135,7 @@ class Supervisor:
             case machine.Wake(at_ns, event):
                 self._loop.call_later(max(0.0, (at_ns - monotonic_ns()) / 1e9), self._happened, event)
             case machine.Announce():
-                self._announce(Addresses(self._addresses["http"], self._metrics))
+                self._announce(Addresses(metrics=self._metrics, **self._addresses))
             case machine.Finish():
                 self._finished.set_result(None)
 
@@ -163,13 +158,10 @@ class Supervisor:
         error: dict[str, Any] | None = None
         status = 1
         try:
-            http = self._ports["http"].bind()
-            try:
+            with self._opened_doors().sockets() as sockets:
+                numbers = [one.fileno() for one in sockets]
                 verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, index)}
-                process = await start_process(verbs, frame_limit(self._settings.limits.max_body_bytes), http)
-            finally:
-                numbers = [one.fileno() for one in http]
-                close_all(http)
+                process = await start_process(verbs, frame_limit(self._settings.limits.max_body_bytes), sockets)
         except TaxiwayError as problem:
             error = problem.to_data()
         else:
@@ -182,17 +174,15 @@ class Supervisor:
         self._happened(machine.WorkerExited(index, generation, Exit(status, error)))
 
     async def _prepare(
-        self, index: int, generation: int, process: WorkerProcess, http: Sequence[int]
+        self, index: int, generation: int, process: WorkerProcess, sockets: Sequence[int]
     ) -> dict[str, Any] | None:
         """Have it load, catch up and open its ports; its error, as data, if it cannot."""
         if self._crew.phase in (Phase.ENDING, Phase.ENDED):
             process.kill()  # it was started too late to be killed with the others
             return None
         try:
-            await process.channel.ask("load", self._load_words(process))
-            opened = await self._relay.admit(
-                index, process.channel, lambda: process.channel.ask("open", {"http": list(http)})
-            )
+            await process.channel.ask("load", {**self._load_words(process), "sockets": list(sockets)})
+            opened = await self._relay.admit(index, process.channel, lambda: process.channel.ask("admit", {}))
         except TaxiwayError as problem:
             process.kill()
             return problem.to_data()
@@ -205,8 +195,13 @@ class Supervisor:
 
     def _load_words(self, process: WorkerProcess) -> dict[str, Any]:
         data = self._share.model_dump(mode="json", exclude_unset=True)
-        data.setdefault("http", {})["port"] = self._ports["http"].number
-        return {"settings": data, "cpus": cpus_of(available_cpus(), self._plan.workers), "slot": process.slot_fd}
+        self._opened_doors().write_ports(data)
+        return {
+            "settings": data,
+            "cpus": cpus_of(available_cpus(), self._plan.workers),
+            "slot": process.slot_fd,
+            "shared": self._opened_doors().http.shared,
+        }
 
     async def _stop_worker(self, process: WorkerProcess, delay_s: float) -> None:
         """Its answer is its exit status; if it never ends, the machine has it killed."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import ctypes
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from taxiway.config.autocomplete import autocomplete
-from taxiway.config.model_config import ModelConfig, new_config, parse_pbtxt, to_json_dict
+from taxiway.config.model_config import ModelConfig, from_json, new_config, parse_pbtxt, to_json_dict
 from taxiway.config.model_defaults import defaults_from, overrides_from, uses_gpu
 from taxiway.config.model_spec import (
     ModelSpec,
@@ -19,24 +20,30 @@ from taxiway.config.model_spec import (
     refuse_unsupported,
     version_policy,
 )
-from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.clock import Clock
-from taxiway.core.errors import InvalidConfig, InvalidModel, TaxiwayError
+from taxiway.core.errors import InvalidConfig, InvalidModel
 from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.cache.front import CacheFront, RunAccounts
+from taxiway.server.cache.key import KeyMaker
+from taxiway.server.cache.shelf import Shelf
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
-from taxiway.server.models.machine import ModelEvent, begin_life, step_life
+from taxiway.server.models.caching import store_for
+from taxiway.server.models.fingerprint import Fingerprint, stamp_model
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.options import session_options
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.rows import Rows, try_rows
-from taxiway.server.models.served import ServedModel
+from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
+from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
 from taxiway.telemetry.logs import Log
 
@@ -53,71 +60,99 @@ _THREADS_AT_MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the versions run on."""
+    """What the versions run on, and who makes the gates through which their requests are traced."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
     cpus: int
+    gate: Callable[[ModelSpec, int], TraceGate] = TraceGate
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be served of a model: its configuration, and the versions that this chooses.
+
+    Attributes:
+        found: where they lie.
+        message: what is configured, not completed yet.
+        versions: what each chosen version is made of.
+    """
+
+    found: FoundModel
+    message: ModelConfig
+    versions: Mapping[int, Fingerprint]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the files of all chosen versions."""
+        return sum(print_.nbytes for print_ in self.versions.values())
 
 
 class ModelLoader:
-    """Loads models for one server. Everything here may block; it runs before the server is ready."""
+    """Loads models for one server. Everything here may block, and may run beside the event loop.
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    Args:
+        store: keeps the answers of versions that are cached; None: none is.
+    """
+
+    def __init__(self, settings: Settings, host: Host, store: AnswerStore | None = None) -> None:
         self._settings = settings
+        self._store = store
         self._is_strict = settings.compat == "strict"
         self._host = host
         self._runtime = OnnxRuntime()
 
-    def check_overrides(self, found: Sequence[FoundModel]) -> None:
-        """Refuse `models.overrides` of models that are not there: a name misspelt would change nothing, silently.
-
-        Raises:
-            InvalidConfig: names every such model.
-        """
-        names = [model.name for model in found]
-        problems = [
-            Problem("models.overrides", name, f"is not a model that is served{suggest(name, names)}", "settings")
-            for name in self._settings.models.overrides
-            if name not in names
-        ]
-        if problems:
-            raise invalid_config("models.overrides", problems, hint=f"the models are {', '.join(names)}")
-
-    def load(self, found: FoundModel) -> list[ServedModel]:
-        """Every version of `found` that its version policy asks for, ready.
-
-        Versions are chosen before any file is opened, and each is completed from its own file: two versions may
-        have different signatures, and one that is not served may be broken.
+    def prepare(self, found: FoundModel) -> Prepared:
+        """Read the configuration of `found` and choose its versions; no model file is opened.
 
         Raises:
             InvalidConfig, Unsupported: its configuration is wrong, or asks for what is not done.
-            InvalidModel: a file cannot be loaded, or its warm-up failed.
+            InvalidModel: it has no version.
+            OSError: a file cannot be looked at.
         """
-        settings = self._settings.for_model(found.name)
         message = _read_config(found)
-        refuse_unsupported(message, gpu=uses_gpu(settings))
-        instances = settings.execution.instances or min(self._host.cpus, _THREADS_AT_MOST)
-        options = session_options(settings, message, instances=instances, cpus=self._host.cpus)
+        refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
         chosen = _choose_versions(found, message)
         for path in ignored_fields(message):
             _log.warning("config_field_ignored", model=found.name, setting=path)
-        served: list[ServedModel] = []
+        stamps = stamp_model(found)
+        config = _config_of_versions(message)
+        versions = {number: Fingerprint(stamps.versions[number], stamps.shared, config) for number in chosen}
+        return Prepared(found, message, versions)
+
+    def load(self, prepared: Prepared, version: int) -> ServedModel:
+        """One version, measured and warm. It is completed from its own file: versions may have different signatures.
+
+        Raises:
+            InvalidConfig, Unsupported: its configuration contradicts its file.
+            InvalidModel: its file cannot be loaded, or its warm-up failed.
+        """
+        found, message = prepared.found, prepared.message
+        settings = self._settings.for_model(found.name)
+        instances = settings.execution.instances or min(self._host.cpus, _THREADS_AT_MOST)
+        options = session_options(settings, message, instances=instances, cpus=self._host.cpus)
+        began_ns = self._host.clock.monotonic_ns()
+        model = self._runtime.load(self._file(found.versions[version], message), options)
         try:
-            for version in chosen:
-                model = self._runtime.load(self._file(found.versions[version], message), options)
-                where = f"{found.config or found.directory}" + (f" (version {version})" if len(chosen) > 1 else "")
-                completed = self._complete(found, message, model, settings, instances, where)
-                spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
-                mergeable = self._may_merge(spec, message, version, model, settings)
-                served.append(self._serve(spec, to_json_dict(completed), version, model, settings, mergeable))
-        except TaxiwayError:
-            for loaded in served:
-                loaded.batcher.close()
-                loaded.executor.close()
-                loaded.model.close()
+            several = len(prepared.versions) > 1
+            where = f"{found.config or found.directory}" + (f" (version {version})" if several else "")
+            completed = self._complete(found, message, model, settings, instances, where)
+            spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
+            mergeable = self._may_merge(spec, message, version, model, settings)
+            served = self._serve(spec, to_json_dict(completed), version, model, settings, mergeable)
+        except BaseException:
+            model.close()
             raise
+        served.statistics.load_s = (self._host.clock.monotonic_ns() - began_ns) / 1e9
         return served
+
+    def close(self, served: ServedModel) -> None:
+        """Free a version that takes nothing any more, and runs nothing; the memory goes back to the system."""
+        served.front.close()
+        served.executor.close()
+        served.model.close()
+        served.codecs.clear()
+        _trim_memory()
 
     def _file(self, version: Path, message: ModelConfig) -> Path:
         return version if version.is_file() else version / (message.default_model_filename or "model.onnx")
@@ -181,9 +216,7 @@ class ModelLoader:
         settings: ModelSettings,
         mergeable: bool,
     ) -> ServedModel:
-        clock = self._host.clock
-        began_ns = clock.monotonic_ns()
-        life = begin_life(f"{spec.name}:{version}", began_ns)
+        clock, loop = self._host.clock, self._host.loop
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
@@ -191,12 +224,24 @@ class ModelLoader:
         executor = self._executor(spec, version, model, settings, curve, measured=bool(points))
         plan = self._plan(spec, settings, curve, mergeable=mergeable)
         statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
         observer = _Accounts(statistics, clock)
-        batcher = Batcher(plan, executor, clock, self._host.loop, curve, observer, expire_running=self._is_strict)
+        traces.follow(observer.note_traces)
+        store = store_for(spec, version, plan, self._store)
+        front: Front
+        if store is None:
+            batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
+            front = batcher
+        else:
+            batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
+            shelf = self._shelf(spec, store)
+            front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
-        statistics.load_s = (clock.monotonic_ns() - began_ns) / 1e9
-        life = step_life(life, ModelEvent.LOADED, "loaded, measured and warm", clock.monotonic_ns())
-        return ServedModel(spec, config, version, model, executor, batcher, statistics, life, batcher)
+        return ServedModel(spec, config, version, model, executor, batcher, statistics, front, traces)
+
+    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
+        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
+        return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:
@@ -269,11 +314,13 @@ class ModelLoader:
 
 
 def _read_config(found: FoundModel) -> ModelConfig:
-    """What config.pbtxt says; empty if there is none.
+    """What was given with the call, or what config.pbtxt says; empty if there is neither.
 
     Raises:
         InvalidConfig: it cannot be read.
     """
+    if found.given is not None:
+        return from_json(found.given, f"the configuration given for model {found.name!r}")
     if found.config is None:
         return new_config()
     try:
@@ -286,6 +333,21 @@ def _read_config(found: FoundModel) -> ModelConfig:
             path=str(found.config),
         ) from error
     return parse_pbtxt(text, str(found.config))
+
+
+def _config_of_versions(message: ModelConfig) -> bytes:
+    """What of a configuration decides how a version is served: all but which versions are."""
+    own = new_config()
+    own.CopyFrom(message)
+    own.ClearField("version_policy")
+    return bytes(own.SerializeToString(deterministic=True))
+
+
+def _trim_memory() -> None:
+    """Have the allocator give back what nothing uses: it would keep a closed model's pages for the next one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]:
@@ -336,8 +398,20 @@ class _Accounts:
         self._now_ns = clock.monotonic_ns
         self.rejected = statistics.rejected
         self.cancelled = statistics.cancelled
+        self.batch_done = self._count
+        """The observer's; another one while requests are traced, so that it costs nothing while none are."""
 
-    def batch_done(
+    def note_traces(self, wanted: bool) -> None:
+        """Note the times of runs on the requests that are traced, or do not."""
+        self.batch_done = self._count_and_note if wanted else self._count
+
+    def _count_and_note(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        note_runs(batch, outcome)
+        self._count(batch, outcome, dispatched_ns, gone)
+
+    def _count(
         self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
     ) -> None:
         """Count the run, and the answers it gave."""

@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 
 from taxiway.core.errors import InvalidTransition
 
+_CHAPTERS_KEPT = 16
+"""A version that stalls and resumes for months must not grow."""
+
 
 class ModelState(enum.Enum):
     """What a version is doing."""
 
     LOADING = "loading"
     READY = "ready"
+    STALLED = "stalled"
+    """It is in the routes, and a run of it has not come back for too long."""
     DRAINING = "draining"
     GONE = "gone"
     FAILED = "failed"
@@ -26,6 +31,8 @@ class ModelEvent(enum.Enum):
 
     LOADED = "loaded"
     LOAD_FAILED = "load failed"
+    STALLED = "stalled"
+    RESUMED = "resumed"
     RETIRED = "retired"
     DRAINED = "drained"
 
@@ -33,7 +40,10 @@ class ModelEvent(enum.Enum):
 _TABLE: dict[tuple[ModelState, ModelEvent], ModelState] = {
     (ModelState.LOADING, ModelEvent.LOADED): ModelState.READY,
     (ModelState.LOADING, ModelEvent.LOAD_FAILED): ModelState.FAILED,
+    (ModelState.READY, ModelEvent.STALLED): ModelState.STALLED,
     (ModelState.READY, ModelEvent.RETIRED): ModelState.DRAINING,
+    (ModelState.STALLED, ModelEvent.RESUMED): ModelState.READY,
+    (ModelState.STALLED, ModelEvent.RETIRED): ModelState.DRAINING,
     (ModelState.DRAINING, ModelEvent.DRAINED): ModelState.GONE,
 }
 
@@ -49,7 +59,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True)
 class ModelLife:
-    """A version's story so far; the last chapter is now."""
+    """A version's story so far, its latest chapters; the last is now."""
 
     name: str
     chapters: tuple[Chapter, ...] = field(default=())
@@ -75,4 +85,4 @@ def step_life(life: ModelLife, event: ModelEvent, reason: str, at_ns: int) -> Mo
     if state is None:
         story = " -> ".join(f"{chapter.state.value} ({chapter.reason})" for chapter in life.chapters)
         raise InvalidTransition(f"model {life.name} cannot take '{event.value}' while {life.now.state.value}: {story}")
-    return ModelLife(life.name, (*life.chapters, Chapter(state, reason, at_ns)))
+    return ModelLife(life.name, (*life.chapters[1 - _CHAPTERS_KEPT :], Chapter(state, reason, at_ns)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from taxiway.config.problems import Problem, invalid_config
+from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.refs import ModelRef
 from taxiway.telemetry.logs import Log
@@ -25,42 +25,107 @@ class FoundModel:
         directory: where labels and warm-up files are looked for.
         config: its config.pbtxt; None if it has none.
         versions: version number -> its file, or its directory if the configuration names the file.
+        given: its configuration as JSON, if a caller gave one; it stands instead of config.pbtxt.
+        upload: where its files were written to, if they came with a call; removed with the model.
     """
 
     name: str
     directory: Path
     config: Path | None
     versions: dict[int, Path]
+    given: str | None = None
+    upload: Path | None = None
+
+    def with_config(self, given: str) -> FoundModel:
+        """The same files under the configuration `given` as JSON."""
+        return replace(self, config=None, given=given)
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether it is one file by itself, without a directory of its own."""
+        return any(path.parent == self.directory and path.suffix == ".onnx" for path in self.versions.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What lay at the paths when they were looked at.
+
+    Attributes:
+        models: by name.
+        problems: what is wrong there, and what is missing.
+        empty: the directories that hold no model, which is no mistake where models may come later.
+    """
+
+    models: dict[str, FoundModel]
+    problems: list[Problem]
+    empty: list[Path]
+
+
+def look_at(paths: Sequence[Path]) -> Look:
+    """Every model at `paths`, and every problem."""
+    look = Look({}, [], [])
+    for path in paths:
+        for model in _look(path, look):
+            other = look.models.setdefault(model.name, model)
+            if other is not model:
+                rule = f"names the same model as {other.directory}; names must differ"
+                look.problems.append(Problem("models.paths", str(path), rule, "command line"))
+    if not paths:
+        look.problems.append(Problem("models.paths", "(nothing)", "must name at least one model", "command line"))
+    return look
+
+
+def check_look(look: Look, *, may_be_empty: bool) -> None:
+    """Refuse to serve what is not as it should be.
+
+    Args:
+        look: what was found.
+        may_be_empty: models may come while the server runs.
+
+    Raises:
+        InvalidConfig: nothing is served by these paths, or something at them cannot be; every problem is told.
+    """
+    problems = list(look.problems)
+    if not may_be_empty:
+        rule = "holds no model: neither ONNX files nor model directories"
+        problems += [Problem("models.paths", str(path), rule, "command line") for path in look.empty]
+    if problems:
+        raise invalid_config("the models to serve", problems, hint=_HINT)
 
 
 def find_models(paths: Sequence[Path]) -> list[FoundModel]:
     """Every model at `paths`, by name.
 
     Raises:
-        InvalidConfig: nothing is served by these paths, or something at them cannot be; every problem is told.
+        InvalidConfig: as `check_look`.
     """
-    found: dict[str, FoundModel] = {}
-    problems: list[Problem] = []
-    for path in paths:
-        for model in _look(path, problems):
-            other = found.setdefault(model.name, model)
-            if other is not model:
-                rule = f"names the same model as {other.directory}; names must differ"
-                problems.append(Problem("models.paths", str(path), rule, "command line"))
-    if not paths:
-        problems.append(Problem("models.paths", "(nothing)", "must name at least one model", "command line"))
+    look = look_at(paths)
+    check_look(look, may_be_empty=False)
+    return [look.models[name] for name in sorted(look.models)]
+
+
+def check_overrides(overrides: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse `models.overrides` of models that are not there: a name misspelt would change nothing, silently.
+
+    Raises:
+        InvalidConfig: names every such model.
+    """
+    problems = [
+        Problem("models.overrides", name, f"is not a model that is served{suggest(name, names)}", "settings")
+        for name in overrides
+        if name not in names
+    ]
     if problems:
-        raise invalid_config("the models to serve", problems, hint=_HINT)
-    return [found[name] for name in sorted(found)]
+        raise invalid_config("models.overrides", problems, hint=f"the models are {', '.join(names)}")
 
 
 Refuse = Callable[[str, Path], None]
 """Notes that the path breaks the rule."""
 
 
-def _look(path: Path, problems: list[Problem]) -> Iterable[FoundModel]:
+def _look(path: Path, look: Look) -> Iterable[FoundModel]:
     def refuse(rule: str, at: Path) -> None:
-        problems.append(Problem("models.paths", str(at), rule, "command line"))
+        look.problems.append(Problem("models.paths", str(at), rule, "command line"))
 
     if path.is_file():
         return _single_file(path, refuse)
@@ -68,10 +133,10 @@ def _look(path: Path, problems: list[Problem]) -> Iterable[FoundModel]:
         refuse("no such file or directory", path)
         return ()
     if (path / CONFIG_FILE).is_file() or _versions(path):
-        return [_one_model(path)]
+        return [one_model(path)]
     models = [model for entry in sorted(path.iterdir()) for model in _entry(entry, refuse)]
     if not models:
-        refuse("holds no model: neither ONNX files nor model directories", path)
+        look.empty.append(path)
     return models
 
 
@@ -81,7 +146,7 @@ def _entry(entry: Path, refuse: Refuse) -> Iterable[FoundModel]:
     if entry.is_file():
         return _single_file(entry, refuse) if entry.suffix == ".onnx" else ()
     if (entry / CONFIG_FILE).is_file() or _versions(entry):
-        model = _one_model(entry)
+        model = one_model(entry)
         if not model.versions:
             refuse("has no version: a directory named by a number, with the model's file in it", entry)
         return [model]
@@ -107,7 +172,8 @@ def _single_file(path: Path, refuse: Refuse) -> Iterable[FoundModel]:
     return [FoundModel(path.stem, path.parent, None, {1: path})]
 
 
-def _one_model(directory: Path) -> FoundModel:
+def one_model(directory: Path) -> FoundModel:
+    """The model in a directory of its own."""
     config = directory / CONFIG_FILE
     return FoundModel(directory.resolve().name, directory, config if config.is_file() else None, _versions(directory))
 

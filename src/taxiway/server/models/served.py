@@ -10,8 +10,8 @@ from taxiway.config.model_spec import ModelSpec
 from taxiway.core.ports import Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
-from taxiway.server.models.machine import ModelLife
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
 
 
 class Front(Protocol):
@@ -27,6 +27,9 @@ class Front(Protocol):
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it cost no execution."""
 
+    def close(self) -> None:
+        """Take nothing new, reject what waits, keep nothing. What runs is still answered when it comes back."""
+
 
 @dataclass(eq=False, slots=True)
 class ServedModel:
@@ -37,6 +40,7 @@ class ServedModel:
         config: the same as Triton's configuration JSON.
         version: its number.
         front: what takes its requests in: the batcher, or what stands before it (the response cache).
+        traces: the gate through which requests come that are traced.
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
 
@@ -47,8 +51,8 @@ class ServedModel:
     executor: Executor
     batcher: Batcher
     statistics: ModelStatistics
-    life: ModelLife
     front: Front
+    traces: TraceGate
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property

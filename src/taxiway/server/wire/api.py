@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from taxiway.server.admission import Admission
+from taxiway.server.guard import ANY
 from taxiway.server.routing import Snapshot
+from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import InferEndpoint
-from taxiway.server.wire.oip_requests import WireLimits
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
-from taxiway.server.wire.routes import Handler, Route
+from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route
+from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import TRITON, Profile
 
 
@@ -25,6 +27,7 @@ class Endpoints(NamedTuple):
     generate: GenerateEndpoint
     predict: PredictEndpoint
     manage: ManagementEndpoints
+    settings: SettingsEndpoints
 
 
 def make_endpoints(
@@ -32,13 +35,14 @@ def make_endpoints(
     admission: Admission,
     limits: WireLimits,
     manage: ManagementEndpoints,
+    settings: SettingsEndpoints,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
     as_triton = profile is TRITON
     infer = InferEndpoint(routing, admission, limits, as_triton=as_triton)
     edge = Edge(routing, admission, limits, infer)
-    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage)
+    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -50,32 +54,50 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
     if profile is not TRITON:
         routes += _further_routes(endpoints)
         describe = OpenApiEndpoint()
-        routes.append(Route("GET", "/v2/openapi.json", describe, "This description"))
+        routes.append(Route("GET", "/v2/openapi.json", describe, "This description", scope=ANY))
         describe.describe(routes, version)
     return routes
 
 
 def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    _, generate, _, manage = endpoints
+    _, generate, _, manage, settings = endpoints
     infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
     decodes = not as_triton
     return [
-        Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server"),
-        Route("GET", "/v2/health/live", manage.live, "Whether the process answers"),
-        Route("GET", "/v2/health/ready", manage.ready, "Whether every model is ready"),
-        Route("GET", "/v2/models/stats", manage.statistics, "Statistics of every model"),
-        *_versioned("GET", "", manage.model_metadata, "Inputs, outputs and versions of a model"),
-        *_versioned("GET", "/ready", manage.model_ready, "Whether a model is ready"),
-        *_versioned("GET", "/config", manage.model_config, "Configuration of a model"),
-        *_versioned("GET", "/stats", manage.statistics, "Statistics of a model"),
-        *_versioned("POST", "/infer", infer, "Run a model", decodes=decodes),
-        *_versioned("POST", "/generate", generate, "Run a model on a flat JSON object", decodes=decodes),
-        *_versioned("POST", "/generate_stream", generate, "Likewise, answered as server-sent events", decodes=decodes),
-        Route("POST", "/v2/repository/index", manage.index, "Versions and their states"),
-        Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index"),
+        Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server", scope=ANY),
+        _probe("/v2/health/live", manage.live, "Whether the process answers"),
+        _probe("/v2/health/ready", manage.ready, "Whether every model is ready"),
+        Route("GET", "/v2/models/stats", manage.statistics, "Statistics of every model", scope="read"),
+        *_versioned("GET", "", manage.model_metadata, "Inputs, outputs and versions of a model", scope="read"),
+        *_versioned_probe("/ready", manage.model_ready, "Whether a model is ready"),
+        *_versioned("GET", "/config", manage.model_config, "Configuration of a model", scope="read"),
+        *_versioned("GET", "/stats", manage.statistics, "Statistics of a model", scope="read"),
+        *_versioned("POST", "/infer", infer, "Run a model", scope="infer", decodes=decodes),
+        *_versioned("POST", "/generate", generate, "Run a model on a flat JSON object", scope="infer", decodes=decodes),
+        *_versioned(
+            "POST", "/generate_stream", generate, "Likewise, as server-sent events", scope="infer", decodes=decodes
+        ),
+        Route("POST", "/v2/repository/index", manage.index, "Versions and their states", scope="read"),
+        Route("POST", "/v2/repository/{repository}/index", manage.index, "Same as /v2/repository/index", scope="read"),
         Route("POST", "/v2/repository/models/{model}/load", manage.load, "Load a model, or load it again"),
         Route("POST", "/v2/repository/models/{model}/unload", manage.unload, "Stop serving a model"),
+        Route("POST", "/v2/repository/{repository}/models/{model}/load", manage.load, "Refused: name no repository"),
+        Route("POST", "/v2/repository/{repository}/models/{model}/unload", manage.unload, "Refused likewise"),
+        Route("GET", "/v2/trace/setting", settings.trace_settings, "What is traced", scope="read"),
+        Route("POST", "/v2/trace/setting", settings.change_trace_settings, "Change what is traced"),
+        Route(
+            "GET",
+            "/v2/models/{model}/trace/setting",
+            settings.trace_settings,
+            "What is traced of a model",
+            scope="read",
+        ),
+        Route(
+            "POST", "/v2/models/{model}/trace/setting", settings.change_trace_settings, "Change it for this model only"
+        ),
+        Route("GET", "/v2/logging", settings.log_settings, "What is logged", scope="read"),
+        Route("POST", "/v2/logging", settings.change_log_settings, "Change what is logged"),
     ]
 
 
@@ -83,22 +105,31 @@ def _further_routes(endpoints: Endpoints) -> list[Route]:
     """What the protocol or KServe has and Triton answers 404."""
     manage = endpoints.manage
     return [
-        Route("GET", "/v2/", manage.server_metadata, "Same as /v2"),
-        Route("GET", "/v2/models", manage.models, "Names of the models"),
-        Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1"),
-        Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1"),
-        Route("GET", "/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
+        Route("GET", "/v2/", manage.server_metadata, "Same as /v2", scope=ANY),
+        Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
+        Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
+        Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1", scope="infer"),
+        _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
     ]
 
 
-def _versioned(method: str, tail: str, handler: Handler, summary: str, *, decodes: bool = True) -> list[Route]:
+def _versioned(
+    method: str, tail: str, handler: Handler, summary: str, *, scope: str, decodes: bool = True
+) -> list[Route]:
+    model, version = f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}"
     return [
-        Route(method, f"/v2/models/{{model}}{tail}", handler, summary, decodes=decodes),
-        Route(
-            method,
-            f"/v2/models/{{model}}/versions/{{version}}{tail}",
-            handler,
-            f"{summary}, one version",
-            decodes=decodes,
-        ),
+        Route(method, model, handler, summary, decodes=decodes, scope=scope),
+        Route(method, version, handler, f"{summary}, one version", decodes=decodes, scope=scope),
     ]
+
+
+def _versioned_probe(tail: str, handler: Handler, summary: str) -> list[Route]:
+    return [
+        _probe(f"/v2/models/{{model}}{tail}", handler, summary),
+        _probe(f"/v2/models/{{model}}/versions/{{version}}{tail}", handler, f"{summary}, one version"),
+    ]
+
+
+def _probe(pattern: str, handler: Handler, summary: str) -> Route:
+    """What is asked by whoever looks after the server, and holds no key."""
+    return Route("GET", pattern, handler, summary, body_limit=PROBE_BODY_BYTES, scope=OPEN)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import InternalError, Overloaded, TaxiwayError, Unauthenticated, Unavailable
 from taxiway.server.wire.status import REASONS
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Exchange:
         status = profile.status_of(error)
         if isinstance(error, Overloaded | Unavailable):
             headers = (*headers, ("Retry-After", str(max(1, round(error.retry_after_s)))))
+        elif isinstance(error, Unauthenticated):
+            headers = (*headers, ("WWW-Authenticate", "Bearer"))
         self.reply(status, profile.body_of(error), headers=headers, codable=False)
 
     def reply_bug(self, problem: Exception) -> None:

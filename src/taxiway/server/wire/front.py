@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
 
-from taxiway.core.errors import ModelFailed, Overloaded, TaxiwayError
+from taxiway.core.errors import (
+    FailedPrecondition,
+    ModelFailed,
+    Overloaded,
+    PermissionDenied,
+    TaxiwayError,
+    Unauthenticated,
+)
 from taxiway.server.admission import Admission
-from taxiway.server.wire.binding import cannot_listen, refuse_beginnings
 from taxiway.server.wire.coding import Coder
-from taxiway.server.wire.heads import HeadReader
-from taxiway.server.wire.http1 import HttpConnection
+from taxiway.server.wire.http1 import HttpConnection, peer_of
+from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import RouteTable
+from taxiway.server.wire.sockets import refuse_beginnings
 from taxiway.server.wire.status import Profile
+from taxiway.server.wire.tls import TlsLayer
 from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
 
@@ -31,7 +38,7 @@ _LAST_LOOK_S = 0.02
 
 
 class HttpFront:
-    """One port: its routes, its limits, its open connections."""
+    """One front door, on a port, a Unix socket or both: its routes, its limits, its open connections."""
 
     def __init__(
         self,
@@ -43,13 +50,15 @@ class HttpFront:
         admission: Admission,
         statistics: ServerStatistics,
         report_bug: BugReport,
+        reception: Reception | None = None,
     ) -> None:
+        reception = reception or Reception()
         self.loop = loop
         self.limits = limits
         self.profile = profile
         self.admission = admission
         self.statistics = statistics
-        self.heads = HeadReader(routes, limits.max_headers)
+        self.heads = reception.heads(routes, limits.max_headers)
         self.coder = Coder(loop, admission, limits.max_body_bytes)
         self.report_bug = report_bug
         self.draining = False
@@ -57,28 +66,59 @@ class HttpFront:
         """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
+        self._tls = reception.tls
+        self._handshaking: set[TlsLayer] = set()
         self._servers: list[asyncio.Server] = []
         self._listening: list[socket.socket] = []
+        self._closing = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._overloaded = 0
         """Refusals since the last line that told of one."""
         self._overloaded_told_ns = -_OVERLOADED_EVERY_NS
 
-    async def listen_on(self, sockets: Sequence[socket.socket], *, backlog: int) -> None:
-        """Take connections from bound sockets, which are ours from now on.
+    async def serve(self, bound: socket.socket, *, backlog: int) -> None:
+        """Take connections from a bound socket, which is ours from now on; a parent process may have opened it.
+
+        Args:
+            bound: TCP (TLS is spoken if the front has it) or Unix (never TLS: the file's mode says who may call).
+            backlog: connections that the kernel holds until they are accepted.
 
         Raises:
-            FailedPrecondition: somebody else began to listen there.
+            FailedPrecondition: somebody else has begun to listen there.
         """
-        for bound in sockets:
-            host, port = bound.getsockname()[:2]
-            try:
-                server = await self.loop.create_server(lambda: HttpConnection(self), sock=bound, backlog=backlog)
-            except OSError as problem:
-                raise cannot_listen(host, port, problem) from problem
-            self._servers.append(server)
-            self._listening.append(bound)
+        encrypted = self._tls is not None and bound.family != socket.AF_UNIX
+        accept = self._accept_encrypted if encrypted else self._accept
+        try:
+            server = await self.loop.create_server(accept, sock=bound, backlog=backlog)
+        except OSError as problem:
+            raise FailedPrecondition(
+                f"cannot listen on {bound.getsockname()}: {problem}", hint="choose another, see --http.port"
+            ) from problem
+        self._servers.append(server)
+        self._listening.append(bound)
+
+    def _accept(self) -> asyncio.Protocol:
+        return HttpConnection(self)
+
+    def _accept_encrypted(self) -> asyncio.Protocol:
+        assert self._tls is not None  # noqa: S101 - `serve` looked
+        return TlsLayer(self, self._tls.material.context, HttpConnection(self), self.limits.header_timeout_s)
+
+    def handshake_begun(self, layer: TlsLayer) -> bool:
+        """Count a handshake in; False if with it there would be more connections than allowed."""
+        if len(self._handshaking) + len(self._connections) >= self.limits.max_connections or self._closing:
+            self.statistics.refused_connections += 1
+            return False
+        self._handshaking.add(layer)
+        return True
+
+    def handshake_over(self, layer: TlsLayer, outcome: str, reason: str) -> None:
+        """Count it out, and log the ones that came to nothing."""
+        self._handshaking.discard(layer)
+        self.statistics.handshakes[outcome] += 1
+        if reason:
+            _log.info("handshake_failed", peer=peer_of(layer), state=outcome, reason=reason)
 
     def admit_connection(self, connection: HttpConnection) -> bool:
         """Count a connection in; False if there are as many as allowed. Refused ones take nobody's place."""
@@ -106,6 +146,10 @@ class HttpFront:
         if isinstance(error, ModelFailed):
             failed: LogFields = {**_asked(exchange), "code": error.code, "error": error}
             _log.error("model_failed", **failed)
+        elif isinstance(error, Unauthenticated | PermissionDenied):
+            refused: LogFields = {**_asked(exchange), "code": error.code, "reason": error.message}
+            refused["peer"] = exchange.connection.peer
+            _log.warning("call_refused", **refused)
         elif isinstance(error, Overloaded) and (limit := error.facts.get("limit")) is not None:
             self._overloaded += 1
             now_ns = monotonic_ns()
@@ -131,6 +175,9 @@ class HttpFront:
         """
         self.draining = True
         await self._stop_listening()
+        self._closing = True
+        for layer in tuple(self._handshaking):
+            layer.abort()
         for connection in tuple(self._connections):
             connection.shut()
         return await self._emptied(timeout_s)
@@ -148,10 +195,12 @@ class HttpFront:
         """Take in whom the kernel holds for us before the sockets are closed: it would reset them."""
         for bound in self._listening:
             refuse_beginnings(bound)
-        for _ in range(2):  # between the two the loop has surely looked at the sockets once, however late it was
+        for _ in range(2 if self._listening else 0):
+            # Between the two the loop has surely looked at the sockets once, however late it was.
             await asyncio.sleep(_LAST_LOOK_S)
         for server in self._servers:
             server.close()
+        self._listening.clear()
 
     async def _emptied(self, timeout_s: float) -> bool:
         try:

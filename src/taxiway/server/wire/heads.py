@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import httptools
 
-from taxiway.core.errors import HeaderTooLarge, InvalidArgument, MalformedHttp, Unsupported
+from taxiway.core.errors import HeaderTooLarge, InvalidArgument, MalformedHttp, TaxiwayError, Unsupported
 from taxiway.server.wire.routes import Match, RouteTable
 
 _KEPT_HEADS = 2048
@@ -25,10 +25,15 @@ class Head:
         json_length: value of Inference-Header-Content-Length; None if absent.
         encodings: content codings of the body, in the order applied.
         timeout_ns: the caller's Request-Timeout (seconds) in nanoseconds; 0 if absent.
+        method, path: of the request line, the path without its query; for the log.
+        caller: name of the caller's API key; empty if none was asked for.
+        passed: the keys under which the guard let it pass; None if it did not.
+        refusal: why its caller may not ask this; None if they may.
     """
 
     __slots__ = (
         "accepts",
+        "caller",
         "content_length",
         "encodings",
         "expects_continue",
@@ -37,6 +42,10 @@ class Head:
         "json_length",
         "keep_alive",
         "match",
+        "method",
+        "passed",
+        "path",
+        "refusal",
         "timeout_ns",
     )
 
@@ -51,6 +60,9 @@ class Head:
         self.accepts = ""
         self.expects_continue = False
         self.timeout_ns = 0
+        self.method = self.path = self.caller = ""
+        self.passed: object = None
+        self.refusal: TaxiwayError | None = None
 
 
 class HeadReader:
@@ -77,11 +89,19 @@ class HeadReader:
         head = self._kept.get(raw)
         if head is None:
             head = self._parse(raw)
-            if len(raw) <= _KEPT_HEAD_BYTES and not head.match.unkept:
-                if len(self._kept) >= _KEPT_HEADS:
-                    self._kept.clear()
-                self._kept[raw] = head
+            self._keep(raw, head)
         return head
+
+    def forget_routes(self) -> None:
+        """Drop what the endpoints remember of routes that hold no more: it keeps closed models in memory."""
+        for head in self._kept.values():
+            head.match.memo = None
+
+    def _keep(self, raw: bytes, head: Head) -> None:
+        if len(raw) <= _KEPT_HEAD_BYTES and not head.match.unkept:
+            if len(self._kept) >= _KEPT_HEADS:
+                self._kept.clear()
+            self._kept[raw] = head
 
     def _parse(self, raw: bytes) -> Head:
         lines = _Lines(self._max_headers)
@@ -101,8 +121,10 @@ class HeadReader:
             raise MalformedHttp(f"HTTP version {version!r} is not 1.0 or 1.1")
         if version == "1.1" and b"host" not in lines.headers:
             raise MalformedHttp("an HTTP/1.1 request needs a Host header")
-        match = self._routes.find(method, _path_of(lines.target))
+        path = _path_of(lines.target)
+        match = self._routes.find(method, path)
         head = Head(match, lines.headers, keep_alive=_keeps_alive(lines.headers, version))
+        head.method, head.path = method.decode("latin-1"), path
         head.is_head = method == b"HEAD"
         _frame(head, version)
         return head

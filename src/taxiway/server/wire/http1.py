@@ -214,6 +214,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _await_body(self, head: Head, at_hand: int) -> None:
         """The body is not here yet: check that it may come, and make room for it."""
+        if head.refusal is not None:
+            raise head.refusal
         limits = self.front.limits
         limit = self._body_limit(head.match)
         if head.content_length > limit:
@@ -461,8 +463,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The other side's address, for the log."""
-        name = self.transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unknown"
+        return peer_of(self.transport)
 
     def ends_with(self, exchange: Exchange) -> bool:
         """Whether `exchange` is the last that was begun."""
@@ -536,6 +537,14 @@ class HttpConnection(asyncio.Protocol):
             return
         _log.warning("slow_client", peer=self.peer, status=408, setting=key, reason=f"its {part} did not come in time")
         self._refuse(RequestTimeout(f"the request's {part} did not come in time", hint=f"{key} bounds it"))
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The other side's address: `host:port`, or `unix` for a Unix socket."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return "unknown" if name is None else "unix"
 
 
 def _no_handler(_exchange: Exchange) -> None:

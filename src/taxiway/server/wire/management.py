@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 
-from taxiway.core.errors import MalformedRequest, ModelNotFound
+from taxiway.core.errors import MalformedRequest, ModelNotFound, Unsupported
 from taxiway.server.administration import Administration
 from taxiway.server.wire.elements import parse_json
 from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.load_requests import read_load, read_unload
 from taxiway.server.wire.status import Profile
 
 
@@ -83,22 +86,29 @@ class ManagementEndpoints:
 
     def index(self, exchange: Exchange) -> None:
         """POST /v2/repository/index: every version and its state; with {"ready": true} only those that are ready."""
-        exchange.reply(200, orjson.dumps(self._administration.repository_index(only_ready=_asks_ready(exchange))))
+        exchange.reply_with(self._index(only_ready=_asks_ready(exchange)))
+
+    async def _index(self, *, only_ready: bool) -> bytes:
+        return orjson.dumps(await self._administration.repository_index(only_ready=only_ready))
 
     def load(self, exchange: Exchange) -> None:
-        """POST /v2/repository/models/{model}/load."""
-        exchange.reply_with(self._load(exchange.head.match.params["model"]))
+        """POST /v2/repository/models/{model}/load: answered when the model is ready."""
+        _refuse_repository(exchange)
+        config, files = read_load(exchange.body)
+        exchange.reply_with(self._load(exchange.head.match.params["model"], config, files))
 
-    async def _load(self, name: str) -> bytes:
-        await self._administration.load_model(name, config=None, files={})
+    async def _load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> bytes:
+        await self._administration.load_model(name, config=config, files=files)
         return b""
 
     def unload(self, exchange: Exchange) -> None:
-        """POST /v2/repository/models/{model}/unload."""
-        exchange.reply_with(self._unload(exchange.head.match.params["model"]))
+        """POST /v2/repository/models/{model}/unload: answered when the model has left the routes."""
+        _refuse_repository(exchange)
+        dependents = read_unload(exchange.body)
+        exchange.reply_with(self._unload(exchange.head.match.params["model"], dependents=dependents))
 
-    async def _unload(self, name: str) -> bytes:
-        await self._administration.unload_model(name, dependents=False)
+    async def _unload(self, name: str, *, dependents: bool) -> bytes:
+        await self._administration.unload_model(name, dependents=dependents)
         return b""
 
 
@@ -116,3 +126,11 @@ def _asks_ready(exchange: Exchange) -> bool:
     if ready.__class__ is not bool:
         raise MalformedRequest(f"'ready' is {ready!r}; it must be true or false")
     return bool(ready)
+
+
+def _refuse_repository(exchange: Exchange) -> None:
+    if "repository" in exchange.head.match.params:
+        raise Unsupported(
+            "'repository_name' specification is not supported",
+            hint="POST /v2/repository/models/{model}/load; a model's name is enough",
+        )

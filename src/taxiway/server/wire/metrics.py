@@ -9,10 +9,11 @@ from taxiway.config.settings import Settings
 from taxiway.core.errors import Unavailable
 from taxiway.server.admission import Admission
 from taxiway.server.statistics import ServerStatistics
-from taxiway.server.wire.binding import bind_port, url_of
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
+from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.sockets import bind_tcp, url_of
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import CONTENT_TYPE
@@ -27,13 +28,17 @@ class MetricsPort:
     """GET /metrics.
 
     Args:
+        reception: how callers are received; whoever made it reloads it.
         scrape: gives the text of one scrape.
     """
 
-    def __init__(self, settings: Settings, scrape: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(self, settings: Settings, reception: Reception, scrape: Callable[[], Awaitable[bytes]]) -> None:
         self._settings = settings
+        self._reception = reception
         self._scrape = scrape
-        route = Route("GET", "/metrics", self._reply, "Metrics in Prometheus text format", body_limit=0)
+        route = Route(
+            "GET", "/metrics", self._reply, "Metrics in Prometheus text format", body_limit=0, scope="metrics"
+        )
         self._front = HttpFront(
             loop=asyncio.get_running_loop(),
             routes=RouteTable([route]),
@@ -42,6 +47,7 @@ class MetricsPort:
             admission=Admission(_MAX_REQUESTS, settings.limits.max_buffered_bytes),
             statistics=ServerStatistics(lambda: (0, 0, 0)),
             report_bug=_report_bug,
+            reception=reception,
         )
 
     async def open(self) -> str:
@@ -51,9 +57,11 @@ class MetricsPort:
             FailedPrecondition: the port cannot be had.
         """
         metrics = self._settings.metrics
-        sockets = bind_port(metrics.host, metrics.port)
-        await self._front.listen_on(sockets, backlog=_BACKLOG)
-        return url_of(sockets[0])
+        sockets = bind_tcp(metrics.host, metrics.port, reuse_port=False, section="metrics")
+        address = url_of(sockets[0], self._reception.scheme)
+        for bound in sockets:
+            await self._front.serve(bound, backlog=_BACKLOG)
+        return address
 
     async def close(self) -> None:
         """Answer what was asked, and close."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.requests import BatchResult
 from taxiway.core.tensors import Datatype, TensorSpec, count_elements
+from taxiway.server.wire.asks import Choices, OutputChoice
 from taxiway.server.wire.classification import classify
 from taxiway.server.wire.elements import join_bytes, print_elements, print_texts
 from taxiway.server.wire.exchange import Buffer
-from taxiway.server.wire.oip_requests import Choices, OutputChoice
 
 _KEPT_PREFIXES = 256
 

@@ -32,6 +32,8 @@ _BINARY_BODY: Final[Schema] = {
 _TAKING: Final = (400, 408, 413, 503)
 """What any route that takes a body may answer."""
 _RUNNING: Final = (*_TAKING, 404, 500, 501, 504)
+_NOTHING: Final = "nothing"
+"""The answer is 200, and its body empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,22 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", "/v2/repository/{repository}/index"): Operation(
         "repository", "Index", "IndexRequest", _TAKING, may_be_empty=True
     ),
-    ("POST", "/v2/repository/models/{model}/load"): Operation("repository", "", errors=(409, *_TAKING)),
-    ("POST", "/v2/repository/models/{model}/unload"): Operation("repository", "", errors=(409, *_TAKING)),
+    ("POST", "/v2/repository/models/{model}/load"): Operation(
+        "repository", _NOTHING, "LoadRequest", (404, 409, 501, *_TAKING), may_be_empty=True
+    ),
+    ("POST", "/v2/repository/models/{model}/unload"): Operation(
+        "repository", _NOTHING, "UnloadRequest", (409, *_TAKING), may_be_empty=True
+    ),
+    ("POST", "/v2/repository/{repository}/models/{model}/load"): Operation("repository", "", errors=(501,)),
+    ("POST", "/v2/repository/{repository}/models/{model}/unload"): Operation("repository", "", errors=(501,)),
+    ("GET", "/v2/trace/setting"): Operation("settings", "TraceSettings"),
+    ("POST", "/v2/trace/setting"): Operation("settings", "TraceSettings", "TraceChange", (*_TAKING, 409, 501)),
+    ("GET", f"{_MODEL}/trace/setting"): Operation("settings", "TraceSettings", errors=(404,)),
+    ("POST", f"{_MODEL}/trace/setting"): Operation(
+        "settings", "TraceSettings", "TraceChange", (*_TAKING, 404, 409, 501)
+    ),
+    ("GET", "/v2/logging"): Operation("settings", "LogSettings"),
+    ("POST", "/v2/logging"): Operation("settings", "LogSettings", "LogChange", (*_TAKING, 409, 501)),
     ("GET", "/v1/models"): Operation("kserve v1", "Models"),
     ("GET", "/v1/models/{model}"): Operation("kserve v1", "ModelReady", errors=(404,), also=(503,)),
     ("POST", "/v1/models/{model}:predict"): Operation("kserve v1", "PredictResponse", "PredictRequest", _RUNNING),
@@ -163,7 +179,9 @@ def _header(name: str, schema: Schema, text: str) -> Schema:
 def _responses(known: Operation) -> Schema:
     """By status; a route that only refuses has no success."""
     responses: Schema = {}
-    if known.answer:
+    if known.answer == _NOTHING:
+        responses["200"] = {"description": REASONS[200]}
+    elif known.answer:
         content = _content(known.answer, known.media, binary=known.binary)
         success: Schema = {"description": REASONS[200], "content": content}
         if known.binary:

@@ -17,7 +17,7 @@ from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip import InferCodec, InferEndpoint
-from taxiway.server.wire.oip_requests import WireLimits
+from taxiway.server.wire.signature import WireLimits
 
 
 class PlainAsk(NamedTuple):

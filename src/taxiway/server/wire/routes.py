@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from taxiway.server.wire.exchange import Exchange
 
 Handler = Callable[["Exchange"], None]
+OPEN = "open"
+"""The scope of what everybody may ask, with or without a key."""
+PROBE_BODY_BYTES = 4096
+"""What everybody may ask needs no body; whoever sends one all the same gets no more of the server's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row of the front door's table. `pattern` writes parameters as `{model}`; `{version}` is digits."""
+    """One row of the front door's table. `pattern` writes parameters as `{model}`; `{version}` is digits.
+
+    `scope` is what a caller's key must have where keys are asked for: one of `config.keys.SCOPES`, `any` or `open`. A
+    route that does not say gets the strictest.
+    """
 
     method: str
     pattern: str
@@ -26,6 +34,7 @@ class Route:
     body_limit: int | None = None
     decodes: bool = True
     """Whether a coded body is decoded before the handler sees it."""
+    scope: str = "admin"
 
 
 @dataclass(slots=True, eq=False)

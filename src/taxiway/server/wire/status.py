@@ -41,10 +41,12 @@ _TRITON_CODES: dict[str, int] = {
     "wrong-element-type": 500,
     "wrong-element-count": 500,
     "value-out-of-range": 500,
+    "repository-model-not-found": 500,
     "generate-invalid": 400,
     "deadline-exceeded": 503,
     "failed-precondition": 503,
     "statistics-not-found": 400,
+    "trace-model-not-found": 400,
 }
 
 REASONS: Mapping[int, str] = {

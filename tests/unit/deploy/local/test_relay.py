@@ -12,6 +12,7 @@ from taxiway.core.errors import ModelNotFound, Overloaded, Unavailable
 from taxiway.deploy.local import relay as module
 from taxiway.deploy.local.relay import Kept, Relay
 from taxiway.server.channel import Channel, Gone
+from taxiway.server.fleet import Lasting
 from taxiway.testing import run_virtual
 
 Behaviour = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
@@ -65,8 +66,9 @@ async def admit(relay: Relay, index: int, end: End) -> Any:
     return await relay.admit(index, cast("Channel", end), _opened)
 
 
-def words(verb: str = "statistics", keep_as: str = "", **inner: Any) -> dict[str, Any]:
-    return {"verb": verb, "words": inner, "keep_as": keep_as}
+def words(verb: str = "statistics", keep_as: str = "", *, partial: bool = False, **inner: Any) -> dict[str, Any]:
+    lasting = {"name": keep_as, "partial": partial} if keep_as else None
+    return {"verb": verb, "words": inner, "lasting": lasting}
 
 
 def test_all_answer_and_the_asker_first() -> None:
@@ -175,18 +177,26 @@ def test_one_that_was_replaced_is_not_dismissed_with_its_predecessor() -> None:
 def test_a_key_that_ends_with_a_slash_stands_for_all_below_it() -> None:
     kept = Kept()
     for key in ("regions/a", "regions/b", "log"):
-        kept.keep(key, "do", {"key": key})
-    kept.keep("regions/", "clear", {})
+        kept.keep(Lasting(key), "do", {"key": key})
+    kept.keep(Lasting("regions/"), "clear", {})
     assert kept.told() == [("do", {"key": "log"}), ("clear", {})]
+
+
+def test_partial_words_go_over_those_before() -> None:
+    kept = Kept()
+    kept.keep(Lasting("traces/a", partial=True), "trace", {"model": "a", "words": {"rate": ["1"], "level": ["OFF"]}})
+    kept.keep(Lasting("traces/a", partial=True), "trace", {"model": "a", "words": {"rate": ["5"], "count": None}})
+    words = {"rate": ["5"], "level": ["OFF"], "count": None}
+    assert kept.told() == [("trace", {"model": "a", "words": words})]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEPT_BYTES", 100)
     kept = Kept()
-    kept.keep("a", "load", {"files": {"x": b"1" * 60}})
-    kept.check_room("a", {"files": {"x": b"1" * 100}})  # in the other's place
+    kept.keep(Lasting("a"), "load", {"files": {"x": b"1" * 60}})
+    kept.check_room(Lasting("a"), {"files": {"x": b"1" * 100}})  # in the other's place
     with pytest.raises(Overloaded):
-        kept.check_room("b", {"files": {"x": b"1" * 41}})
+        kept.check_room(Lasting("b"), {"files": {"x": b"1" * 41}})
     monkeypatch.setattr(module, "MAX_KEPT", 1)
     with pytest.raises(Overloaded):
-        kept.check_room("b", {})
+        kept.check_room(Lasting("b"), {})

@@ -15,9 +15,7 @@ from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import InvalidConfig, InvalidModel
 from taxiway.runtimes.onnx import OnnxModel
-from taxiway.server.execution import ThreadExecutor
 from taxiway.server.models.loading import Host, ModelLoader
-from taxiway.server.models.machine import ModelState
 from taxiway.server.models.repository import find_models
 from taxiway.server.models.served import ServedModel
 
@@ -32,7 +30,8 @@ def load() -> Iterator[Load]:
     def load_one(path: Path, cpus: int = 4, **settings: Any) -> list[ServedModel]:
         (found,) = find_models([path])
         loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus))
-        loaded = loader.load(found)
+        prepared = loader.prepare(found)
+        loaded = [loader.load(prepared, version) for version in prepared.versions]
         served.extend(loaded)
         return loaded
 
@@ -65,7 +64,6 @@ def test_each_version_has_the_signature_of_its_own_file(tmp_path: Path, load: Lo
     assert [spec.name for spec in first.spec.inputs] == ["a", "b"]
     assert [spec.name for spec in second.spec.inputs] == ["x"]
     assert [item["name"] for item in first.config["input"]] == ["a", "b"]
-    assert second.life.now.state is ModelState.READY
 
 
 def test_a_version_that_contradicts_the_configuration_is_named(tmp_path: Path, load: Load) -> None:
@@ -131,17 +129,6 @@ def test_a_configuration_that_cannot_be_read_is_named(
         load(tmp_path / "m")
 
 
-def test_overrides_of_a_model_that_is_not_there(tmp_path: Path) -> None:
-    found = find_models([onnx_models.doubler(tmp_path / "fraud.onnx")])
-    loop = asyncio.new_event_loop()
-    host = Host(loop, SystemClock(), 1)
-    settings = Settings.model_validate({"models": {"overrides": {"frued": {}, "fraud": {}}}})
-    with pytest.raises(InvalidConfig, match=r"'frued'.*did you mean 'fraud'") as caught:
-        ModelLoader(settings, host).check_overrides(found)
-    assert len(caught.value.facts["problems"]) == 1
-    loop.close()
-
-
 # --- merging -------------------------------------------------------------------------------------------
 
 
@@ -177,16 +164,13 @@ def test_who_asks_for_batches_is_believed(tmp_path: Path, load: Load, text: str)
     assert served.batcher._plan.merge_rows == 8
 
 
-def test_what_was_loaded_is_closed_when_a_later_version_fails(
+def test_what_was_loaded_is_closed_when_the_rest_of_it_fails(
     tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[str] = []
     monkeypatch.setattr(OnnxModel, "close", lambda _model: closed.append("model"))
-    monkeypatch.setattr(ThreadExecutor, "close", lambda _executor: closed.append("executor"))
-    model = _config(tmp_path / "m", "version_policy { all {} }")
+    model = _config(tmp_path / "m", 'input { name: "other" data_type: TYPE_FP32 dims: [2] }')
     onnx_models.doubler(model / "1" / "model.onnx")
-    (model / "2").mkdir()
-    (model / "2" / "model.onnx").write_bytes(b"broken")
-    with pytest.raises(InvalidModel):
-        load(model, execution={"mode": "thread"})
-    assert sorted(closed) == ["executor", "model"]
+    with pytest.raises(InvalidConfig):
+        load(model)
+    assert closed == ["model"]

@@ -41,5 +41,15 @@ def test_no_order_of_events_leaves_the_table(events: list[ModelEvent]) -> None:
             continue
         assert life.chapters[:-1] == before.chapters
         assert before.now.state not in (ModelState.GONE, ModelState.FAILED)
-    states = [chapter.state for chapter in life.chapters]
-    assert len(states) == len(set(states)), "no state is entered twice"
+    calm = [chapter.state for chapter in life.chapters if chapter.state not in (ModelState.READY, ModelState.STALLED)]
+    assert len(calm) == len(set(calm)), "only stalling and resuming come again"
+    assert len(life.chapters) <= 16
+
+
+def test_what_stalls_and_resumes_for_months_does_not_grow() -> None:
+    life = step_life(begin_life("m:1", 0), ModelEvent.LOADED, "warm", 1)
+    for at_ns in range(2, 200, 2):
+        life = step_life(life, ModelEvent.STALLED, "a run does not come back", at_ns)
+        life = step_life(life, ModelEvent.RESUMED, "it came back", at_ns + 1)
+    assert len(life.chapters) == 16
+    assert life.now.state is ModelState.READY

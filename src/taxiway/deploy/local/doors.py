@@ -1,0 +1,117 @@
+"""Where the server listens, held from its start to its end, however often the process that listens is replaced."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from taxiway.config.settings import Settings
+from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix
+
+
+class ReservedPort:
+    """A port that is held, without listening, by sockets of the supervisor's own.
+
+    Args:
+        section: whose settings these are.
+        host: a name or an address.
+        port: 0 takes a free one.
+        shared: several workers listen on it, and the kernel spreads connections over them (SO_REUSEPORT).
+        open_to_others: whether processes of other servers may listen on it as well.
+
+    Raises:
+        FailedPrecondition: somebody listens there already, or it cannot be had.
+    """
+
+    def __init__(self, section: str, host: str, port: int, *, shared: bool, open_to_others: bool = False) -> None:
+        self._section = section
+        self._host = host
+        self.shared = shared or open_to_others
+        """Whether several processes may listen on it."""
+        if self.shared and not open_to_others:
+            # SO_REUSEPORT would let us in beside another server of the same user, who would get half of our clients.
+            close_all(bind_tcp(host, port, reuse_port=False, section=section))
+        self._held = bind_tcp(host, port, reuse_port=self.shared, section=section)
+        self.number: int = self._held[0].getsockname()[1]
+
+    def bind(self) -> list[socket.socket]:
+        """Sockets for one worker to listen on."""
+        return bind_tcp(self._host, self.number, reuse_port=self.shared, section=self._section)
+
+    def release(self) -> None:
+        """Give the port back."""
+        close_all(self._held)
+
+
+class SharedUnixSocket:
+    """A Unix socket that listens, and that all workers accept from.
+
+    Raises:
+        FailedPrecondition: somebody listens there, or it cannot be made.
+    """
+
+    def __init__(self, path: str, backlog: int) -> None:
+        self._file: UnixFile
+        self.socket, self._file = open_unix(path, backlog=backlog)
+
+    def release(self) -> None:
+        """Let nobody find it any more; who is connected stays."""
+        self._file.remove()
+        self.socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Every front door of one server.
+
+    Attributes:
+        unix: beside the port, if there is one.
+    """
+
+    http: ReservedPort
+    unix: SharedUnixSocket | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Doors:
+        """Those that the settings ask for.
+
+        Raises:
+            FailedPrecondition: one of them cannot be had; none is held then.
+        """
+        http = settings.http
+        port = ReservedPort("http", http.host, http.port, shared=settings.workers > 1, open_to_others=http.reuse_port)
+        try:
+            return cls(port, SharedUnixSocket(http.unix_socket, http.backlog) if http.unix_socket else None)
+        except BaseException:
+            port.release()
+            raise
+
+    @contextmanager
+    def sockets(self) -> Iterator[list[socket.socket]]:
+        """What one worker is handed: bound sockets, HTTP's port first. They are closed here when the block ends.
+
+        Raises:
+            FailedPrecondition: somebody has taken the port.
+        """
+        bound = self.http.bind()
+        try:
+            yield bound if self.unix is None else [*bound, self.unix.socket]
+        finally:
+            close_all(bound)
+
+    def write_ports(self, settings: dict[str, Any]) -> None:
+        """Put the numbers that were chosen into settings that are plain data."""
+        settings.setdefault("http", {})["port"] = self.http.number
+
+    def hide(self) -> None:
+        """The server is leaving: whoever looks for it by a file shall not find it."""
+        if self.unix is not None:
+            self.unix.release()
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.http.release()
+        self.hide()

@@ -1,0 +1,138 @@
+"""The way from the event loop to what blocks: one thread looks, loads and closes while the loop goes on serving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from taxiway.server.models.fingerprint import Stamps, stamp_model
+from taxiway.server.models.loading import ModelLoader, Prepared
+from taxiway.server.models.repository import FoundModel, Look, look_at
+from taxiway.server.models.served import ServedModel
+from taxiway.server.models.uploads import remove_upload, write_upload
+
+T = TypeVar("T")
+
+
+class Loading(Protocol):
+    """What the manager has done for it beside the loop, one thing after the other."""
+
+    async def look(self) -> Look:
+        """What lies at the paths now."""
+
+    async def stamp(self, models: Sequence[FoundModel]) -> dict[str, Stamps]:
+        """The files of these models, by name; one that cannot be looked at is left out."""
+
+    async def upload(self, name: str, config: str, files: Mapping[str, bytes]) -> FoundModel:
+        """A model made of `files`, kept in a directory of its own until `discard`.
+
+        Raises:
+            InvalidArgument: a file's name leads elsewhere.
+        """
+
+    async def discard(self, found: FoundModel) -> None:
+        """Remove the files that came with an `upload`; nothing happens to any others."""
+
+    async def prepare(self, found: FoundModel) -> Prepared:
+        """Its configuration and its chosen versions.
+
+        Raises:
+            TaxiwayError: as `ModelLoader.prepare`.
+        """
+
+    async def load(self, prepared: Prepared, version: int) -> ServedModel:
+        """One version, ready.
+
+        Raises:
+            TaxiwayError: as `ModelLoader.load`.
+        """
+
+    async def close(self, served: ServedModel) -> None:
+        """Free it; it runs nothing any more."""
+
+
+class LoadingThread:
+    """A `ModelLoader` in a thread of its own, which ends with the process, whatever it is doing."""
+
+    def __init__(self, loader: ModelLoader, paths: Sequence[Path], loop: asyncio.AbstractEventLoop) -> None:
+        self._loader = loader
+        self._paths = paths
+        self._loop = loop
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def look(self) -> Look:
+        """What lies at the paths now."""
+        return await self._do(look_at, self._paths)
+
+    async def stamp(self, models: Sequence[FoundModel]) -> dict[str, Stamps]:
+        """The files of these models, by name; one that cannot be looked at is left out."""
+        return await self._do(_stamp_all, models)
+
+    async def upload(self, name: str, config: str, files: Mapping[str, bytes]) -> FoundModel:
+        """A model made of `files`, kept in a directory of its own until `discard`."""
+        return await self._do(write_upload, name, config, files)
+
+    async def discard(self, found: FoundModel) -> None:
+        """Remove the files that came with an `upload`; nothing happens to any others."""
+        await self._do(remove_upload, found)
+
+    async def prepare(self, found: FoundModel) -> Prepared:
+        """Its configuration and its chosen versions."""
+        return await self._do(self._loader.prepare, found)
+
+    async def load(self, prepared: Prepared, version: int) -> ServedModel:
+        """One version, ready."""
+        return await self._do(self._loader.load, prepared, version)
+
+    async def close(self, served: ServedModel) -> None:
+        """Free it; it runs nothing any more."""
+        await self._do(self._loader.close, served)
+
+    async def _do(self, act: Callable[..., T], *words: Any) -> T:  # noqa: ANN401 - whatever `act` takes
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
+            self._thread.start()
+        done: asyncio.Future[T] = self._loop.create_future()
+
+        def work() -> None:
+            try:
+                settle = partial(_succeed, done, act(*words))
+            except BaseException as problem:  # noqa: BLE001 - the boundary of the thread: it is told to who asked
+                settle = partial(_fail, done, problem)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(settle)
+            del settle  # an exception's frames would hold it, and it the exception
+
+        self._work.put(work)
+        return await done
+
+    def _run(self) -> None:
+        while True:
+            work = self._work.get()
+            work()
+            del work  # an idle thread must not keep the last model alive
+
+
+def _succeed(done: asyncio.Future[T], result: T) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: asyncio.Future[Any], problem: BaseException) -> None:
+    if not done.done():
+        done.set_exception(problem)
+
+
+def _stamp_all(models: Sequence[FoundModel]) -> dict[str, Stamps]:
+    stamped = {}
+    for found in models:
+        with contextlib.suppress(OSError):
+            stamped[found.name] = stamp_model(found)
+    return stamped

@@ -1,0 +1,121 @@
+"""Which models and versions are known, and how each of them stands: what the routes and the index are made of.
+
+Plain data, changed by the manager only; nothing here acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from taxiway.server.models.fingerprint import Fingerprint
+from taxiway.server.models.machine import Chapter, ModelEvent, ModelLife, ModelState, step_life
+from taxiway.server.models.repository import FoundModel
+from taxiway.server.models.served import ServedModel
+
+IN_ROUTES = frozenset({ModelState.READY, ModelState.STALLED})
+"""States in which a version is sent requests."""
+
+
+@dataclass(slots=True)
+class Version:
+    """One version, from the begin of its loading until its number is used by another.
+
+    Attributes:
+        print: what it is made of.
+        served: what answers for it; None before it is loaded and after it is closed.
+        note: what happened to its model since, if that did not change its state; shown beside the state.
+    """
+
+    number: int
+    print: Fingerprint
+    life: ModelLife
+    served: ServedModel | None = None
+    note: str = ""
+
+    @property
+    def in_routes(self) -> bool:
+        """Whether it is sent requests."""
+        return self.life.now.state in IN_ROUTES
+
+    def step(self, event: ModelEvent, reason: str, at_ns: int) -> None:
+        """Something happened to it.
+
+        Raises:
+            InvalidTransition: that cannot happen in its state.
+        """
+        self.life = step_life(self.life, event, reason, at_ns)
+
+
+@dataclass(slots=True)
+class Model:
+    """One name.
+
+    Attributes:
+        found: what its versions were loaded from; None if it was never loaded, or was unloaded.
+        versions: by number: those in the routes, and the last story of each that is not.
+        note: why it could not be loaded when that was last tried.
+        cold: it was unloaded to make room, and is loaded again when it is asked for.
+        since_ns: when it was last loaded; it has been used since then at the latest.
+    """
+
+    name: str
+    found: FoundModel | None = None
+    versions: dict[int, Version] = field(default_factory=dict)
+    note: str = ""
+    cold: bool = False
+    since_ns: int = 0
+
+    @property
+    def routed(self) -> list[Version]:
+        """The versions that are sent requests, ascending."""
+        return [self.versions[number] for number in sorted(self.versions) if self.versions[number].in_routes]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the files of what is loaded."""
+        return sum(version.print.nbytes for version in self.versions.values() if version.in_routes)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index; a model that was never loaded has neither version nor state."""
+
+    name: str
+    version: int | None = None
+    state: ModelState | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    """Where requests for one model go.
+
+    Attributes:
+        served: the versions that answer.
+        others: how the versions stand that are known and do not.
+        cold: whether it is loaded again when it is asked for.
+    """
+
+    served: Mapping[int, ServedModel]
+    others: Mapping[int, Chapter]
+    cold: bool
+
+
+def routes_of(model: Model) -> ModelRoutes:
+    """Where requests for `model` go now."""
+    served = {version.number: version.served for version in model.routed if version.served is not None}
+    others = {number: version.life.now for number, version in model.versions.items() if not version.in_routes}
+    return ModelRoutes(MappingProxyType(served), MappingProxyType(others), model.cold)
+
+
+def index_of(model: Model) -> Iterator[IndexEntry]:
+    """The lines of `model`."""
+    if not model.versions:
+        yield IndexEntry(model.name, reason=model.note)
+    for number in sorted(model.versions):
+        version = model.versions[number]
+        now = version.life.now
+        told = "" if now.state is ModelState.READY else now.reason
+        yield IndexEntry(model.name, number, now.state, "; ".join(part for part in (told, version.note) if part))

@@ -1,0 +1,63 @@
+"""How callers are received: who may call, and over what line; both from files that are read again when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxiway.config.settings import Settings
+from taxiway.core.clock import Clock
+from taxiway.server.guard import Guard
+from taxiway.server.reloading import Reloadable
+from taxiway.server.tls import TlsFiles
+from taxiway.server.wire.guarded import GuardedHeads
+from taxiway.server.wire.heads import HeadReader
+from taxiway.server.wire.routes import RouteTable
+from taxiway.telemetry.render import Point
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Shared by all ports of a process.
+
+    Attributes:
+        guard: who may call; None: everybody.
+        tls: over what line; None: in clear.
+    """
+
+    guard: Guard | None = None
+    tls: TlsFiles | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock) -> Reception:
+        """What the settings ask for.
+
+        Raises:
+            InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
+        """
+        keys_file = settings.auth.keys_file
+        guard = Guard(Path(keys_file), clock) if keys_file else None
+        return cls(guard, TlsFiles(settings.tls) if settings.tls.certificate else None)
+
+    def heads(self, routes: RouteTable, max_headers: int) -> HeadReader:
+        """The reader of heads that this takes."""
+        if self.guard is None:
+            return HeadReader(routes, max_headers)
+        return GuardedHeads(routes, max_headers, self.guard)
+
+    @property
+    def scheme(self) -> str:
+        """Of the addresses at which clients reach the ports."""
+        return "http" if self.tls is None else "https"
+
+    def reloadable(self) -> list[Reloadable]:
+        """What is to be read again when it changes."""
+        return [source for source in (self.guard, self.tls) if source is not None]
+
+    def points(self) -> Iterator[Point]:
+        """Every metric series of it."""
+        if self.guard is not None:
+            yield from self.guard.points()
+        if self.tls is not None:
+            yield from self.tls.points()
