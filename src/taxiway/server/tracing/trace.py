@@ -191,7 +191,13 @@ def note_runs(batch: Sequence[InferRequest], outcome: BatchOutcome) -> None:
 
 
 class Sink(Protocol):
-    """Where closed traces go."""
+    """Where closed traces go.
+
+    Attributes:
+        heeds_callers: whether `wanted` says anything at all.
+    """
+
+    heeds_callers: bool
 
     def wanted(self, origin: Origin) -> bool | None:
         """Whether a request's origin asks for a trace of it, or against one; None: it says nothing."""
