@@ -194,6 +194,11 @@ TRACES = _counter(
     "Traced requests, by what became of their trace: written, dropped (too many waited), failed (could not be written)",
     ("mode", "outcome"),
 )
+HANDSHAKES = _counter(
+    "taxiway_tls_handshakes_total",
+    "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
+    ("outcome",),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -240,6 +245,7 @@ CATALOGUE: tuple[Family, ...] = (
     AUTH_REFUSED,
     RELOADS,
     TRACES,
+    HANDSHAKES,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
