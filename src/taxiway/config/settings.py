@@ -171,8 +171,8 @@ class CacheSettings(Section):
 class TraceSettings(Section):
     """Traces of single requests; all of it can be changed while the server runs (`/v2/trace/setting`)."""
 
-    level: tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...] = ("OFF",)
-    """What is traced."""
+    level: Annotated[tuple[Literal["OFF", "TIMESTAMPS", "TENSORS"], ...], Field(min_length=1)] = ("OFF",)
+    """What is traced: when a request got where, and the beginnings of its tensors."""
 
     rate: Count = 1000
     """Every how many-th request is traced."""
@@ -187,10 +187,18 @@ class TraceSettings(Section):
     """Where mode `triton` writes; it cannot be changed over the network."""
 
     log_frequency: CountOrNone = 0
-    """Traces per file, which then get numbers; 0 writes them all to one at the end."""
+    """Traces per file, which then get numbers (`FILE.0`, `FILE.1`); 0 writes them all to one."""
 
     endpoint: Annotated[str, Field(max_length=2048)] = "http://127.0.0.1:4318/v1/traces"
     """Where mode `opentelemetry` sends spans: an OTLP collector's HTTP address."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> TraceSettings:
+        if "OFF" in self.level and len(self.level) > 1:
+            raise broken_rule("level", "OFF stands alone")
+        if self.level != ("OFF",) and self.mode == "triton" and not self.file:
+            raise broken_rule("file", "is needed: trace.level says that something is traced, and mode triton writes it")
+        return self
 
 
 class LimitSettings(Section):

@@ -243,6 +243,12 @@ class StatisticsNotFound(ModelNotFound):
     code = "statistics-not-found"
 
 
+class TraceModelNotFound(ModelNotFound):
+    """Trace settings were asked of a model that is not served."""
+
+    code = "trace-model-not-found"
+
+
 class RouteNotFound(NotFound):
     """No such path."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from taxiway.core.errors import StatisticsNotFound, Unavailable
+from taxiway.core.errors import StatisticsNotFound, TraceModelNotFound, Unavailable
 from taxiway.core.tensors import TensorSpec
 from taxiway.server.fleet import Alone, Fleet
 from taxiway.server.models.machine import ModelState
@@ -13,6 +13,8 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import IndexEntry
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot, version_number
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.telemetry.log_switch import LogSwitch
 
 EXTENSIONS = (
     "classification",
@@ -22,6 +24,8 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 """The protocol extensions that work here, by Triton's names."""
 
@@ -46,21 +50,31 @@ class Administration:
     Args:
         ready: whether the server as a whole may be sent requests.
         version: of the server.
+        traces: what is traced in this process.
     """
 
     def __init__(
-        self, routing: Callable[[], Snapshot], models: ModelManager, ready: Callable[[], bool], version: str
+        self,
+        routing: Callable[[], Snapshot],
+        models: ModelManager,
+        ready: Callable[[], bool],
+        version: str,
+        traces: TraceGates,
     ) -> None:
         self._routing = routing
         self._models = models
         self._ready = ready
         self._version = version
+        self._traces = traces
+        self._logs = LogSwitch()
         self._fleet: Fleet = Alone(
             {
                 "statistics": self._own_statistics,
                 "index": self._own_index,
                 "load": self._load_here,
                 "unload": self._unload_here,
+                "change_trace_settings": self._change_own_traces,
+                "change_log_settings": self._change_own_logs,
             }
         )
 
@@ -145,6 +159,74 @@ class Administration:
         if served is None:
             raise StatisticsNotFound(f"requested model version is not available for model '{name}'", model=name)
         return [served]
+
+    # --- traces and logs ----------------------------------------------------------------------------------
+
+    def trace_settings(self, model: str | None) -> dict[str, str | list[str]]:
+        """What is traced of a model, or (None) of those without settings of their own, in Triton's words.
+
+        `trace_count` is what is left of it in this process.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+        """
+        self.check_traced(model)
+        return self._traces.words(model)
+
+    async def change_trace_settings(
+        self, model: str | None, words: Mapping[str, Sequence[str] | None]
+    ) -> dict[str, str | list[str]]:
+        """Change what is traced, in every process; None as a value takes an earlier change back.
+
+        Returns:
+            As `trace_settings`, after the change.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+            InvalidArgument, Unsupported: something in `words` cannot be; nothing is changed.
+            FailedPrecondition: packages that the mode needs are not installed; nothing is changed.
+        """
+        self.check_traced(model)
+        values = {key: None if value is None else list(value) for key, value in words.items()}
+        answers = await self._fleet.ask("change_trace_settings", {"model": model, "words": values})
+        told: dict[str, str | list[str]] = answers[0]
+        return told
+
+    def check_traced(self, model: str | None) -> None:
+        """Refuse a model that cannot be traced; None, all of them, always can.
+
+        Raises:
+            TraceModelNotFound: the model is not served.
+        """
+        if model is not None and model not in self._routing().services:
+            raise TraceModelNotFound(
+                f"Request for unknown model : {model}", hint="GET /v2/models lists what is served", model=model
+            )
+
+    async def _change_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        self._traces.change(words["model"], words["words"])
+        return self._traces.words(words["model"])
+
+    def log_settings(self) -> dict[str, str | bool | int]:
+        """What is logged, in Triton's words."""
+        return self._logs.words()
+
+    async def change_log_settings(self, words: Mapping[str, Any]) -> dict[str, str | bool | int]:
+        """Change what is logged, in every process; values of None change nothing.
+
+        Returns:
+            As `log_settings`, after the change.
+
+        Raises:
+            MalformedRequest, InvalidArgument, Unsupported, FailedPrecondition: as `LogSwitch.change`.
+        """
+        answers = await self._fleet.ask("change_log_settings", words)
+        told: dict[str, str | bool | int] = answers[0]
+        return told
+
+    async def _change_own_logs(self, words: Mapping[str, Any]) -> dict[str, str | bool | int]:
+        self._logs.change(words)
+        return self._logs.words()
 
     # --- repository ---------------------------------------------------------------------------------------
 

@@ -23,9 +23,14 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.tls import TlsFiles
+from taxiway.server.tracing.gates import TraceGates
+from taxiway.server.tracing.plan import TracePlans
+from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
-from taxiway.server.wire.front import HttpFront
+from taxiway.server.wire.extensions import SettingsEndpoints
+from taxiway.server.wire.front import HttpFront, Reception
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.signature import WireLimits
@@ -42,10 +47,11 @@ _GOODBYE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the server listens; `metrics` is None if that port is off."""
+    """Where the server listens; what is off is None."""
 
     http: str
     metrics: str | None
+    http_unix: str | None = None
 
 
 class DataPlane:
@@ -55,7 +61,7 @@ class DataPlane:
         suppressed_lines: asked at a scrape for the log lines held back so far.
 
     Raises:
-        InvalidConfig: the keys file cannot be read or breaks a rule.
+        InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
     """
 
     def __init__(
@@ -72,13 +78,20 @@ class DataPlane:
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
-        loader = ModelLoader(settings, Host(self._loop, self._clock, available_cpus()), self._store)
-        loading = LoadingThread(loader, settings.models.paths, self._loop)
+        self._traces = TraceGates(
+            TracePlans.of(settings.trace),
+            self._clock,
+            self._loop,
+            trace_sinks(settings.trace, settings.workers, self._clock),
+        )
+        host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
+        loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
         self._models = ModelManager(loading, settings.models, self._clock, self._route)
-        self._administration = Administration(self._routing, self._models, self._is_ready, __version__)
+        self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
+        self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
         self._reloading: asyncio.Task[None] | None = None
 
     async def start(self) -> Addresses:
@@ -108,10 +121,12 @@ class DataPlane:
         http = self._settings.http
         front = self._front(RouteTable(self._routes()), self._statistics)
         address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
+        if http.unix_socket:
+            await front.listen_unix(http.unix_socket, backlog=http.backlog)
         metrics = await self._open_metrics() if self._settings.metrics.enabled else None
         if sources := self._reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
-        return Addresses(_url(*address), metrics)
+        return Addresses(self._url(*address), metrics, http.unix_socket or None)
 
     async def stop(self) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
@@ -132,6 +147,7 @@ class DataPlane:
         closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
         if drained and not all(closed):
             _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         _log.info("stopped")
         return drained and all(closed)
 
@@ -140,7 +156,8 @@ class DataPlane:
         profile = PROFILES[self._settings.compat]
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, profile)
+        settings = SettingsEndpoints(self._administration)
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -156,7 +173,7 @@ class DataPlane:
         return self._accepting and self._models.is_ready()
 
     def _reloadable(self) -> list[Reloadable]:
-        return [] if self._guard is None else [self._guard]
+        return [source for source in (self._guard, self._tls) if source is not None]
 
     def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
         front = HttpFront(
@@ -167,7 +184,7 @@ class DataPlane:
             admission=self._admission,
             statistics=statistics,
             report_bug=_report_bug,
-            guard=self._guard,
+            reception=Reception(self._guard, self._tls),
         )
         self._fronts.append(front)
         return front
@@ -175,7 +192,12 @@ class DataPlane:
     async def _open_metrics(self) -> str:
         metrics = self._settings.metrics
         front = self._front(metrics_routes(self._reply_metrics), ServerStatistics(_nothing_held))
-        return _url(*await front.listen(metrics.host, metrics.port, backlog=16, reuse_port=False))
+        address = await front.listen(metrics.host, metrics.port, backlog=16, reuse_port=False, section="metrics")
+        return self._url(*address)
+
+    def _url(self, host: str, port: int) -> str:
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'http' if self._tls is None else 'https'}://{shown}:{port}"
 
     def _reply_metrics(self, exchange: Exchange) -> None:
         reply_metrics(exchange, render_metrics(self._points()))
@@ -186,6 +208,9 @@ class DataPlane:
         yield from self._statistics.points()
         if self._guard is not None:
             yield from self._guard.points()
+        yield from self._traces.points()
+        if self._tls is not None:
+            yield from self._tls.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
@@ -199,8 +224,3 @@ def _report_bug(problem: BaseException) -> None:
 
 def _nothing_held() -> tuple[int, int, int]:
     return (0, 0, 0)
-
-
-def _url(host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from taxiway.core.errors import Overloaded, Unavailable
+from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
 from taxiway.core.requests import InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.models.served import ServedModel
+from taxiway.server.tracing.trace import NOWHERE, Origin
+from taxiway.server.tracing.tracer import Originate
 
 
 class Entrance:
@@ -13,12 +15,18 @@ class Entrance:
 
     Each request that `submit` took ends in exactly one of: its responder is called, and then calls `leave`; or
     whoever submitted it calls `abandon`.
+
+    Args:
+        originate: tells how a request came in, for its trace.
     """
 
-    def __init__(self, served: ServedModel, admission: Admission) -> None:
+    def __init__(self, served: ServedModel, admission: Admission, originate: Originate | None = None) -> None:
         self._admission = admission
         self._statistics = served.statistics
-        self._submit = served.front.submit
+        self._take = self._submit = served.front.submit
+        self._traces = served.traces
+        self._originate = originate or _nowhere
+        served.traces.follow(self._trace)
         self._cancel = served.front.cancel
         self.leave = admission.leave
         """The responder was called: the request counts no longer."""
@@ -47,3 +55,21 @@ class Entrance:
         """Take a request back, its client has gone: still queued, it costs no execution."""
         self._cancel(request)
         self._admission.leave()
+        if request.trace is not None:
+            request.trace.cancel()
+
+    def _trace(self, wanted: bool) -> None:
+        self._submit = self._submit_traced if wanted else self._take
+
+    def _submit_traced(self, request: InferRequest) -> None:
+        trace = self._traces.begin(request, self._originate)
+        try:
+            self._take(request)
+        except TaxiwayError as error:
+            if trace is not None:
+                trace.refuse(error)
+            raise
+
+
+def _nowhere(_request: InferRequest) -> Origin:
+    return NOWHERE

@@ -323,19 +323,31 @@ def _duration(count: int, ns: int) -> dict[str, int]:
     return {"count": count, "ns": ns}
 
 
+HANDSHAKE_OUTCOMES = ("done", "failed", "late", "gone")
+
+
 class ServerStatistics:
     """What the HTTP front has done; the transport adds to its integers in place.
 
     `held` is asked at a scrape for what admission counts: requests and bytes held, requests refused so far.
     """
 
-    __slots__ = ("_held", "accepted_connections", "open_connections", "refused_connections", "status_classes")
+    __slots__ = (
+        "_held",
+        "accepted_connections",
+        "handshakes",
+        "open_connections",
+        "refused_connections",
+        "status_classes",
+    )
 
     def __init__(self, held: Callable[[], tuple[int, int, int]]) -> None:
         self._held = held
         self.open_connections = 0
         self.accepted_connections = 0
         self.refused_connections = 0
+        self.handshakes = dict.fromkeys(HANDSHAKE_OUTCOMES, 0)
+        """TLS handshakes by how they ended."""
         self.status_classes = [0] * 6
         """Responses by the first digit of their status."""
 
@@ -350,6 +362,8 @@ class ServerStatistics:
         yield Point(names.OPEN_CONNECTIONS, (), self.open_connections)
         yield Point(names.ACCEPTED_CONNECTIONS, (), self.accepted_connections)
         yield Point(names.REFUSED_CONNECTIONS, (), self.refused_connections)
+        for outcome, count in self.handshakes.items():
+            yield Point(names.HANDSHAKES, (outcome,), count)
         requests, nbytes, refused = self._held()
         yield Point(names.REFUSED_REQUESTS, (), refused)
         yield Point(names.IN_FLIGHT, (), requests)

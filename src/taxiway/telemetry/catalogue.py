@@ -214,6 +214,16 @@ RELOADS = _counter(
     "Changed files read again while running: taken, or refused because they were broken",
     ("what", "outcome"),
 )
+TRACES = _counter(
+    "taxiway_traces_total",
+    "Traced requests, by what became of their trace: written, dropped (too many waited), failed (could not be written)",
+    ("mode", "outcome"),
+)
+HANDSHAKES = _counter(
+    "taxiway_tls_handshakes_total",
+    "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
+    ("outcome",),
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -271,6 +281,8 @@ CATALOGUE: tuple[Family, ...] = (
     CACHE_OVERSIZED,
     AUTH_REFUSED,
     RELOADS,
+    TRACES,
+    HANDSHAKES,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,

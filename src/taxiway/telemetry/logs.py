@@ -22,6 +22,7 @@ from taxiway.core.errors import ErrorKind, TaxiwayError
 from taxiway.telemetry.log_fields import LogFields
 
 LogFormat = Literal["json", "text"]
+LineFormat = Literal["json", "text", "triton"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 MAX_TEXT = 2000
@@ -122,19 +123,43 @@ def configure_logs(
         The limit in force, whose `suppressed` is a metric.
     """
     limit = limit or RepeatLimit(clock or SystemClock())
-    handler = _StructuredHandler(stream or sys.stderr)
-    handler.setFormatter(_FORMATTERS[form]())
+    handler = StructuredHandler(stream or sys.stderr, form)
     handler.addFilter(limit)
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _StructuredHandler)]:
+    while (old := structured_handler()) is not None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
     return limit
 
 
-class _StructuredHandler(logging.StreamHandler[TextIO]):
-    """Told apart from handlers that others added, so that configuring twice replaces instead of doubling."""
+class StructuredHandler(logging.StreamHandler[TextIO]):
+    """Writes the lines. Told apart from handlers that others added: configuring twice replaces instead of doubling.
+
+    Attributes:
+        form: what it was configured to write.
+        silenced: levels that are not written, though more severe or equal to the root logger's.
+    """
+
+    def __init__(self, stream: TextIO, form: LogFormat) -> None:
+        super().__init__(stream)
+        self.form = form
+        self.silenced: frozenset[int] = frozenset()
+        self.addFilter(self._is_wanted)
+        self.write_as(form)
+
+    def write_as(self, form: LineFormat) -> None:
+        """Write lines in this form from now on."""
+        self.setFormatter(_FORMATTERS[form]())
+
+    def _is_wanted(self, record: logging.LogRecord) -> bool:
+        return record.levelno not in self.silenced
+
+
+def structured_handler() -> StructuredHandler | None:
+    """The handler that `configure_logs` set up in this process, if it did."""
+    handlers = (handler for handler in logging.getLogger().handlers if isinstance(handler, StructuredHandler))
+    return next(handlers, None)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -153,9 +178,23 @@ class _TextFormatter(logging.Formatter):
         return " ".join([head, *(f"{name}={_plain(value)}" for name, value in told.items())])
 
 
-_FORMATTERS: dict[LogFormat, Callable[[], logging.Formatter]] = {
+class _TritonFormatter(logging.Formatter):
+    """As Triton's own log: `I1125 22:16:12.452659 14815 taxiway.server:98] "ready count=2"`, times in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = describe_record(record)
+        at = datetime.fromtimestamp(record.created, UTC)
+        fields = (f"{name}={_plain(value)}" for name, value in told.items() if name not in _IN_TRITON_HEAD)
+        text = " ".join([told["event"], *fields])
+        head = f"{record.levelname[0]}{at:%m%d %H:%M:%S.%f} {record.process} {record.name}:{record.lineno}"
+        return f"{head}] {json.dumps(text)}"
+
+
+_IN_TRITON_HEAD = frozenset({"ts", "level", "event", "logger"})
+_FORMATTERS: dict[LineFormat, Callable[[], logging.Formatter]] = {
     "json": _JsonFormatter,
     "text": _TextFormatter,
+    "triton": _TritonFormatter,
 }
 
 

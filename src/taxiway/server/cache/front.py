@@ -14,10 +14,11 @@ Errors are never kept. It runs on one event loop and is not thread-safe.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import DeadlineExceeded, Overloaded, TaxiwayError, Unavailable
+from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, RequestState
 from taxiway.server.batching.answers import late_error
 from taxiway.server.batching.deadlines import RunningDeadlines
@@ -33,7 +34,13 @@ class RunAccounts:
     """The observer of a batcher behind a cache: of the runs only what they did; the front counts their callers."""
 
     def __init__(self, accounts: Observer) -> None:
-        self.batch_done = accounts.batch_done
+        self._accounts = accounts
+
+    def batch_done(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        """A run came back."""
+        self._accounts.batch_done(batch, outcome, dispatched_ns, gone)
 
     def rejected(self, request: InferRequest, reason: RejectReason) -> None:
         """A run was refused or given up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ from taxiway.server.models.rows import Rows, try_rows
 from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
+from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
 from taxiway.telemetry.logs import Log
 
@@ -58,11 +60,12 @@ _THREADS_AT_MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the versions run on."""
+    """What the versions run on, and who makes the gates through which their requests are traced."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
     cpus: int
+    gate: Callable[[ModelSpec, int], TraceGate] = TraceGate
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +224,9 @@ class ModelLoader:
         executor = self._executor(spec, version, model, settings, curve, measured=bool(points))
         plan = self._plan(spec, settings, curve, mergeable=mergeable)
         statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
         observer = _Accounts(statistics, clock)
+        traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
         if store is None:
@@ -232,7 +237,7 @@ class ModelLoader:
             shelf = self._shelf(spec, store)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
-        return ServedModel(spec, config, version, model, executor, batcher, statistics, front)
+        return ServedModel(spec, config, version, model, executor, batcher, statistics, front, traces)
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
         keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
@@ -393,8 +398,20 @@ class _Accounts:
         self._now_ns = clock.monotonic_ns
         self.rejected = statistics.rejected
         self.cancelled = statistics.cancelled
+        self.batch_done = self._count
+        """The observer's; another one while requests are traced, so that it costs nothing while none are."""
 
-    def batch_done(
+    def note_traces(self, wanted: bool) -> None:
+        """Note the times of runs on the requests that are traced, or do not."""
+        self.batch_done = self._count_and_note if wanted else self._count
+
+    def _count_and_note(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        note_runs(batch, outcome)
+        self._count(batch, outcome, dispatched_ns, gone)
+
+    def _count(
         self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
     ) -> None:
         """Count the run, and the answers it gave."""

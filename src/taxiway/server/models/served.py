@@ -11,6 +11,7 @@ from taxiway.core.ports import Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
 
 
 class Front(Protocol):
@@ -39,6 +40,7 @@ class ServedModel:
         config: the same as Triton's configuration JSON.
         version: its number.
         front: what takes its requests in: the batcher, or what stands before it (the response cache).
+        traces: the gate through which requests come that are traced.
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
 
@@ -50,6 +52,7 @@ class ServedModel:
     batcher: Batcher
     statistics: ModelStatistics
     front: Front
+    traces: TraceGate
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,6 +9,7 @@ from taxiway.server.admission import Admission
 from taxiway.server.guard import ANY
 from taxiway.server.routing import Snapshot
 from taxiway.server.wire.exchange import Exchange
+from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
@@ -28,6 +29,7 @@ class Endpoints(NamedTuple):
     generate: GenerateEndpoint
     predict: PredictEndpoint
     manage: ManagementEndpoints
+    settings: SettingsEndpoints
 
 
 def make_endpoints(
@@ -35,13 +37,14 @@ def make_endpoints(
     admission: Admission,
     limits: WireLimits,
     manage: ManagementEndpoints,
+    settings: SettingsEndpoints,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
     as_triton = profile is TRITON
     infer = InferEndpoint(routing, admission, limits, as_triton=as_triton)
     edge = Edge(routing, admission, limits, infer)
-    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage)
+    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -60,7 +63,7 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
 
 def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    _, generate, _, manage = endpoints
+    _, generate, _, manage, settings = endpoints
     infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
     decodes = not as_triton
     return [
@@ -83,6 +86,20 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         Route("POST", "/v2/repository/models/{model}/unload", manage.unload, "Stop serving a model"),
         Route("POST", "/v2/repository/{repository}/models/{model}/load", manage.load, "Refused: name no repository"),
         Route("POST", "/v2/repository/{repository}/models/{model}/unload", manage.unload, "Refused likewise"),
+        Route("GET", "/v2/trace/setting", settings.trace_settings, "What is traced", scope="read"),
+        Route("POST", "/v2/trace/setting", settings.change_trace_settings, "Change what is traced"),
+        Route(
+            "GET",
+            "/v2/models/{model}/trace/setting",
+            settings.trace_settings,
+            "What is traced of a model",
+            scope="read",
+        ),
+        Route(
+            "POST", "/v2/models/{model}/trace/setting", settings.change_trace_settings, "Change it for this model only"
+        ),
+        Route("GET", "/v2/logging", settings.log_settings, "What is logged", scope="read"),
+        Route("POST", "/v2/logging", settings.change_log_settings, "Change what is logged"),
     ]
 
 

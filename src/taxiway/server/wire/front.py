@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Protocol
 
 from taxiway.core.errors import (
-    FailedPrecondition,
     ModelFailed,
     Overloaded,
     PermissionDenied,
@@ -16,12 +17,15 @@ from taxiway.core.errors import (
 )
 from taxiway.server.admission import Admission
 from taxiway.server.guard import Guard
+from taxiway.server.tls import TlsFiles
 from taxiway.server.wire.coding import Coder
 from taxiway.server.wire.guarded import GuardedHeads
 from taxiway.server.wire.heads import HeadReader
-from taxiway.server.wire.http1 import HttpConnection
+from taxiway.server.wire.http1 import HttpConnection, peer_of
 from taxiway.server.wire.routes import RouteTable
+from taxiway.server.wire.sockets import UnixFile, open_tcp, open_unix, shown_address
 from taxiway.server.wire.status import Profile
+from taxiway.server.wire.tls import TlsLayer
 from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
 
@@ -35,8 +39,22 @@ _OVERLOADED_EVERY_NS = 1_000_000_000
 """Refusals must stay cheap: between two lines they are only counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """How callers are received: who may call (`guard`; None: everybody), and over what line (`tls`; None: in clear)."""
+
+    guard: Guard | None = None
+    tls: TlsFiles | None = None
+
+    def heads(self, routes: RouteTable, max_headers: int) -> HeadReader:
+        """The reader of heads that this takes."""
+        if self.guard is None:
+            return HeadReader(routes, max_headers)
+        return GuardedHeads(routes, max_headers, self.guard)
+
+
 class HttpFront:
-    """One port: its routes, its limits, its open connections."""
+    """One front door, on a port, a Unix socket or both: its routes, its limits, its open connections."""
 
     def __init__(
         self,
@@ -48,16 +66,15 @@ class HttpFront:
         admission: Admission,
         statistics: ServerStatistics,
         report_bug: BugReport,
-        guard: Guard | None = None,
+        reception: Reception | None = None,
     ) -> None:
+        reception = reception or Reception()
         self.loop = loop
         self.limits = limits
         self.profile = profile
         self.admission = admission
         self.statistics = statistics
-        self.heads = (
-            HeadReader(routes, limits.max_headers) if guard is None else GuardedHeads(routes, limits.max_headers, guard)
-        )
+        self.heads = reception.heads(routes, limits.max_headers)
         self.coder = Coder(loop, admission, limits.max_body_bytes)
         self.report_bug = report_bug
         self.draining = False
@@ -65,30 +82,71 @@ class HttpFront:
         """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._tls = reception.tls
+        self._handshaking: set[TlsLayer] = set()
+        self._servers: list[asyncio.Server] = []
+        self._unix: list[UnixFile] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._overloaded = 0
         """Refusals since the last line that told of one."""
         self._overloaded_told_ns = -_OVERLOADED_EVERY_NS
 
-    async def listen(self, host: str, port: int, *, backlog: int, reuse_port: bool) -> tuple[str, int]:
+    async def listen(
+        self, host: str, port: int, *, backlog: int, reuse_port: bool, section: str = "http"
+    ) -> tuple[str, int]:
         """Open the port; the address it got (port 0 asks for a free one).
 
         Raises:
             FailedPrecondition: it is taken, not ours to open, or no address of this machine.
         """
-        try:
-            self._server = await self.loop.create_server(
-                lambda: HttpConnection(self), host, port, backlog=backlog, reuse_port=reuse_port or None
-            )
-        except OSError as problem:
-            raise FailedPrecondition(
-                f"cannot listen on {host} port {port}: {problem}",
-                hint="choose other ports: --http.port and --metrics.port (0 takes a free one)",
-            ) from problem
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        opened = open_tcp(host, port, backlog=backlog, reuse_port=reuse_port, section=section)
+        for one in opened:
+            await self.serve(one, backlog=backlog)
+        return shown_address(opened[0])
+
+    async def listen_unix(self, path: str, *, backlog: int, section: str = "http") -> None:
+        """Open a Unix socket too; its file goes when the front closes. Never TLS: the file's mode says who may call.
+
+        Raises:
+            FailedPrecondition: somebody listens there, or it cannot be made.
+        """
+        opened, file = open_unix(path, backlog=backlog, section=section)
+        self._unix.append(file)
+        await self.serve(opened, backlog=backlog)
+
+    async def serve(self, listening: socket.socket, *, backlog: int) -> None:
+        """Serve a socket that listens already, such as one that a parent process opened. It is closed with the front.
+
+        Args:
+            listening: TCP (TLS is spoken if the front has it) or Unix (never TLS).
+            backlog: said to the kernel again when serving begins.
+        """
+        encrypted = self._tls is not None and listening.family != socket.AF_UNIX
+        accept = self._accept_encrypted if encrypted else self._accept
+        self._servers.append(await self.loop.create_server(accept, sock=listening, backlog=backlog))
+
+    def _accept(self) -> asyncio.Protocol:
+        return HttpConnection(self)
+
+    def _accept_encrypted(self) -> asyncio.Protocol:
+        assert self._tls is not None  # noqa: S101 - `serve` looked
+        return TlsLayer(self, self._tls.material.context, HttpConnection(self), self.limits.header_timeout_s)
+
+    def handshake_begun(self, layer: TlsLayer) -> bool:
+        """Count a handshake in; False if with it there would be more connections than allowed."""
+        if len(self._handshaking) + len(self._connections) >= self.limits.max_connections or self.draining:
+            self.statistics.refused_connections += 1
+            return False
+        self._handshaking.add(layer)
+        return True
+
+    def handshake_over(self, layer: TlsLayer, outcome: str, reason: str) -> None:
+        """Count it out, and log the ones that came to nothing."""
+        self._handshaking.discard(layer)
+        self.statistics.handshakes[outcome] += 1
+        if reason:
+            _log.info("handshake_failed", peer=peer_of(layer), state=outcome, reason=reason)
 
     def admit_connection(self, connection: HttpConnection) -> bool:
         """Count a connection in; False if there are as many as allowed. Refused ones take nobody's place."""
@@ -144,8 +202,12 @@ class HttpFront:
             False if a connection had to be cut.
         """
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        for file in self._unix:
+            file.remove()
+        for layer in tuple(self._handshaking):
+            layer.abort()
         for connection in tuple(self._connections):
             connection.shut()
             if given_up is not None:

@@ -442,8 +442,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The other side's address, for the log."""
-        name = self.transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unknown"
+        return peer_of(self.transport)
 
     def ends_with(self, exchange: Exchange) -> bool:
         """Whether `exchange` is the last that was begun."""
@@ -517,6 +516,14 @@ class HttpConnection(asyncio.Protocol):
             return
         _log.warning("slow_client", peer=self.peer, status=408, setting=key, reason=f"its {part} did not come in time")
         self._refuse(RequestTimeout(f"the request's {part} did not come in time", hint=f"{key} bounds it"))
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The other side's address: `host:port`, or `unix` for a Unix socket."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+    return "unknown" if name is None else "unix"
 
 
 def _no_handler(_exchange: Exchange) -> None:

@@ -12,6 +12,8 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.tracing.context import HEADERS
+from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
@@ -22,12 +24,21 @@ Ask = tuple[Exchange, Choices | None]
 """What an answer needs to be worded: who waits, and which outputs in which form (None: all, as JSON)."""
 
 
+def origin_of(request: InferRequest) -> Origin:
+    """How a request came in over HTTP; every codec's `ask` begins with the exchange."""
+    head = cast("Exchange", request.ask[0]).head
+    context = {name: head.headers[name.encode()].decode("latin-1") for name in HEADERS if name.encode() in head.headers}
+    route = "" if head.match.route is None else head.match.route.pattern
+    attributes = {"http.request.method": "POST", "http.route": route, "url.scheme": "http"}
+    return Origin("HTTP", context, f"POST {route}", attributes)
+
+
 class InferCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
     def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, *, as_triton: bool) -> None:
         spec = served.spec
-        self.entrance = Entrance(served, admission)
+        self.entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
         self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton)
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)

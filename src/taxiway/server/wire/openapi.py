@@ -80,6 +80,14 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("POST", "/v2/repository/{repository}/models/{model}/load"): Operation("repository", "", errors=(501,)),
     ("POST", "/v2/repository/{repository}/models/{model}/unload"): Operation("repository", "", errors=(501,)),
+    ("GET", "/v2/trace/setting"): Operation("settings", "TraceSettings"),
+    ("POST", "/v2/trace/setting"): Operation("settings", "TraceSettings", "TraceChange", (*_TAKING, 409, 501)),
+    ("GET", f"{_MODEL}/trace/setting"): Operation("settings", "TraceSettings", errors=(404,)),
+    ("POST", f"{_MODEL}/trace/setting"): Operation(
+        "settings", "TraceSettings", "TraceChange", (*_TAKING, 404, 409, 501)
+    ),
+    ("GET", "/v2/logging"): Operation("settings", "LogSettings"),
+    ("POST", "/v2/logging"): Operation("settings", "LogSettings", "LogChange", (*_TAKING, 409, 501)),
     ("GET", "/v1/models"): Operation("kserve v1", "Models"),
     ("GET", "/v1/models/{model}"): Operation("kserve v1", "ModelReady", errors=(404,), also=(503,)),
     ("POST", "/v1/models/{model}:predict"): Operation("kserve v1", "PredictResponse", "PredictRequest", _RUNNING),

@@ -38,6 +38,21 @@ _DATA = _array(
     {}, "Elements in C order, flat or nested. NaN, Infinity and -Infinity are taken and given as such tokens."
 )
 
+_LEVELS = _array({"enum": ["OFF", "TIMESTAMPS", "TENSORS"]}, "What is traced; OFF stands alone.")
+_NUMERAL: Final[Schema] = {"type": "string", "pattern": "^-?[0-9]+$"}
+_LOG_MEMBERS: Final[Schema] = {
+    "log_info": _of("boolean"),
+    "log_warning": _of("boolean"),
+    "log_error": _of("boolean"),
+    "log_verbose_level": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "log_format": {"type": "string", "enum": ["default", "ISO8601"]},
+}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, _of("null")]}
+
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "Error": _object(
         {
@@ -204,4 +219,31 @@ SCHEMAS: Final[dict[str, Schema]] = {
             _object({"outputs": {"description": "A whole tensor, or an object of them by output name."}}, "outputs"),
         ],
     },
+    "TraceSettings": _object(
+        {
+            "trace_level": _LEVELS,
+            "trace_rate": _NUMERAL,
+            "trace_count": _NUMERAL,
+            "log_frequency": _NUMERAL,
+            "trace_file": _of("string"),
+            "trace_mode": _of("string"),
+        },
+        "trace_level",
+        "trace_rate",
+        "trace_count",
+        "trace_mode",
+    ),
+    "TraceChange": _object(
+        {
+            "trace_level": _or_null(_LEVELS),
+            "trace_rate": _or_null(_NUMERAL),
+            "trace_count": _or_null(_NUMERAL),
+            "log_frequency": _or_null(_NUMERAL),
+            "trace_mode": _or_null({"type": "string", "enum": ["triton", "opentelemetry"]}),
+        },
+        text="Null takes an earlier change back.",
+        further=False,
+    ),
+    "LogSettings": _object({"log_file": _of("string"), **_LOG_MEMBERS}, "log_file", *_LOG_MEMBERS),
+    "LogChange": _object({key: _or_null(schema) for key, schema in _LOG_MEMBERS.items()}, further=False),
 }

@@ -46,6 +46,7 @@ _TRITON_CODES: dict[str, int] = {
     "deadline-exceeded": 503,
     "failed-precondition": 503,
     "statistics-not-found": 400,
+    "trace-model-not-found": 400,
 }
 
 REASONS: Mapping[int, str] = {

@@ -24,6 +24,7 @@ from taxiway.server.models.loading import Prepared
 from taxiway.server.models.repository import FoundModel, Look
 from taxiway.server.models.served import ServedModel
 from taxiway.server.statistics import ModelStatistics
+from taxiway.server.tracing.gates import TraceGate
 from taxiway.stats.latency import LatencyCurve
 from taxiway.testing import VirtualClock
 
@@ -138,7 +139,9 @@ class FakeLoading:
         statistics = ModelStatistics(name, str(version), self._clock)
         plan = BatchingPlan(max_rows=8, merge_rows=1)
         batcher = Batcher(plan, executor, self._clock, loop, LatencyCurve([]), statistics)
-        return ServedModel(_spec(name), {}, version, model, executor, batcher, statistics, batcher)
+        spec = _spec(name)
+        traces = TraceGate(spec, version)
+        return ServedModel(spec, {}, version, model, executor, batcher, statistics, batcher, traces)
 
 
 def _found(name: str, files: FakeFiles) -> FoundModel:

@@ -1,0 +1,61 @@
+"""What goes in and out of a traced request: the beginning of each tensor, copied, so that nothing large is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.tracing.trace import MAX_ELEMENTS, Tensor
+
+_MAX_TEXT_BYTES = 256
+"""Of one element of a BYTES tensor."""
+
+
+def inputs_of(request: InferRequest, specs: Sequence[TensorSpec], at_ns: int) -> Iterator[Tensor]:
+    """The inputs of a request, as it brought them."""
+    for spec, tensor in zip(specs, request.inputs, strict=True):
+        if tensor is not None:
+            data = _beginning(tensor.data, spec.datatype)
+            yield Tensor("TENSOR_QUEUE_INPUT", spec.name, spec.datatype.wire_name, tensor.shape, data, at_ns)
+
+
+def outputs_of(
+    result: BatchResult, start: int, stop: int, specs: Sequence[TensorSpec], *, batches: bool, at_ns: int
+) -> Iterator[Tensor]:
+    """Rows [start, stop) of what a run gave; everything if its rows are not rows of requests."""
+    by_name = {spec.name: spec for spec in specs}
+    for name, whole in zip(result.names, result.arrays, strict=True):
+        spec = by_name[name]
+        array = whole[start:stop] if batches else whole
+        data = _beginning(array, spec.datatype)
+        yield Tensor("TENSOR_BACKEND_OUTPUT", name, spec.datatype.wire_name, array.shape, data, at_ns)
+
+
+def _beginning(data: Any, datatype: Datatype) -> Any:  # noqa: ANN401 - what InputTensor holds, or an array
+    if datatype is Datatype.BYTES:
+        items = data.reshape(-1)[:MAX_ELEMENTS].tolist() if isinstance(data, np.ndarray) else data
+        return [bytes(item)[:_MAX_TEXT_BYTES] for item in islice(items, MAX_ELEMENTS)]
+    if isinstance(data, np.ndarray):
+        return data.reshape(-1)[:MAX_ELEMENTS].copy()
+    raw = memoryview(data).cast("B")[: MAX_ELEMENTS * datatype.itemsize]
+    return np.frombuffer(bytes(raw), dtype=datatype.numpy_dtype)
+
+
+def print_elements(tensor: Tensor) -> str:
+    """The elements as Triton prints them: with commas between, numbers in six digits, texts quoted."""
+    if isinstance(tensor.data, list):
+        return ",".join('"' + item.decode("utf-8", "backslashreplace") + '"' for item in tensor.data)
+    array: NDArray[Any] = tensor.data
+    if tensor.datatype == Datatype.BF16.wire_name and array.dtype == np.uint16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    if array.dtype == np.bool_:
+        return ",".join("1" if item else "0" for item in array.tolist())
+    if array.dtype.kind == "f":
+        return ",".join(f"{item:g}" for item in array.tolist())
+    return ",".join(map(str, array.tolist()))

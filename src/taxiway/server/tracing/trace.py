@@ -1,0 +1,206 @@
+"""One traced request: where it came from, when it got where, what went in and out, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.ports import BatchOutcome
+from taxiway.core.requests import InferRequest
+from taxiway.server.tracing.plan import TracePlan
+from taxiway.telemetry.render import Point
+
+MAX_ELEMENTS = 1024
+"""Elements of one tensor that a trace holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a request came in.
+
+    Attributes:
+        protocol: as Triton's timestamps begin: HTTP, GRPC.
+        headers: those that say which trace it belongs to (W3C Trace Context), by lower-case name.
+        name: of its span, as OpenTelemetry's conventions for the protocol have it.
+        attributes: of its span, likewise.
+    """
+
+    protocol: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+NOWHERE = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """The beginning of one tensor: at most `MAX_ELEMENTS` elements in `data`, a numpy array or a list of bytes.
+
+    Attributes:
+        activity: TENSOR_QUEUE_INPUT or TENSOR_BACKEND_OUTPUT.
+        at_ns: when it was noted.
+    """
+
+    activity: str
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Any
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The run that a request was part of, in monotonic nanoseconds."""
+
+    started_ns: int
+    input_end_ns: int
+    output_start_ns: int
+    finished_ns: int
+    requests: int
+    rows: int
+
+    @classmethod
+    def of(cls, outcome: BatchOutcome, requests: int, rows: int) -> Run:
+        """As the executor measured it. `rows` and `requests` are the whole batch's."""
+        input_end_ns = outcome.started_ns + outcome.input_ns
+        return cls(
+            outcome.started_ns, input_end_ns, input_end_ns + outcome.infer_ns, outcome.finished_ns, requests, rows
+        )
+
+
+class Trace:
+    """What is noted of one request while it goes through. Times are monotonic nanoseconds, 0 where not reached.
+
+    Attributes:
+        id: counts the traces of this process.
+        plan: what it was chosen by.
+        received_ns: its last byte was read.
+        started_ns: it was handed to the queue.
+        answered_ns: its answer, or error, was known.
+        sent_ns: the answer was worded and handed to the socket.
+        is_cancelled: its client went away first.
+    """
+
+    __slots__ = (
+        "_close",
+        "_now_ns",
+        "answered_ns",
+        "error",
+        "id",
+        "is_cancelled",
+        "is_closed",
+        "model",
+        "origin",
+        "plan",
+        "received_ns",
+        "request_id",
+        "rows",
+        "run",
+        "sent_ns",
+        "started_ns",
+        "tensors",
+        "version",
+    )
+
+    def __init__(
+        self,
+        trace_id: int,
+        plan: TracePlan,
+        request: InferRequest,
+        origin: Origin,
+        now_ns: Callable[[], int],
+        close: Callable[[Trace], None],
+    ) -> None:
+        self.id = trace_id
+        self.plan = plan
+        self.model = ""
+        self.version = 0
+        self.request_id = request.id
+        self.rows = request.rows
+        self.origin = origin
+        self.received_ns = request.arrived_ns
+        self.started_ns = now_ns()
+        self.answered_ns = 0
+        self.sent_ns = 0
+        self.run: Run | None = None
+        self.tensors: list[Tensor] = []
+        self.error: TaxiwayError | None = None
+        self.is_cancelled = False
+        self.is_closed = False
+        self._now_ns = now_ns
+        self._close = close
+
+    def answer(self, error: TaxiwayError | None = None) -> None:
+        """Its answer is known, or why there is none."""
+        self.answered_ns = self._now_ns()
+        self.error = error
+
+    def sent(self) -> None:
+        """Its answer was worded and handed over; nothing more is noted."""
+        self.sent_ns = self._now_ns()
+        self._close(self)
+
+    def refuse(self, error: TaxiwayError) -> None:
+        """The queue did not take it."""
+        self.answer(error)
+        self._close(self)
+
+    def cancel(self) -> None:
+        """Its client has gone."""
+        if not self.answered_ns:
+            self.answered_ns = self._now_ns()
+            self.is_cancelled = True
+            self._close(self)
+
+    def timestamps(self) -> Iterator[tuple[str, int]]:
+        """Triton's names and times, in the order of time."""
+        edge = self.origin.protocol
+        if edge:
+            yield f"{edge}_RECV_START", self.received_ns
+            yield f"{edge}_RECV_END", self.received_ns
+        yield "REQUEST_START", self.started_ns
+        yield "QUEUE_START", self.started_ns
+        if self.run is not None:
+            yield "COMPUTE_START", self.run.started_ns
+            yield "COMPUTE_INPUT_END", self.run.input_end_ns
+            yield "COMPUTE_OUTPUT_START", self.run.output_start_ns
+            yield "COMPUTE_END", self.run.finished_ns
+        if self.error is None and not self.is_cancelled:
+            yield "INFER_RESPONSE_COMPLETE", self.answered_ns
+        yield "REQUEST_END", self.answered_ns
+        if edge and self.sent_ns:
+            yield f"{edge}_SEND_START", self.answered_ns
+            yield f"{edge}_SEND_END", self.sent_ns
+
+
+def note_runs(batch: Sequence[InferRequest], outcome: BatchOutcome) -> None:
+    """A batch came back: note its run on those of its requests that are traced."""
+    parts = [outcome] * len(batch) if outcome.parts is None else outcome.parts
+    for request, part in zip(batch, parts, strict=True):
+        trace = request.trace
+        if isinstance(trace, Trace) and not trace.is_closed:
+            together = [
+                other.rows for other, run in zip(batch, parts, strict=True) if run.started_ns == part.started_ns
+            ]
+            trace.run = Run.of(part, len(together), sum(together))
+
+
+class Sink(Protocol):
+    """Where closed traces go."""
+
+    def wanted(self, origin: Origin) -> bool | None:
+        """Whether a request's origin asks for a trace of it, or against one; None: it says nothing."""
+
+    def put(self, trace: Trace) -> None:
+        """Take one; never waits: what does not fit is dropped and counted."""
+
+    def points(self) -> Iterator[Point]:
+        """What was written and dropped so far."""
+
+    def close(self, timeout_s: float) -> None:
+        """Write what was taken, within that time. Blocks."""

@@ -1,0 +1,93 @@
+"""Follows the requests that one plan chooses, from the queue's door to their answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from taxiway.config.model_spec import ModelSpec
+from taxiway.core.clock import Clock
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.requests import BatchResult, InferRequest, Responder
+from taxiway.server.tracing.plan import TracePlan
+from taxiway.server.tracing.sampler import Sampler
+from taxiway.server.tracing.tensors import inputs_of, outputs_of
+from taxiway.server.tracing.trace import Origin, Sink, Trace
+
+Originate = Callable[[InferRequest], Origin]
+"""How a request came in; asked only of those that may be traced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What all tracers of a process share: time, the event loop, and the numbers of traces."""
+
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    ids: Iterator[int]
+
+
+class Tracer:
+    """Chooses requests by one plan and notes what happens to them."""
+
+    def __init__(self, plan: TracePlan, sink: Sink, ground: Ground) -> None:
+        self.plan = plan
+        self.sampler = Sampler(plan)
+        self._sink = sink
+        self._ground = ground
+
+    def begin(self, request: InferRequest, originate: Originate, spec: ModelSpec, version: int) -> Trace | None:
+        """Follow a request that is about to be handed over, if it is chosen."""
+        origin = originate(request)
+        if not self.sampler.take(self._sink.wanted(origin)):
+            return None
+        ground = self._ground
+        trace = Trace(next(ground.ids), self.plan, request, origin, ground.clock.monotonic_ns, self._close_soon)
+        trace.model, trace.version = spec.name, version
+        if self.plan.keeps_tensors:
+            trace.tensors += inputs_of(request, spec.inputs, trace.started_ns)
+        request.trace = trace
+        request.responder = _Following(request.responder, trace, spec)
+        return trace
+
+    def _close_soon(self, trace: Trace) -> None:
+        """In a turn of its own: the times of its run are told after its answer."""
+        self._ground.loop.call_soon(self._close, trace)
+
+    def _close(self, trace: Trace) -> None:
+        if not trace.is_closed:
+            trace.is_closed = True
+            self._sink.put(trace)
+
+
+class _Following:
+    """Stands before whoever waits for the answer, and notes when it came."""
+
+    __slots__ = ("_responder", "_spec", "_trace")
+
+    def __init__(self, responder: Responder, trace: Trace, spec: ModelSpec) -> None:
+        self._responder = responder
+        self._trace = trace
+        self._spec = spec
+
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        """Note it, and pass it on."""
+        trace = self._trace
+        trace.answer()
+        if trace.plan.keeps_tensors:
+            batches = self._spec.max_batch_size > 0
+            at_ns = trace.answered_ns
+            trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches, at_ns=at_ns)
+        try:
+            self._responder.resolve(request, result, start, stop)
+        finally:
+            trace.sent()
+
+    def reject(self, request: InferRequest, error: TaxiwayError) -> None:
+        """Note it, and pass it on."""
+        self._trace.answer(error)
+        try:
+            self._responder.reject(request, error)
+        finally:
+            self._trace.sent()
