@@ -198,7 +198,7 @@ def _parameters(model: Model) -> st.SearchStrategy[dict[str, Any]]:
 IDS: Final = st.one_of(st.just(""), st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.just("id-1"))
 
 
-def _shape(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]:
+def shape_of(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]:
     """A batch, and where variable dimensions come from: mostly one size for all, so that sums fit."""
     batch = [draw(st.integers(1, min(3, model.max_batch_size)))] if model.max_batch_size else []
     common = draw(st.integers(0, 3))
@@ -210,7 +210,7 @@ def _shape(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]
 def drafts(draw: st.DrawFn) -> Draft:
     """A valid inference request, as yet neither compressed nor spoilt."""
     model = draw(st.sampled_from(MODELS))
-    batch, variable = _shape(draw, model)
+    batch, variable = shape_of(draw, model)
     inputs = [draw(_input(tensor, batch, variable())) for tensor in model.inputs]
     if draw(st.integers(0, 4)) == 0:
         inputs.reverse()
@@ -646,7 +646,7 @@ def _generate(draw: st.DrawFn) -> Request:
     """generate and generate_stream: right kinds mostly, missing and wrong ones too."""
     model = draw(st.sampled_from(MODELS))
     body: dict[str, Any] = {"id": draw(IDS)} if draw(st.booleans()) else {}
-    batch, variable = _shape(draw, model)
+    batch, variable = shape_of(draw, model)
     for tensor in model.inputs:
         count = math.prod([*batch, *(variable() if dim < 0 else dim for dim in tensor.dims)])
         elements = draw(st.lists(values(tensor.datatype), min_size=count, max_size=count))

@@ -22,6 +22,13 @@ def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], co
     return path
 
 
+def cached(path: Path, more: str = "") -> Path:
+    """The model directory of NAME/1/model.onnx, whose new configuration enables the response cache."""
+    directory = path.parent.parent
+    (directory / "config.pbtxt").write_text(f"response_cache {{ enable: true }}\n{more}")
+    return directory
+
+
 def tensor(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
     """A declared input or output; a dimension given as text is free."""
     return helper.make_tensor_value_info(name, kind, shape)

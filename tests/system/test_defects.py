@@ -66,6 +66,47 @@ def _occupy(server: Server) -> Raw:
     return connection
 
 
+def _echo(rows: list[list[int]], **members: Any) -> dict[str, Any]:
+    flat = [number for row in rows for number in row]
+    return {"inputs": [{"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "INT32", "data": flat}], **members}
+
+
+def test_d1_the_response_cache_knows_shapes_datatypes_parameters_and_outputs_apart(tmp_path: Path) -> None:
+    """Triton's key is the inputs' names and bytes: [3, 2] and [1, 6] got the answer of the [2, 3] before them."""
+    kind = TensorProto.INT32
+    node = helper.make_node("Identity", ["x"], ["y"])
+    shape = ["A", "B"]
+    echo = onnx_models.save(
+        tmp_path / "echo/1/model.onnx", [node], [tensor("x", shape, kind)], [tensor("y", shape, kind)]
+    )
+    paths = [onnx_models.cached(echo), onnx_models.cached(onnx_models.two_outputs(tmp_path / "both/1/model.onnx"))]
+    numbers = [1, 2, 3, 4, 5, 6]
+    with serve(paths, cache__max_bytes=1 << 20) as server:
+        for _ in range(2):  # the second time from the cache
+            for width in (3, 2, 6, 1):
+                rows = [numbers[at : at + width] for at in range(0, 6, width)]
+                answer = server.ask("POST", "/v2/models/echo/infer", _echo(rows)).json()["outputs"][0]
+                assert (answer["shape"], answer["data"]) == ([6 // width, width], numbers)
+        assert _cache(server, "echo") == {"hit": 4, "miss": 4}
+        document = _echo([numbers])
+        document["inputs"][0]["datatype"] = "UINT32"
+        assert server.ask("POST", "/v2/models/echo/infer", document).status == 400
+        for parameters in ({"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": True}, {"b": 1}):
+            assert server.ask("POST", "/v2/models/echo/infer", _echo([numbers], parameters=parameters)).status == 200
+        assert _cache(server, "echo") == {"hit": 4, "miss": 9}
+        for _ in range(2):
+            for names in (["SUM"], ["DIFFERENCE"], ["SUM", "DIFFERENCE"]):
+                asked = _both(outputs=[{"name": name} for name in names])
+                answer = server.ask("POST", "/v2/models/both/infer", asked).json()["outputs"]
+                assert {output["name"] for output in answer} == set(names)
+        assert _cache(server, "both") == {"hit": 3, "miss": 3}
+
+
+def _cache(server: Server, model: str) -> dict[str, int]:
+    stats = server.ask("GET", f"/v2/models/{model}/stats").json()["model_stats"][0]["inference_stats"]
+    return {name: stats[f"cache_{name}"]["count"] for name in ("hit", "miss")}
+
+
 @pytest.mark.parametrize(
     "late",
     [_slow(0, parameters={"timeout": 100_000}), _slow(0, "Request-Timeout: 0.1")],
@@ -174,6 +215,26 @@ def test_d8_a_clients_mistake_is_not_the_servers_fault(server: Server, body: Any
 def test_d8_an_unknown_model_is_not_found(server: Server) -> None:
     assert server.ask("POST", "/v2/models/nobody/infer", {"inputs": [_ONE]}).status == 404
     assert 400 <= server.ask("POST", "/v2/repository/models/nobody/load", {}).status < 500
+
+
+def test_d9_an_error_of_generate_has_a_status_of_its_own(tmp_path: Path) -> None:
+    """Triton begins a 200 before it knows: what goes wrong then is an error in the body of a success.
+
+    There: a model that gives no response, or more than one; here every model gives one, and nothing is sent before it.
+    """
+    onnx_models.poisonable(tmp_path / "fragile.onnx")
+    with serve(tmp_path) as server:
+        for verb, kind in (("generate", "application/json"), ("generate_stream", "text/event-stream")):
+            path = f"/v2/models/fragile/{verb}"
+            for body, status in (({"x": 99}, 500), ({"x": "text"}, 422), ({}, 422), (b"{", 400)):
+                answer = server.ask("POST", path, body)
+                assert answer.status == status, (verb, body, answer)
+                assert answer.headers["content-type"] == "application/json"
+                assert answer.json()["error"]
+            assert server.ask("POST", path.replace("fragile", "nobody"), {"x": 1}).status == 404
+            well = server.ask("POST", path, {"x": 1})
+            assert (well.status, well.headers["content-type"].partition(";")[0]) == (200, kind)
+            assert b'"error"' not in well.body
 
 
 def _both(**members: Any) -> dict[str, Any]:

@@ -164,6 +164,9 @@ class CacheSettings(Section):
     max_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
     """Bytes of answers and keys to keep, over all models; the least recently used go first. 0 keeps none."""
 
+    max_input_bytes: Annotated[int, Field(ge=0, le=1 << 40)] = 2 << 20
+    """Requests with more bytes of input are not looked up: making their key would hold others up (1 ms for 2 MiB)."""
+
 
 class TraceSettings(Section):
     """Traces of single requests; all of it can be changed while the server runs (`/v2/trace/setting`)."""

@@ -14,6 +14,7 @@ from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.errors import Unavailable
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.guard import Guard
 from taxiway.server.models.loading import Host, ModelLoader
 from taxiway.server.models.loading_thread import LoadingThread
@@ -22,10 +23,10 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.statistics import ServerStatistics
+from taxiway.server.tls import TlsFiles
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
-from taxiway.server.tls import TlsFiles
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
@@ -82,8 +83,9 @@ class DataPlane:
             self._loop,
             trace_sinks(settings.trace, settings.workers, self._clock),
         )
+        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
-        loading = LoadingThread(ModelLoader(settings, host), settings.models.paths, self._loop)
+        loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
         self._models = ModelManager(loading, settings.models, self._clock, self._route)
         self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
         self._fronts: list[HttpFront] = []
@@ -210,6 +212,8 @@ class DataPlane:
         if self._tls is not None:
             yield from self._tls.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
+        if self._store is not None:
+            yield from self._store.points()
         for served in self._models.served:
             yield from served.statistics.points()
 

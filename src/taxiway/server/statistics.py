@@ -31,6 +31,39 @@ MAX_CODES = 64
 _PHASES = ("compute_input", "compute_infer", "compute_output")
 
 
+class CacheCounts:
+    """What the response cache did for one version; whoever caches adds to the integers in place.
+
+    Attributes:
+        hits, hit_ns: requests answered by an answer that was there or on its way, and the time to find it.
+        misses, miss_ns: those that were run and answered, and the time to look up and to keep the answer.
+        joined: hits that waited for the run of an equal request.
+        bypassed: requests that were not looked up, being too large.
+        waiting: asked at a scrape for those that wait for the run of an equal one now.
+    """
+
+    __slots__ = ("bypassed", "hit_ns", "hits", "joined", "miss_ns", "misses", "waiting")
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        self.hits = self.hit_ns = self.misses = self.miss_ns = self.joined = self.bypassed = 0
+        self.waiting = waiting
+
+    def missed(self, ns: int) -> None:
+        """One was not there."""
+        self.misses += 1
+        self.miss_ns += ns
+
+    def values(self) -> Iterator[tuple[names.Family, float]]:
+        """The value of every family."""
+        yield names.NV_CACHE_HITS, self.hits
+        yield names.NV_CACHE_MISSES, self.misses
+        yield names.NV_CACHE_HIT_US, self.hit_ns // 1000
+        yield names.NV_CACHE_MISS_US, self.miss_ns // 1000
+        yield names.CACHE_JOINED, self.joined
+        yield names.CACHE_BYPASSED, self.bypassed
+        yield names.CACHE_WAITING, self.waiting()
+
+
 class ModelStatistics:
     """What one version of one model has done since it was loaded. It is the batching loop's Observer.
 
@@ -54,6 +87,7 @@ class ModelStatistics:
         self._failures = dict.fromkeys(FailureReason, 0)
         self._failed_ns = 0
         self._invalid: dict[str, int] = {}
+        self._cache: CacheCounts | None = None
         self._last_ns: int | None = None
         self._last_told: tuple[int | None, int] = (None, 0)
 
@@ -102,6 +136,21 @@ class ModelStatistics:
         elif arrived_ns:
             self._request.observe_many([finished_ns - arrived for arrived in arrived_ns])
 
+    # --- the response cache ----------------------------------------------------------------------------
+
+    def count_cache(self, waiting: Callable[[], int]) -> CacheCounts:
+        """This version is cached from now on: where to count that."""
+        self._cache = CacheCounts(waiting)
+        return self._cache
+
+    def cache_hit(self, request: InferRequest, lookup_ns: int, found_ns: int, answered_ns: int) -> None:
+        """A request was answered without a run of its own; what was no lookup, it waited."""
+        if self._cache is not None:
+            self._cache.hits += 1
+            self._cache.hit_ns += lookup_ns
+        self._queue.observe(max(0, found_ns - request.arrived_ns - lookup_ns))
+        self._request.observe(answered_ns - request.arrived_ns)
+
     # --- what went wrong -------------------------------------------------------------------------------
 
     def rejected(self, request: InferRequest, reason: str) -> None:
@@ -133,12 +182,14 @@ class ModelStatistics:
                 requests, parts = zip(*run, strict=True)
                 self.batch_done(list(requests), _joined(parts), dispatched_ns, gone)
             return
-        error = outcome.error
-        ours = error is None or (isinstance(error, TaxiwayError) and not isinstance(error, ModelFailed))
-        reason = FailureReason.INTERNAL if ours else FailureReason.MODEL_FAILED
         for request in batch:
             if request not in gone:
-                self._fail(reason, request, outcome.finished_ns)
+                self.failed_with(request, outcome.error, outcome.finished_ns)
+
+    def failed_with(self, request: InferRequest, error: Exception | None, finished_ns: int) -> None:
+        """The run that was to answer it came to nothing."""
+        ours = error is None or (isinstance(error, TaxiwayError) and not isinstance(error, ModelFailed))
+        self._fail(FailureReason.INTERNAL if ours else FailureReason.MODEL_FAILED, request, finished_ns)
 
     def _fail(self, reason: FailureReason, request: InferRequest, finished_ns: int) -> None:
         self._failures[reason] += 1
@@ -148,13 +199,17 @@ class ModelStatistics:
 
     @property
     def success_count(self) -> int:
-        """Requests answered by the model."""
+        """Requests answered, by the model or from the cache."""
         return self._queue.count
 
     @property
     def success_ns(self) -> int:
-        """Their time from arrival to the end of their run: the phases, added up."""
-        return self._queue.total + self._input.total + self._infer.total + self._output.total
+        """Their time from arrival to the end of their run: the phases, added up.
+
+        The lookup of a miss is part of its queueing, and only that of a hit a phase of its own.
+        """
+        hit_ns = self._cache.hit_ns if self._cache else 0
+        return self._queue.total + self._input.total + self._infer.total + self._output.total + hit_ns
 
     @property
     def failure_count(self) -> int:
@@ -173,7 +228,8 @@ class ModelStatistics:
 
     def to_json(self) -> dict[str, Any]:
         """Triton's statistics of one version, its keys in Triton's order (extension_statistics)."""
-        count = self.success_count
+        count, computed = self.success_count, self._infer.count
+        cache = self._cache or CacheCounts(int)
         return {
             "name": self.model,
             "version": self.version,
@@ -184,11 +240,11 @@ class ModelStatistics:
                 "success": _duration(count, self.success_ns),
                 "fail": _duration(self.failure_count, self._failed_ns),
                 "queue": _duration(count, self._queue.total),
-                "compute_input": _duration(count, self._input.total),
-                "compute_infer": _duration(count, self._infer.total),
-                "compute_output": _duration(count, self._output.total),
-                "cache_hit": _duration(0, 0),
-                "cache_miss": _duration(0, 0),
+                "compute_input": _duration(computed, self._input.total),
+                "compute_infer": _duration(computed, self._infer.total),
+                "compute_output": _duration(computed, self._output.total),
+                "cache_hit": _duration(cache.hits, cache.hit_ns),
+                "cache_miss": _duration(cache.misses, cache.miss_ns),
             },
             "response_stats": {},
             "batch_stats": [
@@ -234,6 +290,8 @@ class ModelStatistics:
         yield names.QUEUE_REQUESTS, requests
         yield names.QUEUE_ROWS, rows
         yield names.QUEUE_BYTES, nbytes
+        if self._cache is not None:
+            yield from self._cache.values()
 
     def _batch_rows(self) -> Distribution:
         histogram = Histogram(ROWS)

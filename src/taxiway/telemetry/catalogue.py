@@ -129,6 +129,18 @@ NV_FIRST_RESPONSE_MS = _histogram(
     "Duration from request to first response in milliseconds; one response a request, so the whole of it",
     unit="milliseconds",
 )
+NV_CACHE_HITS = _counter("nv_cache_num_hits_per_model", "Number of response cache hits per model")
+NV_CACHE_MISSES = _counter("nv_cache_num_misses_per_model", "Number of response cache misses per model")
+NV_CACHE_HIT_US = _counter(
+    "nv_cache_hit_duration_per_model",
+    "Total cache hit duration per model, in microseconds: looking up what was there",
+    unit="microseconds",
+)
+NV_CACHE_MISS_US = _counter(
+    "nv_cache_miss_duration_per_model",
+    "Total cache miss duration per model, in microseconds: looking up, and keeping the answer",
+    unit="microseconds",
+)
 NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds")
 NV_CPU_UTILIZATION = _gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0] since the scrape before")
 NV_CPU_MEMORY_TOTAL = _gauge("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", unit="bytes")
@@ -162,6 +174,14 @@ QUEUE_REQUESTS = _gauge("taxiway_queue_requests", "Requests waiting to run", MOD
 QUEUE_ROWS = _gauge("taxiway_queue_rows", "Rows waiting to run", MODEL)
 QUEUE_BYTES = _gauge("taxiway_queue_bytes", "Bytes of input waiting to run", MODEL, unit="bytes")
 
+CACHE_JOINED = _counter(
+    "taxiway_cache_joined_total", "Cache hits that waited for the run of an equal request, and were not run"
+)
+CACHE_BYPASSED = _counter(
+    "taxiway_cache_bypassed_total", "Requests of cached models not looked up: over cache.max_input_bytes"
+)
+CACHE_WAITING = _gauge("taxiway_cache_waiting_requests", "Requests waiting for the run of an equal request", MODEL)
+
 # --- the server ----------------------------------------------------------------------------------------
 
 RESPONSES = _counter("taxiway_http_responses_total", "HTTP responses by status class", ("status_class",))
@@ -179,6 +199,11 @@ IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not
 BUFFERED_BYTES = _gauge(
     "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
 )
+CACHE_BYTES = _gauge("taxiway_cache_bytes", "Bytes of answers and keys kept, over all models", unit="bytes")
+CACHE_MAX_BYTES = _gauge("taxiway_cache_max_bytes", "What cache.max_bytes allows", unit="bytes")
+CACHE_ENTRIES = _gauge("taxiway_cache_entries", "Answers kept, over all models")
+CACHE_EVICTIONS = _counter("taxiway_cache_evictions_total", "Answers that made room for others", ())
+CACHE_OVERSIZED = _counter("taxiway_cache_oversized_total", "Answers not kept: larger than the whole cache", ())
 AUTH_REFUSED = _counter(
     "taxiway_auth_refused_total",
     "Calls refused for who made them: no key, an unknown or expired one, or one without the scope or the model",
@@ -220,6 +245,10 @@ CATALOGUE: tuple[Family, ...] = (
     NV_OUTPUT_US,
     NV_PENDING,
     NV_FIRST_RESPONSE_MS,
+    NV_CACHE_HITS,
+    NV_CACHE_MISSES,
+    NV_CACHE_HIT_US,
+    NV_CACHE_MISS_US,
     NV_LOAD_S,
     NV_CPU_UTILIZATION,
     NV_CPU_MEMORY_TOTAL,
@@ -235,6 +264,9 @@ CATALOGUE: tuple[Family, ...] = (
     QUEUE_REQUESTS,
     QUEUE_ROWS,
     QUEUE_BYTES,
+    CACHE_JOINED,
+    CACHE_BYPASSED,
+    CACHE_WAITING,
     RESPONSES,
     OPEN_CONNECTIONS,
     ACCEPTED_CONNECTIONS,
@@ -242,6 +274,11 @@ CATALOGUE: tuple[Family, ...] = (
     REFUSED_REQUESTS,
     IN_FLIGHT,
     BUFFERED_BYTES,
+    CACHE_BYTES,
+    CACHE_MAX_BYTES,
+    CACHE_ENTRIES,
+    CACHE_EVICTIONS,
+    CACHE_OVERSIZED,
     AUTH_REFUSED,
     RELOADS,
     TRACES,

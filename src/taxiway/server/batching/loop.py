@@ -125,7 +125,7 @@ class Batcher:
         try:
             self._queue.push(request)
         except Overloaded as full:
-            self._observer.rejected(request, _FULL.get(full.facts["key"], "queue_full"))
+            self._observer.rejected(request, reason_of(full))
             raise
         if self._arrivals is not None:
             self._arrivals.observe(request.arrived_ns, request.rows)
@@ -134,6 +134,20 @@ class Batcher:
         if not self._turn_due:  # as _turn_soon does, without a call
             self._turn_due = True
             self._call_soon(self._turn)
+
+    def readmit(self, request: InferRequest) -> None:
+        """Take a NEW request in the place of one that was taken before: draining does not refuse it.
+
+        For a front that owes its callers an answer; nobody is told of a refusal, and no order is kept.
+
+        Raises:
+            Overloaded: the queue is full.
+            Unavailable: closed.
+        """
+        if self._refusal == "unavailable":
+            raise self._unavailable()
+        self._queue.push(request)
+        self._turn_soon()
 
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it never started."""
@@ -321,7 +335,18 @@ class Batcher:
             self._drainers.clear()
 
     def _unavailable(self) -> TaxiwayError:
-        return Unavailable(f"this model version is {self._refusal} and takes no requests", hint="retry shortly")
+        return Unavailable(
+            f"this model version is {self._refusal} and takes no requests",
+            hint="retry shortly",
+            reason=self._refusal,
+        )
 
     def _report(self, message: str, problem: Exception) -> None:
         self._loop.call_exception_handler({"message": f"batching: {message}", "exception": problem})
+
+
+def reason_of(refusal: TaxiwayError) -> RejectReason:
+    """As what a refusal is counted."""
+    if isinstance(refusal, Overloaded):
+        return _FULL.get(refusal.facts.get("key"), "queue_full")
+    return "draining" if refusal.facts.get("reason") == "draining" else "unavailable"

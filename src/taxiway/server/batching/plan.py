@@ -94,6 +94,24 @@ class BatchingPlan:
         )
         return [problem for holds, problem in checks if not holds]
 
+    def level_number(self, request: InferRequest) -> int:
+        """The number of the level in which `request` waits; 1 is the most urgent."""
+        return request.priority if 1 <= request.priority <= len(self.levels) else self.default_level
+
+    def level_of(self, request: InferRequest) -> LevelPolicy:
+        """The policy of that level."""
+        return self.levels[self.level_number(request) - 1]
+
+    def patience_ns(self, request: InferRequest) -> int:
+        """The moment from which an answer is too late for `request`, outside of the queue.
+
+        Where its level only delays what is late, what is left is its own wish, if that counts.
+        """
+        level = self.level_of(request)
+        if level.timeout_action == "delay":
+            return request.deadline_ns if self.strict_timeouts else NEVER_NS
+        return level.deadline_ns(request, strict=self.strict_timeouts)
+
     @property
     def hard_rows(self) -> int:
         """Rows a run may have at most, never less than 1."""

@@ -86,7 +86,7 @@ class Departures:
         # No turn of the loop may come between these two: until it is closed, a version takes whatever reaches it.
         for version in departure.versions:
             if version.served is not None:
-                version.served.batcher.close()
+                version.served.front.close()
             version.step(ModelEvent.DRAINED, version.life.now.reason, self._now_ns())
         self._changed()
         for version in departure.versions:
@@ -100,7 +100,7 @@ class Departures:
         if served is None or version.life.now.state is not ModelState.DRAINING:
             return
         running = served.batcher.gauges().running_batches
-        served.batcher.close()
+        served.front.close()
         reason = f"limits.drain_timeout_s ran out: {running} runs were given up, what waited was refused"
         version.step(ModelEvent.DRAINED, reason, self._now_ns())
         _log.warning("drain_timeout", model=served.name, version=str(served.version), count=running, reason=reason)

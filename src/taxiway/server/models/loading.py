@@ -28,13 +28,18 @@ from taxiway.core.requests import InferRequest
 from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.cache.front import CacheFront, RunAccounts
+from taxiway.server.cache.key import KeyMaker
+from taxiway.server.cache.shelf import Shelf
+from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
+from taxiway.server.models.caching import store_for
 from taxiway.server.models.fingerprint import Fingerprint, stamp_model
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.options import session_options
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.rows import Rows, try_rows
-from taxiway.server.models.served import ServedModel
+from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.gates import TraceGate
@@ -84,10 +89,15 @@ class Prepared:
 
 
 class ModelLoader:
-    """Loads models for one server. Everything here may block, and may run beside the event loop."""
+    """Loads models for one server. Everything here may block, and may run beside the event loop.
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    Args:
+        store: keeps the answers of versions that are cached; None: none is.
+    """
+
+    def __init__(self, settings: Settings, host: Host, store: AnswerStore | None = None) -> None:
         self._settings = settings
+        self._store = store
         self._is_strict = settings.compat == "strict"
         self._host = host
         self._runtime = OnnxRuntime()
@@ -138,7 +148,7 @@ class ModelLoader:
 
     def close(self, served: ServedModel) -> None:
         """Free a version that takes nothing any more, and runs nothing; the memory goes back to the system."""
-        served.batcher.close()
+        served.front.close()
         served.executor.close()
         served.model.close()
         served.codecs.clear()
@@ -206,7 +216,7 @@ class ModelLoader:
         settings: ModelSettings,
         mergeable: bool,
     ) -> ServedModel:
-        clock = self._host.clock
+        clock, loop = self._host.clock, self._host.loop
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
@@ -217,9 +227,21 @@ class ModelLoader:
         traces = self._host.gate(spec, version)
         observer = _Accounts(statistics, clock)
         traces.follow(observer.note_traces)
-        batcher = Batcher(plan, executor, clock, self._host.loop, curve, observer, expire_running=self._is_strict)
+        store = store_for(spec, version, plan, self._store)
+        front: Front
+        if store is None:
+            batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
+            front = batcher
+        else:
+            batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
+            shelf = self._shelf(spec, store)
+            front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
-        return ServedModel(spec, config, version, model, executor, batcher, statistics, batcher, traces)
+        return ServedModel(spec, config, version, model, executor, batcher, statistics, front, traces)
+
+    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
+        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
+        return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:

@@ -27,6 +27,9 @@ class Front(Protocol):
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it cost no execution."""
 
+    def close(self) -> None:
+        """Take nothing new, reject what waits, keep nothing. What runs is still answered when it comes back."""
+
 
 @dataclass(eq=False, slots=True)
 class ServedModel:

@@ -56,21 +56,24 @@ class GenerateReader(RequestReader):
         if "id" in document:
             parsed.id = _identity(document["id"])
         given: dict[str, Given] = {}
+        others: dict[str, Any] = {}
         for name, value in document.items():
             if name == "parameters":
-                self._take_parameters(value, given)
+                self._take_parameters(value, given, others)
             else:
-                self._take_member(name, value, given)
+                self._take_member(name, value, given, others)
+        parsed.parameters = others or None
         return self._assemble(given, parsed, len(body), responder, arrived_ns)
 
-    def _take_parameters(self, value: Any, given: dict[str, Given]) -> None:  # noqa: ANN401
+    def _take_parameters(self, value: Any, given: dict[str, Given], others: dict[str, Any]) -> None:  # noqa: ANN401
         """Parameters may feed inputs too."""
         if value.__class__ is not dict:
             raise MalformedRequest(f"'parameters' must be an object; it is {_kind(value)}")
         for name, member in value.items():
-            self._take_member(name, member, given)
+            self._take_member(name, member, given, others)
 
-    def _take_member(self, name: str, value: Any, given: dict[str, Given]) -> None:  # noqa: ANN401
+    def _take_member(self, name: str, value: Any, given: dict[str, Given], others: dict[str, Any]) -> None:  # noqa: ANN401
+        """An input's elements, or a parameter of the caller's own."""
         position = self._positions.get(name)
         if position is None:
             if not isinstance(value, str | int | float):
@@ -78,6 +81,7 @@ class GenerateReader(RequestReader):
                     f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'.",
                     hint=f"inputs of {self._model}: {', '.join(self._positions)}",
                 )
+            others[name] = value
             return
         if name in given:
             raise UnknownTensor(f"input '{name}' already exists in request")

@@ -1,0 +1,184 @@
+"""The response cache of a whole server: every front door, every form of answer, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.flow.plain_models import prompt
+from tests.flow.serving import Server, serve
+from tests.support import onnx_models, slow_models
+
+from taxiway.telemetry.logs import describe_record
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name, make in {
+        "double": onnx_models.doubler,
+        "texts": onnx_models.echo_texts,
+        "both": onnx_models.two_outputs,
+        "prompt": prompt,
+        "poisonable": onnx_models.poisonable,
+        "slow": slow_models.sleeper,
+    }.items():
+        onnx_models.cached(make(folder / name / "1/model.onnx"))
+    return folder
+
+
+@pytest.fixture
+def server(models: Path) -> Iterator[Server]:
+    with serve(models, cache__max_bytes=1 << 20, cache__max_input_bytes=10_000) as running:
+        yield running
+
+
+def _stats(server: Server, model: str) -> dict[str, Any]:
+    told: dict[str, Any] = server.ask("GET", f"/v2/models/{model}/stats").json()["model_stats"][0]
+    return told
+
+
+def _cache(server: Server, model: str) -> tuple[int, int]:
+    stats = _stats(server, model)["inference_stats"]
+    return stats["cache_hit"]["count"], stats["cache_miss"]["count"]
+
+
+def _metric(server: Server, name: str) -> float:
+    return sum(
+        float(line.split()[-1]) for line in server.scrape().splitlines() if line.split("{")[0].split()[0] == name
+    )
+
+
+def _rows(*rows: list[float], **members: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "shape": [len(rows), 2], "datatype": "FP32", "data": list(rows)}], **members}
+
+
+def test_json_and_binary_share_an_answer_in_their_own_forms(server: Server) -> None:
+    path = "/v2/models/double/infer"
+    first = server.ask("POST", path, _rows([1, 2], id="one"))
+    again = server.ask("POST", path, _rows([1, 2], id="two"))
+    assert first.json()["id"] == "one"
+    assert again.json() == {**first.json(), "id": "two"}
+    head = json.dumps(
+        {
+            "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}],
+            "outputs": [{"name": "y", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    body = head + np.array([1, 2], np.float32).tobytes()
+    binary = server.ask("POST", path, body, {"Inference-Header-Content-Length": str(len(head))})
+    assert binary.body.endswith(np.array([2, 4], np.float32).tobytes())
+    assert server.ask("POST", path, _rows([1, 2], outputs=[{"name": "y", "parameters": {"classification": 1}}])).json()[
+        "outputs"
+    ][0]["data"] == ["4.000000:1"]
+    assert _cache(server, "double") == (3, 1)
+
+
+def test_what_is_counted(server: Server) -> None:
+    path = "/v2/models/double/infer"
+    one, other = [1.0, 2.0], [3.0, 4.0]
+    for rows in ([one, other], [one, other], [other, one]):
+        assert server.ask("POST", path, _rows(*rows)).status == 200
+    stats = _stats(server, "double")
+    assert (stats["inference_count"], stats["execution_count"]) == (4, 2)
+    counts = {name: one["count"] for name, one in stats["inference_stats"].items()}
+    assert counts == {
+        "success": 3, "fail": 0, "queue": 3, "compute_input": 2, "compute_infer": 2, "compute_output": 2,
+        "cache_hit": 1, "cache_miss": 2,
+    }  # fmt: skip
+    assert stats["inference_stats"]["cache_hit"]["ns"] > 0
+    assert stats["inference_stats"]["cache_miss"]["ns"] > 0
+    assert _metric(server, "nv_inference_request_success") == 3
+    assert _metric(server, "nv_inference_count") == 4
+    assert _metric(server, "nv_cache_num_hits_per_model") == 1
+    assert _metric(server, "nv_cache_num_misses_per_model") == 2
+    assert _metric(server, "taxiway_cache_entries") == 2
+    assert 2000 < _metric(server, "taxiway_cache_bytes") < 10_000
+
+
+def test_the_plain_front_doors_too_and_their_parameters_count(server: Server) -> None:
+    for _ in range(2):
+        answer = server.ask("POST", "/v1/models/double:predict", {"instances": [[1, 2]]})
+        assert answer.json() == {"predictions": [[2.0, 4.0]]}
+    assert _cache(server, "double") == (1, 1)
+    prompt = {"text_input": "hello", "temperature": 0.5}
+    for extra in ({}, {"seed": 1}, {"seed": 2}, {"parameters": {"seed": 1}}, {"seed": True}):
+        answer = server.ask("POST", "/v2/models/prompt/generate", {**prompt, **extra})
+        assert answer.json()["text_output"] == "hello"
+    assert _cache(server, "prompt") == (1, 4)
+
+
+def test_texts_and_large_requests(server: Server) -> None:
+    for texts in (["ab", ""], ["a", "b"], ["ab", ""]):
+        document = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "BYTES", "data": texts}]}
+        assert server.ask("POST", "/v2/models/texts/infer", document).json()["outputs"][0]["data"] == texts
+    assert _cache(server, "texts") == (1, 2)
+    for _ in range(2):
+        assert server.ask("POST", "/v2/models/double/infer", _rows(*[[1.0, 2.0]] * 2000)).status == 200
+    assert _cache(server, "double") == (0, 0)
+    assert _metric(server, "taxiway_cache_bypassed_total") == 2
+
+
+def test_a_failed_run_is_not_kept(server: Server) -> None:
+    bad = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [99]}]}
+    for _ in range(2):
+        assert server.ask("POST", "/v2/models/poisonable/infer", bad).status == 500
+    assert _cache(server, "poisonable") == (0, 0)
+    assert _stats(server, "poisonable")["inference_stats"]["fail"]["count"] == 2
+
+
+def test_equal_requests_at_once_are_one_run(models: Path) -> None:
+    document = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "INT64", "data": [8000]}]}
+    with serve(models / "slow", cache__max_bytes=1 << 20, execution__mode="thread") as server:
+        answers: list[Any] = []
+
+        def ask() -> None:
+            answers.append(server.ask("POST", "/v2/models/slow/infer", document).json()["outputs"][0]["data"])
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [[8000]] * 8
+        assert _stats(server, "slow")["execution_count"] == 1
+        assert _cache(server, "slow") == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "more", "reason"),
+    [
+        ({}, "", "config.pbtxt enables response_cache, and cache.max_bytes is 0"),
+        (
+            {"cache__max_bytes": 1000},
+            "max_batch_size: 4 dynamic_batching { preserve_ordering: true }",
+            "what is known would overtake what runs",
+        ),
+    ],
+)
+def test_a_model_that_is_not_cached_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, flags: dict[str, Any], more: str, reason: str
+) -> None:
+    model = onnx_models.cached(onnx_models.doubler(tmp_path / "double/1/model.onnx"), more)
+    with serve(model, **flags) as server:
+        for _ in range(2):
+            assert server.ask("POST", "/v2/models/double/infer", _rows([1, 2])).status == 200
+        assert _cache(server, "double") == (0, 0)
+        assert _stats(server, "double")["execution_count"] == 2
+    told = [line for line in map(describe_record, caplog.records) if line["event"] == "response_not_cached"]
+    assert [line["reason"] for line in told] == [reason]
+    assert told[0]["model"] == "double"
+    assert told[0]["hint"]
+
+
+def test_a_model_that_does_not_ask_is_not_cached(tmp_path: Path) -> None:
+    with serve(onnx_models.doubler(tmp_path / "double.onnx"), cache__max_bytes=1000) as server:
+        for _ in range(2):
+            server.ask("POST", "/v2/models/double/infer", _rows([1, 2]))
+        assert _stats(server, "double")["execution_count"] == 2
+        assert "nv_cache_num_hits_per_model" not in server.scrape()
