@@ -26,6 +26,7 @@ from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
+from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
@@ -82,8 +83,10 @@ class DataPlane:
         )
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host), settings.models.paths, self._loop)
-        self._models = ModelManager(loading, settings.models, self._clock, self._route)
-        self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
+        self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
+        self._administration = Administration(
+            self._routing, self._models, self._is_accepting, __version__, self._traces
+        )
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
@@ -150,7 +153,10 @@ class DataPlane:
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
+        hold: Hold = never_cold
+        if self._settings.models.memory_bytes:
+            hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile, hold)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -162,8 +168,8 @@ class DataPlane:
         for front in self._fronts:
             front.heads.forget_routes()
 
-    def _is_ready(self) -> bool:
-        return self._accepting and self._models.is_ready()
+    def _is_accepting(self) -> bool:
+        return self._accepting
 
     def _reloadable(self) -> list[Reloadable]:
         return [] if self._guard is None else [self._guard]
@@ -198,8 +204,7 @@ class DataPlane:
             yield from self._guard.points()
         yield from self._traces.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
-        for served in self._models.served:
-            yield from served.statistics.points()
+        yield from self._models.points()
 
 
 def _report_bug(problem: BaseException) -> None:
