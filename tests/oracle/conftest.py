@@ -125,7 +125,7 @@ class TaxiwayServer:
     def __enter__(self) -> Self:
         self.http_port, metrics = _free_ports()
         command = [sys.executable, "-m", "taxiway", "serve", str(self._repository), "--compat", "triton"]
-        command += ["--http.port", str(self.http_port), "--metrics.port", str(metrics)]
+        command += ["--http.port", str(self.http_port), "--metrics.port", str(metrics), "--grpc.port", "0"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
         try:

@@ -79,3 +79,5 @@ def _announce(addresses: Addresses) -> None:
     click.echo(f"taxiway is ready: {addresses.http}")
     if addresses.metrics:
         click.echo(f"metrics: {addresses.metrics}/metrics")
+    if addresses.grpc:
+        click.echo(f"grpc: {addresses.grpc}")

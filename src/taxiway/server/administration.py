@@ -49,6 +49,7 @@ class Administration:
         self._ready = ready
         self._version = version
         self._fleet: Fleet = Alone({"statistics": self._own_statistics})
+        self._listeners: list[Callable[[], None]] = []
 
     # --- the server and its models ------------------------------------------------------------------------
 
@@ -72,6 +73,20 @@ class Administration:
         except Unavailable:
             return False
         return self._ready() and served.life.now.state is ModelState.READY
+
+    def on_readiness(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called whenever the server or a model may have become ready, or stopped being so.
+
+        Returns:
+            What ends that.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def readiness_changed(self) -> None:
+        """Called by whoever changes it: a model's state, the routes, whether the server accepts requests."""
+        for listener in tuple(self._listeners):
+            listener()
 
     def model_names(self) -> list[str]:
         """The names that are served."""

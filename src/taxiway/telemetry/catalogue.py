@@ -179,6 +179,9 @@ IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not
 BUFFERED_BYTES = _gauge(
     "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
 )
+GRPC_CALLS = _counter(
+    "taxiway_grpc_calls_total", "gRPC calls that have ended, by method and status; a stream is one", ("method", "code")
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -222,6 +225,7 @@ CATALOGUE: tuple[Family, ...] = (
     REFUSED_REQUESTS,
     IN_FLIGHT,
     BUFFERED_BYTES,
+    GRPC_CALLS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
