@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from tests.flow.plain_models import prompt
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
+from tests.support.onnx_models import tensor
+from tests.support.raw_http import wait_until
 
 from taxiway.telemetry.logs import describe_record
 
@@ -182,3 +185,21 @@ def test_a_model_that_does_not_ask_is_not_cached(tmp_path: Path) -> None:
             server.ask("POST", "/v2/models/double/infer", _rows([1, 2]))
         assert _stats(server, "double")["execution_count"] == 2
         assert "nv_cache_num_hits_per_model" not in server.scrape()
+
+
+def test_a_reload_never_gives_what_was_kept_before(tmp_path: Path) -> None:
+    path = tmp_path / "double/1/model.onnx"
+    onnx_models.cached(onnx_models.doubler(path))
+    flags: dict[str, object] = {"models__control": "explicit", "models__load": ["*"]}
+    with serve(tmp_path, cache__max_bytes=1 << 20, **flags) as server:
+        for _ in range(2):
+            assert _numbers(server) == [2.0, 4.0]
+        node = helper.make_node("Identity", ["x"], ["y"])
+        onnx_models.save(path, [node], [tensor("x", ["N", 2])], [tensor("y", ["N", 2])])
+        assert server.ask("POST", "/v2/repository/models/double/load").status == 200
+        assert _numbers(server) == _numbers(server) == [1.0, 2.0]
+        wait_until(lambda: _metric(server, "taxiway_cache_entries") == 1, "the old version's answers are gone")
+
+
+def _numbers(server: Server) -> Any:
+    return server.ask("POST", "/v2/models/double/infer", _rows([1, 2])).json()["outputs"][0]["data"]

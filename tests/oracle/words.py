@@ -87,6 +87,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("json-member", r"(an element of '\w+'|the request) has no member '(?P<field>\w+)'"),
     ("json-member", r"'(?P<field>\w+)' (and '\w+' )?of an? (in|out)put( '.*')? .*must be"),
     ("json-member:shape", r"'shape' of input '.*' is .*a dimension cannot be negative"),
+    ("json-kind", r"'(trace|log)_\w+' is .*; it must be (a|an|true|from)\b"),
     ("json-kind", r"'ready' is .*; it must be"),
     ("json-member", r"(parameter )?'(?P<field>\w+)' .*must be"),
     ("input-content", r"(?i)input ('.*' )?must (set only one of the following|be an object that sets)"),

@@ -179,6 +179,7 @@ def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
     named = {
         "http.port": 0,
         "metrics.port": 0,
+        "grpc.port": 0,
         "batching.measure": False,
         "limits.drain-delay-s": 0,
         "log.level": "warning",

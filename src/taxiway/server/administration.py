@@ -50,7 +50,7 @@ class Administration:
     process answers at once; what concerns all processes is awaited.
 
     Args:
-        ready: whether the server as a whole may be sent requests.
+        accepting: whether this server takes requests: it has started, and is not stopping.
         version: of the server.
         traces: what is traced in this process.
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
@@ -60,16 +60,17 @@ class Administration:
         self,
         routing: Callable[[], Snapshot],
         models: ModelManager,
-        ready: Callable[[], bool],
+        accepting: Callable[[], bool],
         version: str,
         traces: TraceGates,
         make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
     ) -> None:
         self._routing = routing
         self._models = models
-        self._ready = ready
+        self._accepting = accepting
         self._version = version
         self._traces = traces
+        self._listeners: list[Callable[[], None]] = []
         self._logs = LogSwitch()
         self._fleet = make_fleet(
             {
@@ -88,9 +89,13 @@ class Administration:
         """Name, version and extensions."""
         return {"name": "taxiway", "version": self._version, "extensions": list(EXTENSIONS)}
 
+    def is_accepting(self) -> bool:
+        """Whether this server has started and is not stopping."""
+        return self._accepting()
+
     def is_ready(self) -> bool:
-        """Whether every model is loaded and warm, and the server is not draining."""
-        return self._ready()
+        """Whether what was promised is loaded, warm and making progress, and the server is not draining."""
+        return self._accepting() and self._models.is_ready()
 
     def is_model_ready(self, name: str, version: str | None) -> bool:
         """Whether this version may be sent requests.
@@ -103,7 +108,21 @@ class Administration:
             served = self._routing().find(name, version)
         except Unavailable:
             return False
-        return self._ready() and self._models.is_version_ready(served.name, served.version)
+        return self._accepting() and self._models.is_version_ready(served.name, served.version)
+
+    def on_readiness(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called whenever the server or a model may have become ready, or stopped being so.
+
+        Returns:
+            What ends that.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def readiness_changed(self) -> None:
+        """Called by whoever changes it: a model's state, the routes, whether the server accepts requests."""
+        for listener in tuple(self._listeners):
+            listener()
 
     def model_names(self) -> list[str]:
         """The names that are served."""

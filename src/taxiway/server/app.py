@@ -23,13 +23,19 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
-from taxiway.server.statistics import ServerStatistics
+from taxiway.server.statistics import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints
+from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
+from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
+from taxiway.server.wire.grpc.calls import Calls
+from taxiway.server.wire.grpc.front import GrpcFront
+from taxiway.server.wire.grpc.infer import Edge
+from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
@@ -50,6 +56,7 @@ class Addresses:
     """Where clients reach the data plane; what is off is None."""
 
     http: str
+    grpc: str | None = None
     http_unix: str | None = None
 
 
@@ -93,11 +100,13 @@ class DataPlane:
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         host = Host(self._loop, self._clock, cpus or available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
-        self._models = ModelManager(loading, settings.models, self._clock, self._route)
+        self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
         self._administration = Administration(
-            self._routing, self._models, self._is_ready, __version__, self._traces, make_fleet
+            self._routing, self._models, self._is_accepting, __version__, self._traces, make_fleet
         )
         self._fronts: list[HttpFront] = []
+        self._grpc_fronts: list[GrpcFront] = []
+        self._grpc_statistics = GrpcStatistics()
         self.reception = Reception.of(settings, self._clock)
         """How callers are received."""
         self._reloading: asyncio.Task[None] | None = None
@@ -125,7 +134,7 @@ class DataPlane:
             if not http.reuse_port:
                 await self.load()
         except BaseException:
-            await asyncio.gather(*(front.close(0) for front in self._fronts))
+            await asyncio.gather(*(door.close(0) for door in self._doors()))
             close_all(sockets)
             raise
         self.admit()
@@ -153,11 +162,12 @@ class DataPlane:
         if sources := self.reception.reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
         self._address = address
-        return Addresses(address, http.unix_socket or None)
+        grpc = await self._open_grpc() if self._settings.grpc.enabled else None
+        return Addresses(address, grpc, http.unix_socket or None)
 
     def admit(self) -> None:
         """Everything is as it should be: say that we are ready."""
-        self._accepting = True
+        self._accept(True)
         _log.info("ready", address=self._address, count=len(self._models.served))
 
     async def stop(self, delay_s: float = 0.0) -> bool:
@@ -169,21 +179,21 @@ class DataPlane:
         Returns:
             False if that time ran out: something was refused that had been taken, and may still be running.
         """
-        self._accepting = False
-        for front in self._fronts:
-            front.retire()
+        self._accept(False)
+        for door in self._doors():
+            door.retire()
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
         await asyncio.sleep(delay_s)
         if self._reloading is not None:
             self._reloading.cancel()
         deadline = self._loop.time() + timeout_s
-        closed = await asyncio.gather(*(front.close(timeout_s) for front in self._fronts))
+        closed = await asyncio.gather(*(door.close(timeout_s) for door in self._doors()))
         self._admission.draining = True
         drained = await self._models.drain(max(deadline - self._loop.time(), _GOODBYE_S))
         if not all(closed):
             given_up = Unavailable("the server is shutting down", hint="ask another replica")
-            await asyncio.gather(*(front.give_up(given_up, _GOODBYE_S) for front in self._fronts))
+            await asyncio.gather(*(door.give_up(given_up, _GOODBYE_S) for door in self._doors()))
             if drained:
                 _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
@@ -197,20 +207,29 @@ class DataPlane:
         yield from self._statistics.points()
         yield from self.reception.points()
         yield from self._traces.points()
+        yield from self._grpc_statistics.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
-        for served in self._models.served:
-            yield from served.statistics.points()
+        yield from self._models.points()
+
+    def _doors(self) -> list[HttpFront | GrpcFront]:
+        """Every front door that was opened."""
+        return [*self._fronts, *self._grpc_fronts]
 
     def _routes(self) -> list[Route]:
-        limits = self._settings.limits
         profile = PROFILES[self._settings.compat]
-        wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
+        hold: Hold = never_cold
+        if self._settings.models.memory_bytes:
+            hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
+        endpoints = make_endpoints(self._routing, self._admission, self._wire_limits(), manage, settings, profile, hold)
         return inference_routes(endpoints, profile, __version__)
+
+    def _wire_limits(self) -> WireLimits:
+        limits = self._settings.limits
+        return WireLimits(limits.max_elements, limits.max_json_depth)
 
     def _routing(self) -> Snapshot:
         return self._snapshot
@@ -220,9 +239,14 @@ class DataPlane:
         self._snapshot = snapshot_of(routes)
         for front in self._fronts:
             front.heads.forget_routes()
+        self._administration.readiness_changed()
 
-    def _is_ready(self) -> bool:
-        return self._accepting and self._models.is_ready()
+    def _is_accepting(self) -> bool:
+        return self._accepting
+
+    def _accept(self, accepting: bool) -> None:
+        self._accepting = accepting
+        self._administration.readiness_changed()
 
     def _front(self, routes: RouteTable) -> HttpFront:
         front = HttpFront(
@@ -237,6 +261,19 @@ class DataPlane:
         )
         self._fronts.append(front)
         return front
+
+    async def _open_grpc(self) -> str:
+        settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
+        calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None)
+        services = Services(edge, self._administration, profile, settings, limits)
+        front = GrpcFront(settings, limits, services)
+        self._grpc_fronts.append(front)
+        shared = self._settings.workers > 1
+        host, port = await front.listen(
+            settings.host, settings.port, reuse_port=shared, unix_socket=settings.unix_socket
+        )
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _report_bug(problem: BaseException) -> None:

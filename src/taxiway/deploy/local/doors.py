@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,12 @@ class Doors:
     """Every front door of one server.
 
     Attributes:
-        unix: beside the port, if there is one.
+        grpc: None if it is off. The workers bind it themselves: grpcio takes no socket.
+        unix: beside HTTP's port, if there is one.
     """
 
     http: ReservedPort
+    grpc: ReservedPort | None
     unix: SharedUnixSocket | None
 
     @classmethod
@@ -81,13 +83,16 @@ class Doors:
         Raises:
             FailedPrecondition: one of them cannot be had; none is held then.
         """
-        http = settings.http
-        port = ReservedPort("http", http.host, http.port, shared=settings.workers > 1, open_to_others=http.reuse_port)
-        try:
-            return cls(port, SharedUnixSocket(http.unix_socket, http.backlog) if http.unix_socket else None)
-        except BaseException:
-            port.release()
-            raise
+        http, grpc, shared = settings.http, settings.grpc, settings.workers > 1
+        with ExitStack() as held:
+            port = ReservedPort("http", http.host, http.port, shared=shared, open_to_others=http.reuse_port)
+            held.callback(port.release)
+            second = ReservedPort("grpc", grpc.host, grpc.port, shared=shared) if grpc.enabled else None
+            if second is not None:
+                held.callback(second.release)
+            unix = SharedUnixSocket(http.unix_socket, http.backlog) if http.unix_socket else None
+            held.pop_all()
+        return cls(port, second, unix)
 
     @contextmanager
     def sockets(self) -> Iterator[list[socket.socket]]:
@@ -105,6 +110,8 @@ class Doors:
     def write_ports(self, settings: dict[str, Any]) -> None:
         """Put the numbers that were chosen into settings that are plain data."""
         settings.setdefault("http", {})["port"] = self.http.number
+        if self.grpc is not None:
+            settings.setdefault("grpc", {})["port"] = self.grpc.number
 
     def hide(self) -> None:
         """The server is leaving: whoever looks for it by a file shall not find it."""
@@ -114,4 +121,6 @@ class Doors:
     def release(self) -> None:
         """Give everything back."""
         self.http.release()
+        if self.grpc is not None:
+            self.grpc.release()
         self.hide()

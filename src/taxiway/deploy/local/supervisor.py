@@ -34,6 +34,7 @@ class Addresses:
 
     http: str
     metrics: str | None
+    grpc: str | None
     http_unix: str | None
 
 

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from time import monotonic_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from taxiway.core.errors import (
-    FailedPrecondition,
-    ModelFailed,
-    Overloaded,
-    PermissionDenied,
-    TaxiwayError,
-    Unauthenticated,
-)
+from taxiway.core.errors import FailedPrecondition, TaxiwayError
 from taxiway.server.admission import Admission
 from taxiway.server.wire.coding import Coder
+from taxiway.server.wire.complaints import BugReport, Complaints
 from taxiway.server.wire.http1 import HttpConnection, peer_of
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import RouteTable
 from taxiway.server.wire.sockets import refuse_beginnings
 from taxiway.server.wire.status import Profile
 from taxiway.server.wire.tls import TlsLayer
-from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
 
 if TYPE_CHECKING:
@@ -32,8 +24,6 @@ if TYPE_CHECKING:
     from taxiway.server.wire.exchange import Buffer, Exchange
 
 _log = Log("taxiway.http")
-_OVERLOADED_EVERY_NS = 1_000_000_000
-"""Refusals must stay cheap: between two lines they are only counted."""
 _LAST_LOOK_S = 0.02
 
 
@@ -73,9 +63,7 @@ class HttpFront:
         self._closing = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self._overloaded = 0
-        """Refusals since the last line that told of one."""
-        self._overloaded_told_ns = -_OVERLOADED_EVERY_NS
+        self._complaints = Complaints(_log, report_bug)
 
     async def serve(self, bound: socket.socket, *, backlog: int) -> None:
         """Take connections from a bound socket, which is ours from now on; a parent process may have opened it.
@@ -143,25 +131,7 @@ class HttpFront:
 
     def note_error(self, exchange: Exchange, error: TaxiwayError) -> None:
         """Log what an operator should know of the errors that callers are told."""
-        if isinstance(error, ModelFailed):
-            failed: LogFields = {**_asked(exchange), "code": error.code, "error": error}
-            _log.error("model_failed", **failed)
-        elif isinstance(error, Unauthenticated | PermissionDenied):
-            refused: LogFields = {**_asked(exchange), "code": error.code, "reason": error.message}
-            refused["peer"] = exchange.connection.peer
-            _log.warning("call_refused", **refused)
-        elif isinstance(error, Overloaded) and (limit := error.facts.get("limit")) is not None:
-            self._overloaded += 1
-            now_ns = monotonic_ns()
-            if now_ns - self._overloaded_told_ns < _OVERLOADED_EVERY_NS:
-                return
-            fields: LogFields = {**_asked(exchange), "code": error.code, "count": self._overloaded}
-            fields["reason"] = error.message
-            if isinstance(limit, int | float):
-                fields["limit"] = int(limit)
-            fields["setting"] = str(error.facts.get("key", limit))
-            self._overloaded, self._overloaded_told_ns = 0, now_ns
-            _log.warning("overloaded", **fields)
+        self._complaints.note(error, exchange.head.match.params, exchange.connection.peer)
 
     def retire(self) -> None:
         """Go on as before, but have each answer say that its connection closes with it: clients look elsewhere."""
@@ -209,16 +179,3 @@ class HttpFront:
             return False
         self.coder.close()
         return True
-
-
-def _asked(exchange: Exchange) -> LogFields:
-    """Which model a request named, and which version if it named one."""
-    params = exchange.head.match.params
-    return {name: params[name] for name in ("model", "version") if params.get(name)}  # type: ignore[return-value]
-
-
-class BugReport(Protocol):
-    """Where an unexpected exception goes: the log, with its traceback."""
-
-    def __call__(self, problem: BaseException) -> None:
-        """Record it; never raises."""
