@@ -77,7 +77,7 @@ def taxiway(
 
     def command(port: int, metrics: int) -> list[str]:
         ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0"]
-        return [python, "-m", "taxiway", "serve", *paths, *ports, *extra]
+        return [python, "-m", "taxiway", "serve", *paths, *ports, "--limits.drain-delay-s", "0", *extra]
 
     with _launched("taxiway", command, cores) as server:
         yield server

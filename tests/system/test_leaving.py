@@ -93,13 +93,32 @@ def _is_loading(server: int) -> bool:
     return any("wait_for_partner" in wait.read_text() for wait in threads)
 
 
-def test_a_port_that_is_taken_is_told_so(models: Path) -> None:
+@pytest.mark.parametrize("section", ["http", "grpc", "metrics"])
+def test_a_port_that_is_taken_is_told_so(models: Path, section: str) -> None:
+    others = [word for name in ("http", "grpc", "metrics") if name != section for word in (f"--{name}.port", "0")]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = _serve_in_vain(models, "--http.port", str(port))
+        told = _serve_in_vain(models, *others, f"--{section}.port", str(port))
     assert told.returncode == 4
     assert f"cannot listen on 127.0.0.1 port {port}" in told.stderr
-    assert "--http.port" in told.stderr
+    assert f"--{section}.port" in told.stderr
+    assert "model_ready" not in told.stderr
+
+
+def test_systemd_is_told_when_it_is_ready_and_when_it_leaves(models: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+        command = [sys.executable, "-m", "taxiway", "serve", str(models), *ports]
+        with subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}) as process:
+            try:
+                assert manager.recv(100) == b"READY=1"
+                process.send_signal(signal.SIGINT)
+                assert manager.recv(100) == b"STOPPING=1"
+                assert process.wait(PATIENCE_S) == 0
+            finally:
+                process.kill()
 
 
 def test_a_file_that_cannot_be_read_is_no_matter_of_ports(models: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_an_orphan_that_was_loading_ends_too(tmp_path: Path) -> None:
     (tmp_path / "models" / "stuck" / "1" / "model.onnx").symlink_to(tmp_path / "pipe")
     ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path / "models"), *ports]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, text=True) as process:
         server = Process(process, ("", 0), ("", 0))
         wait_until(lambda: bool(server.workers()), "a worker is there")
         workers = server.workers()

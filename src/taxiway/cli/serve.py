@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,8 +35,9 @@ def command(paths: tuple[Path, ...], config_file: Path | None, **flags: Any) -> 
       taxiway serve model.onnx
       taxiway serve models/ --http.port 9000 --compat triton
 
-    Stops cleanly on SIGTERM and Ctrl-C: what was taken is answered, for at most --limits.drain-timeout-s; if that
-    runs out the exit code is 5. A second signal stops it at once, with 128 and the signal's number (130, 143).
+    Stops cleanly on SIGTERM and Ctrl-C: after SIGTERM it says for --limits.drain-delay-s that it is not ready, and
+    serves; then what was taken is answered, for at most --limits.drain-timeout-s; if that runs out the exit code is 5.
+    A second signal stops it at once, with 128 and the signal's number (130, 143).
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     settings = load_from(config_file, flags, paths).settings
     limit = configure_logs(form=settings.log.format, level=settings.log.level)
@@ -73,6 +76,7 @@ class _Stop:
             self._supervisor.kill()
             _leave(128 + number)
         self.first, self._asked = number, True
+        _notify("STOPPING=1")
         self._supervisor.stop(self._delay_s if number == signal.SIGTERM else 0.0)
 
 
@@ -90,6 +94,16 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _notify(state: str) -> None:
+    """Tell systemd, where it asked to be told (`Type=notify`; sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+        manager.send(state.encode())
+
+
 def _announce(addresses: Addresses) -> None:
     click.echo(f"taxiway is ready: {addresses.http}")
     if addresses.metrics:
@@ -98,3 +112,4 @@ def _announce(addresses: Addresses) -> None:
         click.echo(f"unix socket: {addresses.http_unix}")
     if addresses.grpc:
         click.echo(f"grpc: {addresses.grpc}")
+    _notify("READY=1")

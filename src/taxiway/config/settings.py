@@ -81,7 +81,8 @@ class HttpSettings(Section):
     """Connections the kernel holds until they are accepted."""
 
     reuse_port: bool = False
-    """Share the port with other processes (SO_REUSEPORT); the kernel spreads connections over them."""
+    """Share the port with other servers (SO_REUSEPORT); the kernel spreads connections over them. For several processes
+    of one server there is `workers`."""
 
     unix_socket: SocketPath = ""
     """Path of a Unix socket to listen on as well; empty opens none."""
@@ -426,7 +427,8 @@ class Settings(Section):
     """Prometheus metrics, on their own port."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    """Data-plane processes that share the ports; limits are divided among them. Each loads every model."""
+    """Data-plane processes that share the ports; limits of the whole server are divided among them. Each loads every
+    model."""
 
     tls: TlsSettings = Field(default_factory=TlsSettings)
     """Encryption of every port."""

@@ -35,8 +35,11 @@ def lasting(points: Iterable[Point]) -> list[Point]:
 def _merged(before: Point, value: Value) -> Value:
     if isinstance(before.value, Distribution) or isinstance(value, Distribution):
         return _joined(before.value, value)
-    if before.family.merge is Merge.MAX:
-        return max(before.value, value)
+    match before.family.merge:
+        case Merge.MAX:
+            return max(before.value, value)
+        case Merge.MIN:
+            return min(before.value, value)
     return before.value + value
 
 

@@ -133,9 +133,10 @@ def test_each_family_says_how_it_is_put_together() -> None:
                 _success(10),
                 Point(names.OPEN_CONNECTIONS, (), open_connections),
                 Point(names.NV_LOAD_S, ("m", "1"), load_s),
+                Point(names.VERSION_READY, ("m", "1"), open_connections - 3),
             ]
         )
-    assert [point.value for point in totals.points()] == [20, 7, 0.5]
+    assert [point.value for point in totals.points()] == [20, 7, 0.5, 0]
 
 
 def test_what_lasts_is_what_was_counted() -> None:

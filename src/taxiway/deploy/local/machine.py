@@ -1,7 +1,8 @@
 """The lives of a server's workers: starting -> ready -> draining -> gone, with a rest between a crash and a restart.
 
 Pure: `step` takes what happened and when, and gives the state after it and what is to be done. What is told of a
-process that was replaced meanwhile changes nothing.
+process that was replaced meanwhile changes nothing. (Its many small classes have no slots: those double the time that
+a class takes to make, and this is imported before the first worker is started.)
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Verdict(enum.Enum):
     CRASH_LOOP = "a worker ended again and again"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exit:
     """How a process ended: its status (negative: by that signal), and the error it told before, as data."""
 
@@ -56,7 +57,7 @@ class Exit:
     error: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Worker:
     """One place for a process; `generation` counts the processes that have had it."""
 
@@ -68,7 +69,7 @@ class Worker:
     """When it crashed, as far as that still counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Crew:
     """All workers of one server.
 
@@ -89,12 +90,12 @@ class Crew:
 # --- what happens --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Begun:
     """The server is to start."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerReady:
     """A worker has loaded everything and takes requests."""
 
@@ -102,7 +103,7 @@ class WorkerReady:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerExited:
     """A worker's process is gone."""
 
@@ -111,7 +112,7 @@ class WorkerExited:
     exit: Exit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RestOver:
     """The time that was set after a crash has passed."""
 
@@ -119,14 +120,14 @@ class RestOver:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StopAsked:
     """The server is to end; for `delay_ns` it says that it is not ready, and yet serves."""
 
     delay_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DrainOverdue:
     """The time that a worker had to end has passed."""
 
@@ -140,7 +141,7 @@ Event = Begun | WorkerReady | WorkerExited | RestOver | StopAsked | DrainOverdue
 # --- what is to be done --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SpawnWorker:
     """Start a process for this place."""
 
@@ -148,7 +149,7 @@ class SpawnWorker:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StopWorker:
     """Ask it to drain and end."""
 
@@ -156,14 +157,14 @@ class StopWorker:
     delay_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KillWorker:
     """End its process now."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wake:
     """Tell this event at that time."""
 
@@ -171,12 +172,12 @@ class Wake:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Announce:
     """Say that the server is ready."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finish:
     """No process is left."""
 

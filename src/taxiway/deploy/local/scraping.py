@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator
 
 from taxiway import __version__
-from taxiway.config.settings import Settings
-from taxiway.core.clock import SystemClock
 from taxiway.core.errors import TaxiwayError
 from taxiway.deploy.local.machine import ALIVE, Crew, WorkerState
 from taxiway.deploy.local.process import WorkerProcess
 from taxiway.server.channel import Gone
-from taxiway.server.reloading import run_reloading
-from taxiway.server.wire.metrics import MetricsPort
-from taxiway.server.wire.reception import Reception
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.adding import Totals, lasting
 from taxiway.telemetry.host import HostSampler, build_point
@@ -99,25 +93,3 @@ async def _publish_one(process: WorkerProcess) -> None:
         await process.channel.ask("publish", {}, _PUBLISH_S)
     except (TaxiwayError, Gone, TimeoutError):
         return  # stuck or dying: its last snapshot has to do
-
-
-@asynccontextmanager
-async def serving_metrics(settings: Settings, scraper: Scraper) -> AsyncIterator[str | None]:
-    """Serve the metrics port while the block runs; gives its address, None if it is off.
-
-    Raises:
-        FailedPrecondition: the port cannot be had.
-        InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
-    """
-    if not settings.metrics.enabled:
-        yield None
-        return
-    reception = Reception.of(settings, SystemClock())
-    scraper.include(reception.points)
-    port = MetricsPort(settings, reception, scraper.scrape)
-    reloading = asyncio.create_task(run_reloading(reception.reloadable()))
-    try:
-        yield await port.open()
-    finally:
-        reloading.cancel()
-        await port.close()

@@ -21,7 +21,7 @@ from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict
 from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
 from taxiway.deploy.local.process import WorkerProcess, start_process
 from taxiway.deploy.local.relay import Relay
-from taxiway.deploy.local.scraping import Scraper, serving_metrics
+from taxiway.deploy.local.scraping import Scraper
 from taxiway.server.channel import Gone, Verb, frame_limit
 from taxiway.telemetry.logs import Log
 
@@ -78,6 +78,9 @@ class Supervisor:
         """What the workers answer when they have opened their ports; all of them the same."""
         self._metrics: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spawned = asyncio.Event()
+        """The first process is on its way, or could not be."""
+        self._metrics_open = asyncio.Event()
         self._finished: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> Outcome:
@@ -89,13 +92,22 @@ class Supervisor:
         doors = Doors.of(self._settings)
         self._doors = doors
         try:
-            async with serving_metrics(self._settings, self._scraper) as self._metrics:
-                self._happened(machine.Begun())
-                await self._finished
+            self._happened(machine.Begun())
+            await self._spawned.wait()
+            await self._serve_metrics()
         finally:
             self.kill()
+            await asyncio.gather(*(process.wait() for process in self._processes.values()))
             doors.release()
         return self._outcome()
+
+    async def _serve_metrics(self) -> None:
+        """Until it is over."""
+        from taxiway.deploy.local.metrics_port import serving_metrics  # noqa: PLC0415 - while the workers import theirs
+
+        async with serving_metrics(self._settings, self._scraper) as self._metrics:
+            self._metrics_open.set()
+            await self._finished
 
     def stop(self, delay_s: float) -> None:
         """Drain and end; for `delay_s` first say that we are not ready, and yet serve."""
@@ -164,9 +176,11 @@ class Supervisor:
                 verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, index)}
                 process = await start_process(verbs, frame_limit(self._settings.limits.max_body_bytes), sockets)
         except TaxiwayError as problem:
+            self._spawned.set()
             error = problem.to_data()
         else:
             self._processes[index] = process
+            self._spawned.set()
             self._scraper.add(index, process)
             error = await self._prepare(index, generation, process, numbers)
             status = await process.wait()
@@ -181,6 +195,7 @@ class Supervisor:
         if self._crew.phase in (Phase.ENDING, Phase.ENDED):
             process.kill()  # it was started too late to be killed with the others
             return None
+        await self._metrics_open.wait()  # a port that is taken is found out before models are loaded
         try:
             await process.channel.ask("load", {**self._load_words(process), "sockets": list(sockets)})
             opened = await self._relay.admit(index, process.channel, lambda: process.channel.ask("admit", {}))
