@@ -25,7 +25,7 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
-from tests.oracle.replies import CallExchange, Reply
+from tests.oracle.replies import CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
 
@@ -138,7 +138,11 @@ def _tells_of_another_input(exchange: Exchange, _: Difference) -> bool:
 
 def _told_input(answer: Answer) -> str | None:
     """The input that an error names."""
-    found = re.search(r"input '?([^' :]+)", error_text(answer))
+    return _input_in(error_text(answer))
+
+
+def _input_in(text: str) -> str | None:
+    found = re.search(r"input '?([^' :]+)", text)
     return None if found is None else found[1]
 
 
@@ -175,7 +179,31 @@ PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
 }
 """What a deviation may name where patterns cannot say it."""
 
-CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {}
+
+def _not_a_message(exchange: CallExchange, _: Difference) -> bool:
+    """Some message of the call cannot be read."""
+    kind = request_type(exchange.call.rpc)
+    return any(parsed(kind, message) is None for message in exchange.call.messages)
+
+
+def _lists_output_twice(exchange: CallExchange, _: Difference) -> bool:
+    """Some output is named twice."""
+    requests: list[Any] = [parsed(request_type(exchange.call.rpc), message) for message in exchange.call.messages]
+    named = [[output.name for output in request.outputs] for request in requests if request is not None]
+    return any(len(set(names)) < len(names) for names in named)
+
+
+def _tells_of_another_tensor(exchange: CallExchange, _: Difference) -> bool:
+    """Both errors name an input, and not the same one."""
+    names = {_input_in(exchange.triton.details), _input_in(exchange.taxiway.details)}
+    return None not in names and len(names) == 2
+
+
+CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {
+    "lists-output-twice": _lists_output_twice,
+    "not-a-message": _not_a_message,
+    "tells-of-another-input": _tells_of_another_tensor,
+}
 """The same for gRPC calls."""
 
 
