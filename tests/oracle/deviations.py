@@ -25,7 +25,7 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
-from tests.oracle.replies import CallExchange, Reply, parsed, request_type
+from tests.oracle.replies import SPOILT_TWICE, CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
 
@@ -182,6 +182,11 @@ PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
 """What a deviation may name where patterns cannot say it."""
 
 
+def _made_two_mistakes(exchange: CallExchange, _: Difference) -> bool:
+    """Whoever made the request spoilt it twice."""
+    return exchange.call.label == SPOILT_TWICE
+
+
 def _not_a_message(exchange: CallExchange, _: Difference) -> bool:
     """Some message of the call cannot be read."""
     kind = request_type(exchange.call.rpc)
@@ -217,6 +222,7 @@ def _tells_of_another_tensor(exchange: CallExchange, _: Difference) -> bool:
 CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {
     "holds-no-number": _call_holds_no_number,
     "lists-output-twice": _lists_output_twice,
+    "made-two-mistakes": _made_two_mistakes,
     "not-a-message": _not_a_message,
     "tells-of-another-input": _tells_of_another_tensor,
 }

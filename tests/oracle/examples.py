@@ -9,7 +9,7 @@ import math
 from typing import Any, Final
 
 from tests.oracle.lifecycle import Walk
-from tests.oracle.replies import STREAM, Call, call_of
+from tests.oracle.replies import SPOILT_TWICE, STREAM, Call, call_of
 from tests.oracle.requests import INFERENCE_HEADER, Request
 
 # --- over HTTP
@@ -154,6 +154,21 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
         "ModelInfer",
         'model_name: "int_add" inputs { name: "A" datatype: "INT32" shape: [1, 1, 1] contents { int_contents: 1 } }'
         ' inputs { name: "B" datatype: "FP32" shape: [1, 1] contents { fp32_contents: 1 } }',
+    ),
+    "streamed-refusals": call_of(
+        STREAM,
+        'model_name: "identity_bytes" inputs { name: "INPUT0" datatype: "BYTES" shape: [1, 1] }'
+        r' raw_input_contents: "\002\000\000\000a"',
+    ),
+    "parameters-of-more-kinds": call_of(
+        "ModelInfer", ONE_INT32 + ' parameters { key: "custom" value { uint64_param: 7 } }'
+    ),
+    "regions-not-served": call_of(
+        "ModelInfer",
+        INT32 % ("[1, 1]", 'parameters { key: "shared_memory_region" value { string_param: "r" } }'),
+    ),
+    "which-mistake-is-told": call_of(
+        "ModelInfer", ONE_INT32 + ' raw_input_contents: "1234" outputs { name: "UNKNOWN" }', label=SPOILT_TWICE
     ),
     "stream-errors-as-status": call_of(
         STREAM, 'model_name: "nope"', ONE_INT32, metadata=(("triton_grpc_error", "true"),), lockstep=True

@@ -39,6 +39,9 @@ TOLD: Final = "TOLD"
 NO_REPLY: Final = "NO_REPLY"
 """The code of a reply that never came: the connection broke, or time ran out."""
 
+SPOILT_TWICE: Final = "infer spoilt twice"
+"""The label of a call in which two mistakes were made."""
+
 NAMES_BACKEND: Final = ("ModelMetadata", "ModelConfig")
 
 
