@@ -143,7 +143,8 @@ REFUSED: dict[str, tuple[Message, type[TaxiwayError], str]] = {
     ),
     "no data": (_changed(lambda m: m.ClearField("raw_input_contents")), errors.InvalidArgument, "unable to find data"),
     "too few typed": (_request(fp32_contents=[1]), errors.WrongElementCount, "1 elements in 'fp32_contents'"),
-    "wrong list": (_request(int_contents=[1, 2]), errors.WrongElementCount, "0 elements in 'fp32_contents'"),
+    "wrong list": (_request(int_contents=[1, 2]), errors.InvalidArgument, "FP32 belongs in 'fp32_contents'"),
+    "two lists": (_request(fp32_contents=[1, 2], bool_contents=[True]), errors.InvalidArgument, "'bool_contents'"),
     "too few bytes": (
         _changed(lambda m: m.raw_input_contents.__setitem__(0, bytes(7))),
         errors.WrongByteSize,
