@@ -155,6 +155,9 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
         'model_name: "int_add" inputs { name: "A" datatype: "INT32" shape: [1, 1, 1] contents { int_contents: 1 } }'
         ' inputs { name: "B" datatype: "FP32" shape: [1, 1] contents { fp32_contents: 1 } }',
     ),
+    "timeout-is-not-negative": call_of(
+        "ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'
+    ),
     "streamed-refusals": call_of(
         STREAM,
         'model_name: "identity_bytes" inputs { name: "INPUT0" datatype: "BYTES" shape: [1, 1] }'

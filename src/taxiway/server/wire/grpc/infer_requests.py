@@ -118,7 +118,8 @@ class MessageReader:
         parsed = Parsed(id=identity or None)
         if message.parameters:
             values = parameter_values(message.parameters)
-            values.pop(_FINAL_RESPONSE, None)
+            if values.pop(_FINAL_RESPONSE, False).__class__ is not bool:
+                raise MalformedRequest(f"parameter '{_FINAL_RESPONSE}' must be true or false")
             read_parameters(values, parsed)
         if message.outputs:
             parsed.binary = True

@@ -180,6 +180,11 @@ REFUSED: dict[str, tuple[Message, type[TaxiwayError], str]] = {
         errors.UnknownTensor,
         "unexpected inference output",
     ),
+    "final response": (
+        _changed(_set("triton_enable_empty_final_response", "int64_param", 1)),
+        errors.MalformedRequest,
+        "must be true or false",
+    ),
     "reserved": (_changed(_set("triton_x", "int64_param", 1)), errors.ReservedParameter, "reserved"),
     "negative timeout": (_changed(_set("timeout", "int64_param", -1)), errors.MalformedRequest, "timeout"),
     "text priority": (_changed(_set("priority", "string_param", "1")), errors.MalformedRequest, "priority"),
