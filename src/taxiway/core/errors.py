@@ -233,6 +233,12 @@ class ModelNotFound(NotFound):
     code = "model-not-found"
 
 
+class VersionNotServed(ModelNotFound):
+    """A version that is known, and not served: it was unloaded, or could not be loaded."""
+
+    code = "version-not-served"
+
+
 class RepositoryModelNotFound(ModelNotFound):
     """A model is to be loaded that does not lie in any of the repositories."""
 

@@ -354,15 +354,14 @@ def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]
     """The versions to serve.
 
     Raises:
-        InvalidModel: there is none.
-        InvalidConfig: the version policy chooses none.
+        InvalidModel: there is none, or the version policy chooses none.
     """
     if not found.versions:
         hint = f"put a model into {found.directory}/1/model.onnx"
         raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
     chosen = version_policy(message).choose(found.versions)
     if not chosen:
-        raise InvalidConfig(
+        raise InvalidModel(
             f"version_policy of model {found.name!r} chooses none of its versions {sorted(found.versions)}",
             hint="name a version that exists, or leave version_policy out",
         )

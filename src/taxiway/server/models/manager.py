@@ -304,6 +304,7 @@ class ModelManager:
         if model is None:
             return
         before, model.found, model.cold = model.found, None, False
+        model.forget_failure()
         self._departures.begin(model.routed, why, reason, before)
         self._publish()
 

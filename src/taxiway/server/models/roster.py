@@ -90,6 +90,12 @@ class Model:
         self.note = ""
         self.found, self.cold, self.since_ns = found, False, at_ns
 
+    def forget_failure(self) -> None:
+        """What could not be loaded no longer matters: it is unloaded."""
+        self.note = ""
+        for version in self.versions.values():
+            version.note = ""
+
     def note_failure(self, message: str) -> None:
         """It could not be loaded (again); what serves goes on serving."""
         self.note = message

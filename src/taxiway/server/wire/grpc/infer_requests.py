@@ -66,6 +66,8 @@ class MessageReader:
         used = 0
         for entry in message.inputs:
             name, dims = entry.name, tuple(entry.shape)
+            if name in given:
+                raise UnknownTensor(f"input '{name}' already exists in request")
             datatype = Datatype.by_name(entry.datatype)
             if entry.HasField("contents"):
                 data = self._typed(entry, name, datatype, dims, raw=raw)
@@ -79,8 +81,6 @@ class MessageReader:
                 raise InvalidArgument(
                     f"unable to find data for input tensor '{name}' for model '{self._signature.model}' in request."
                 )
-            if name in given:
-                raise UnknownTensor(f"input '{name}' already exists in request")
             given[name] = (datatype, dims, data)
         return given
 
@@ -118,14 +118,12 @@ class MessageReader:
         parsed = Parsed(id=identity or None)
         if message.parameters:
             values = parameter_values(message.parameters)
-            values.pop(_FINAL_RESPONSE, None)
+            if values.pop(_FINAL_RESPONSE, False).__class__ is not bool:
+                raise MalformedRequest(f"parameter '{_FINAL_RESPONSE}' must be true or false")
             read_parameters(values, parsed)
         if message.outputs:
             parsed.binary = True
-            self._menu.read(
-                [{"name": entry.name, "parameters": parameter_values(entry.parameters)} for entry in message.outputs],
-                parsed,
-            )
+            self._menu.read([_asked_output(entry) for entry in message.outputs], parsed)
         return parsed
 
 
@@ -133,7 +131,7 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
     """The elements in an InferTensorContents, which must be `count` if that is given.
 
     Raises:
-        InvalidArgument: a datatype that has no list there (FP16, BF16).
+        InvalidArgument: a datatype that has no list there (FP16, BF16), or elements in the list of another one.
         WrongElementCount, ValueOutOfRange: what it says, naming the input.
     """
     if datatype not in CONTENTS:
@@ -142,6 +140,12 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
             hint="send its bytes in raw_input_contents",
         )
     field, typecode = CONTENTS[datatype]
+    for held, _ in contents.ListFields():
+        if held.name != field:
+            raise InvalidArgument(
+                f"unexpected explicit tensor data for input tensor '{name}' in '{held.name}'; "
+                f"{datatype.wire_name} belongs in '{field}'"
+            )
     values = list(getattr(contents, field))
     if count is not None and len(values) != count:
         raise WrongElementCount(f"input {name!r} has {len(values)} elements in '{field}'; its shape says {count}")
@@ -151,6 +155,12 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
         return array(typecode, values)
     except OverflowError as problem:
         raise ValueOutOfRange(f"an element of input {name!r} does not fit {datatype.wire_name}: {problem}") from None
+
+
+def _asked_output(entry: Message) -> dict[str, Any]:
+    """An output as the menu reads it. Answers are always raw: `binary_data` says nothing here, whatever it is."""
+    values = {name: value for name, value in entry.parameters.items() if name != "binary_data"}
+    return {"name": entry.name, "parameters": parameter_values(values)}
 
 
 def parameter_values(parameters: Mapping[str, Message]) -> dict[str, Any]:

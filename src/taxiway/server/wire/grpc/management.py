@@ -93,6 +93,7 @@ class ManagementService:
     # --- repository ---------------------------------------------------------------------------------------
 
     async def _index(self, message: Message) -> Message:
+        _refuse_repository(message)
         return _Index(models=await self._administration.repository_index(only_ready=message.ready))
 
     async def _load(self, message: Message) -> Message:
