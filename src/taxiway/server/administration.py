@@ -73,7 +73,7 @@ class Administration:
                 "index": self._own_index,
                 "load": self._load_here,
                 "unload": self._unload_here,
-                "change_trace_settings": self._change_own_traces,
+                "replace_trace_settings": self._replace_own_traces,
                 "change_log_settings": self._change_own_logs,
             }
         )
@@ -187,8 +187,9 @@ class Administration:
             FailedPrecondition: packages that the mode needs are not installed; nothing is changed.
         """
         self.check_traced(model)
-        values = {key: None if value is None else list(value) for key, value in words.items()}
-        answers = await self._fleet.ask("change_trace_settings", {"model": model, "words": values})
+        # All of the model's changes are sent, not the last: a process that starts later needs no more than that.
+        changes = self._traces.changes_after(model, words)
+        answers = await self._fleet.ask("replace_trace_settings", {"model": model, "words": changes})
         told: dict[str, str | list[str]] = answers[0]
         return told
 
@@ -203,8 +204,8 @@ class Administration:
                 f"Request for unknown model : {model}", hint="GET /v2/models lists what is served", model=model
             )
 
-    async def _change_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
-        self._traces.change(words["model"], words["words"])
+    async def _replace_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        self._traces.replace(words["model"], words["words"])
         return self._traces.words(words["model"])
 
     def log_settings(self) -> dict[str, str | bool | int]:
@@ -220,7 +221,7 @@ class Administration:
         Raises:
             MalformedRequest, InvalidArgument, Unsupported, FailedPrecondition: as `LogSwitch.change`.
         """
-        answers = await self._fleet.ask("change_log_settings", words)
+        answers = await self._fleet.ask("change_log_settings", self._logs.words_after(words))
         told: dict[str, str | bool | int] = answers[0]
         return told
 
