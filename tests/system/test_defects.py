@@ -256,6 +256,27 @@ def test_d10_binary_data_output_speaks_for_listed_outputs_too(server: Server) ->
     assert overridden["data"] == [0.0, 0.0]
 
 
+def test_d11_a_model_that_unloads_or_reloads_does_not_make_the_server_unready(tmp_path: Path) -> None:
+    """Triton says that the whole server is not ready while any model is unloading."""
+    slow_models.sleeper(tmp_path / "slow" / "1" / "model.onnx")
+    onnx_models.doubler(tmp_path / "double" / "1" / "model.onnx")
+    flags = {"execution__mode": "thread", "batching__enabled": False, "models__control": "explicit"}
+
+    with serve(tmp_path, **flags) as server, _connect(server) as connection:
+        connection.send(_slow(LONG))
+        wait_until(lambda: "taxiway_http_requests_in_flight 1" in server.scrape(), "it runs")
+        assert server.ask("POST", "/v2/repository/models/slow/unload").status == 200
+        index = server.ask("POST", "/v2/repository/index").json()
+        assert [(line["name"], line["state"]) for line in index] == [("double", "READY"), ("slow", "UNLOADING")]
+        assert server.ask("GET", "/v2/health/ready").status == 200
+        assert server.ask("POST", "/v2/repository/models/slow/load").status == 200  # beside the one that leaves
+        assert server.ask("GET", "/v2/health/ready").status == 200
+        assert connection.reply().output() == [LONG]
+        (tmp_path / "double" / "config.pbtxt").write_text("nonsense: 1")
+        assert server.ask("POST", "/v2/repository/models/double/load").status == 400
+        assert server.ask("GET", "/v2/health/ready").status == 200
+
+
 @pytest.mark.parametrize("length", [None, "0"])
 def test_d12_an_empty_body_is_refused(server: Server, length: str | None) -> None:
     """Triton takes an empty POST for a tensor without elements and answers 200."""

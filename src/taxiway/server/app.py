@@ -28,6 +28,7 @@ from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
+from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront, Reception
@@ -86,8 +87,10 @@ class DataPlane:
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
-        self._models = ModelManager(loading, settings.models, self._clock, self._route)
-        self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
+        self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
+        self._administration = Administration(
+            self._routing, self._models, self._is_accepting, __version__, self._traces
+        )
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
@@ -157,7 +160,10 @@ class DataPlane:
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
+        hold: Hold = never_cold
+        if self._settings.models.memory_bytes:
+            hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
+        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile, hold)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -169,8 +175,8 @@ class DataPlane:
         for front in self._fronts:
             front.heads.forget_routes()
 
-    def _is_ready(self) -> bool:
-        return self._accepting and self._models.is_ready()
+    def _is_accepting(self) -> bool:
+        return self._accepting
 
     def _reloadable(self) -> list[Reloadable]:
         return [source for source in (self._guard, self._tls) if source is not None]
@@ -214,8 +220,7 @@ class DataPlane:
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
-        for served in self._models.served:
-            yield from served.statistics.points()
+        yield from self._models.points()
 
 
 def _report_bug(problem: BaseException) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from taxiway.server.admission import Admission
 from taxiway.server.guard import ANY
 from taxiway.server.routing import Snapshot
+from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
@@ -30,6 +31,8 @@ class Endpoints(NamedTuple):
     predict: PredictEndpoint
     manage: ManagementEndpoints
     settings: SettingsEndpoints
+    hold: Hold
+    """What is made of an endpoint whose model may be cold."""
 
 
 def make_endpoints(
@@ -39,12 +42,17 @@ def make_endpoints(
     manage: ManagementEndpoints,
     settings: SettingsEndpoints,
     profile: Profile,
+    hold: Hold,
 ) -> Endpoints:
-    """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
+    """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs.
+
+    `hold` makes of an endpoint one that waits for models which are loaded when they are asked for.
+    """
     as_triton = profile is TRITON
-    infer = InferEndpoint(routing, admission, limits, as_triton=as_triton)
+    infer = InferEndpoint(routing, admission, limits, hold, as_triton=as_triton)
     edge = Edge(routing, admission, limits, infer)
-    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings)
+    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge)
+    return Endpoints(infer, *plain, manage, settings, hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -63,8 +71,9 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
 
 def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    _, generate, _, manage, settings = endpoints
-    infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
+    manage, settings, hold = endpoints.manage, endpoints.settings, endpoints.hold
+    infer = hold(endpoints.infer.find_before_decoding if as_triton else endpoints.infer)
+    generate = hold(endpoints.generate)
     decodes = not as_triton
     return [
         Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server", scope=ANY),
@@ -106,11 +115,12 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
 def _further_routes(endpoints: Endpoints) -> list[Route]:
     """What the protocol or KServe has and Triton answers 404."""
     manage = endpoints.manage
+    predict = endpoints.hold(endpoints.predict)
     return [
         Route("GET", "/v2/", manage.server_metadata, "Same as /v2", scope=ANY),
         Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
         Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
-        Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1", scope="infer"),
+        Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
     ]
 

@@ -15,6 +15,7 @@ from taxiway.server.routing import Snapshot
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
+from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
@@ -109,9 +110,16 @@ class InferEndpoint:
     """POST /v2/models/{model}[/versions/{version}]/infer."""
 
     def __init__(
-        self, routing: Callable[[], Snapshot], admission: Admission, limits: WireLimits, *, as_triton: bool
+        self,
+        routing: Callable[[], Snapshot],
+        admission: Admission,
+        limits: WireLimits,
+        hold: Hold,
+        *,
+        as_triton: bool,
     ) -> None:
         self._routing = routing
+        self._decoded = hold(self)
         self._admission = admission
         self._limits = limits
         self._as_triton = as_triton
@@ -144,6 +152,6 @@ class InferEndpoint:
         infer = self.codec(exchange).infer
         if exchange.head.encodings:
             # Found again when it is decoded: the routes may have changed meanwhile.
-            exchange.connection.front.coder.decode(exchange, self)
+            exchange.connection.front.coder.decode(exchange, self._decoded)
         else:
             infer(exchange)
