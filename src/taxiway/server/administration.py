@@ -199,7 +199,9 @@ class Administration:
         Raises:
             TraceModelNotFound: the model is not served.
         """
-        if model is not None and model not in self._routing().services:
+        snapshot = self._routing()
+        routes = None if model is None or snapshot.routes is None else snapshot.routes.get(model)
+        if model is not None and model not in snapshot.services and not (routes is not None and routes.cold):
             raise TraceModelNotFound(
                 f"Request for unknown model : {model}", hint="GET /v2/models lists what is served", model=model
             )
