@@ -259,6 +259,9 @@ HANDSHAKES = _counter(
     "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
     ("outcome",),
 )
+GRPC_CALLS = _counter(
+    "taxiway_grpc_calls_total", "gRPC calls that have ended, by method and status; a stream is one", ("method", "code")
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -326,6 +329,7 @@ CATALOGUE: tuple[Family, ...] = (
     RELOADS,
     TRACES,
     HANDSHAKES,
+    GRPC_CALLS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,
