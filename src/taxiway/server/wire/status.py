@@ -56,6 +56,7 @@ _TRITON_GRPC: dict[str, str] = {
     "deadline-exceeded": "UNAVAILABLE",
     "failed-precondition": "UNAVAILABLE",
     "statistics-not-found": "INVALID_ARGUMENT",
+    "trace-model-not-found": "INVALID_ARGUMENT",
 }
 
 REASONS: Mapping[int, str] = {
