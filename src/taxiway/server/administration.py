@@ -78,7 +78,7 @@ class Administration:
                 "index": self._own_index,
                 "load": self._load_here,
                 "unload": self._unload_here,
-                "change_trace_settings": self._change_own_traces,
+                "replace_trace_settings": self._replace_own_traces,
                 "change_log_settings": self._change_own_logs,
             }
         )
@@ -210,9 +210,10 @@ class Administration:
             FailedPrecondition: packages that the mode needs are not installed; nothing is changed.
         """
         self.check_traced(model)
-        values = {key: None if value is None else list(value) for key, value in words.items()}
-        lasting = Lasting(f"traces/{model or ''}", partial=True)
-        answers = await self._fleet.ask("change_trace_settings", {"model": model, "words": values}, lasting)
+        # All of the model's changes are sent, not the last: a process that starts later needs no more than that.
+        changes = self._traces.changes_after(model, words)
+        lasting = Lasting(f"traces/{model or ''}")
+        answers = await self._fleet.ask("replace_trace_settings", {"model": model, "words": changes}, lasting)
         told: dict[str, str | list[str]] = answers[0]
         return told
 
@@ -222,13 +223,15 @@ class Administration:
         Raises:
             TraceModelNotFound: the model is not served.
         """
-        if model is not None and model not in self._routing().services:
+        snapshot = self._routing()
+        routes = None if model is None or snapshot.routes is None else snapshot.routes.get(model)
+        if model is not None and model not in snapshot.services and not (routes is not None and routes.cold):
             raise TraceModelNotFound(
                 f"Request for unknown model : {model}", hint="GET /v2/models lists what is served", model=model
             )
 
-    async def _change_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
-        self._traces.change(words["model"], words["words"])
+    async def _replace_own_traces(self, words: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        self._traces.replace(words["model"], words["words"])
         return self._traces.words(words["model"])
 
     def log_settings(self) -> dict[str, str | bool | int]:
@@ -244,7 +247,7 @@ class Administration:
         Raises:
             MalformedRequest, InvalidArgument, Unsupported, FailedPrecondition: as `LogSwitch.change`.
         """
-        answers = await self._fleet.ask("change_log_settings", words, Lasting("logs", partial=True))
+        answers = await self._fleet.ask("change_log_settings", self._logs.words_after(words), Lasting("logs"))
         told: dict[str, str | bool | int] = answers[0]
         return told
 

@@ -27,10 +27,12 @@ Ask = tuple[Exchange, Choices | None]
 
 def origin_of(request: InferRequest) -> Origin:
     """How a request came in over HTTP; every codec's `ask` begins with the exchange."""
-    head = cast("Exchange", request.ask[0]).head
+    exchange = cast("Exchange", request.ask[0])
+    head = exchange.head
     context = {name: head.headers[name.encode()].decode("latin-1") for name in HEADERS if name.encode() in head.headers}
     route = "" if head.match.route is None else head.match.route.pattern
-    attributes = {"http.request.method": "POST", "http.route": route, "url.scheme": "http"}
+    scheme = "http" if exchange.connection.transport.get_extra_info("ssl_object") is None else "https"
+    attributes = {"http.request.method": "POST", "http.route": route, "url.scheme": scheme}
     return Origin("HTTP", context, f"POST {route}", attributes)
 
 

@@ -62,6 +62,7 @@ _TRITON_GRPC: dict[str, str] = {
     "repository-model-not-found": "INTERNAL",
     "version-not-served": "UNAVAILABLE",
     "statistics-not-found": "INVALID_ARGUMENT",
+    "trace-model-not-found": "INVALID_ARGUMENT",
 }
 
 REASONS: Mapping[int, str] = {
