@@ -240,3 +240,15 @@ def test_a_single_file_may_be_replaced(tmp_path: Path) -> None:
         numbered_models.adder(path, 5)
         assert _load(server).status == 200
         assert _infer(server) == (200, "1", 5.0)
+
+
+def test_cached_answers_leave_with_the_version_that_gave_them(tmp_path: Path) -> None:
+    path = numbered_models.version_file(tmp_path, "m", 1)
+    numbered_models.adder(path, 1)
+    (tmp_path / "m" / "config.pbtxt").write_text("response_cache { enable: true }")
+    with serve(tmp_path, models__control="explicit", cache__max_bytes=1 << 20) as server:
+        assert _infer(server) == _infer(server) == (200, "1", 1.0)
+        numbered_models.adder(path, 5)
+        assert _load(server).status == 200
+        assert _infer(server) == (200, "1", 5.0)
+        wait_until(lambda: "taxiway_cache_entries 1" in server.scrape(), "only the new answer is kept")

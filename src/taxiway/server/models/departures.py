@@ -125,6 +125,7 @@ async def close_version(version: Version, loading: Loading) -> None:
     """Free what a version that takes nothing any more was made of."""
     served, version.served = version.served, None
     if served is not None:
+        served.front.close()
         served.codecs.clear()
         await loading.close(served)
 
