@@ -21,7 +21,6 @@ from taxiway.core.errors import (
     InvalidArgument,
     InvalidConfig,
     InvalidModel,
-    NoRoom,
     RepositoryModelNotFound,
     TaxiwayError,
 )
@@ -30,8 +29,8 @@ from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.departures import Departures, close_version
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.loading_thread import Loading
-from taxiway.server.models.machine import ModelEvent, ModelState, begin_life, never_lived
-from taxiway.server.models.memory import choose_leavers, tenant_of
+from taxiway.server.models.machine import ModelEvent, ModelState, begin_life
+from taxiway.server.models.memory import MemoryBudget
 from taxiway.server.models.poller import Poller
 from taxiway.server.models.progress import ProgressWatch
 from taxiway.server.models.repository import FoundModel, Look, check_look, check_overrides
@@ -67,7 +66,7 @@ class ModelManager:
         admission: Admission,
         on_routes: Callable[[Mapping[str, ModelRoutes]], None],
     ) -> None:
-        self.statistics = LifecycleStatistics(self._memory)
+        self.statistics = LifecycleStatistics()
         self.cold = ColdStarts(settings.cold_requests, admission, clock, self._bring_back, self.statistics)
         """Holds requests for models that were unloaded to make room."""
         self._loading = loading
@@ -79,7 +78,10 @@ class ModelManager:
         self._locks: dict[str, asyncio.Lock] = {}
         self._one_load = asyncio.Lock()
         self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
-        self._progress = ProgressWatch(self._roster, settings.stall_timeout_s, self._now_ns, self._publish)
+        limit_bytes, stalled_s = settings.memory_bytes, settings.stall_timeout_s
+        self._budget = MemoryBudget(self._roster, self._departures, limit_bytes, stalled_s, self._publish)
+        self.statistics.memory = self._budget.used
+        self._progress = ProgressWatch(self._roster, stalled_s, self._now_ns, self._publish)
         self._poller = Poller(loading, settings.poll_s, self._follow, self._unfollow)
         self._started = False
 
@@ -182,7 +184,7 @@ class ModelManager:
             except BaseException as problem:
                 await self._loading.discard(found)
                 if isinstance(problem, InvalidModel | InvalidConfig):
-                    raise _load_failed(name, problem) from problem
+                    raise problem.retold(f"load failed for model '{name}': {problem.message}") from problem
                 raise
 
     async def unload(self, name: str) -> None:
@@ -234,7 +236,7 @@ class ModelManager:
         async with self._one_load:
             with self._noting_failure(model):
                 prepared = await self._loading.prepare(found)
-                await self._make_room(model, prepared)
+                await self._budget.make_room(model, prepared)
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
@@ -243,9 +245,8 @@ class ModelManager:
         async with self._one_load:
             with self._noting_failure(model):
                 prepared = await self._loading.prepare(found)
-                self._check_size(model.name, prepared)
-                if self._excess(model, prepared) > 0:
-                    self._leave_cold(model, prepared)
+                if not self._budget.has_room(model, prepared):
+                    self._budget.leave_cold(model, prepared, self._now_ns())
                     return
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
@@ -333,53 +334,6 @@ class ModelManager:
         for listener in tuple(self._listeners):
             listener()
 
-    # --- memory -------------------------------------------------------------------------------------------
-
-    def _memory(self) -> tuple[int, int]:
-        return sum(model.nbytes for model in self._roster.models.values()), self._settings.memory_bytes
-
-    def _excess(self, model: Model, prepared: Prepared) -> int:
-        """Bytes over the budget if `model` were loaded beside all others; 0 or less if it fits."""
-        budget = self._settings.memory_bytes
-        others = sum(other.nbytes for other in self._roster.models.values() if other is not model)
-        return others + prepared.nbytes - budget if budget else 0
-
-    def _check_size(self, name: str, prepared: Prepared) -> None:
-        budget = self._settings.memory_bytes
-        if budget and prepared.nbytes > budget:
-            raise NoRoom(
-                f"model '{name}' takes {prepared.nbytes} bytes; models.memory_bytes allows {budget} for all together",
-                hint="raise models.memory_bytes, or serve fewer versions of it (version_policy)",
-                model=name,
-            )
-
-    async def _make_room(self, model: Model, prepared: Prepared) -> None:
-        """Unload those that were not used for longest, idle ones first, and wait until they have left.
-
-        Raises:
-            NoRoom: it would not fit alone.
-        """
-        self._check_size(model.name, prepared)
-        if self._excess(model, prepared) <= 0:
-            return
-        others = [other for other in self._roster.models.values() if other is not model and other.routed]
-        chosen = choose_leavers([tenant_of(other) for other in others], prepared.nbytes, self._settings.memory_bytes)
-        leaving = [self._evict(self._roster.of(name), model.name) for name in chosen]
-        self._publish()
-        await asyncio.wait(leaving, timeout=self._settings.stall_timeout_s)
-
-    def _evict(self, model: Model, newcomer: str) -> asyncio.Task[None]:
-        reason = f"unloaded to make room for '{newcomer}' (models.memory_bytes); loaded again when it is asked for"
-        model.cold = True
-        return self._departures.begin(model.routed, UnloadReason.ROOM, reason, None)
-
-    def _leave_cold(self, model: Model, prepared: Prepared) -> None:
-        reason = "not loaded, models.memory_bytes is used up; loaded when it is asked for"
-        model.cold, model.found = True, prepared.found
-        for number, print_ in prepared.versions.items():
-            life = never_lived(f"{model.name}:{number}", reason, self._now_ns())
-            model.versions[number] = Version(number, print_, life)
-
     # --- what is meant by a name --------------------------------------------------------------------------
 
     def _lock(self, name: str) -> asyncio.Lock:
@@ -439,11 +393,6 @@ def _as_ours(name: str, problem: Exception) -> TaxiwayError:
         return InvalidModel(f"model {name!r} cannot be read: {problem}")
     _log.error("bug", model=name, error=problem)
     return InternalError(f"model {name!r} could not be loaded; the server's log has the details")
-
-
-def _load_failed(name: str, error: InvalidModel | InvalidConfig) -> TaxiwayError:
-    """As Triton begins to tell it."""
-    return type(error)(f"load failed for model '{name}': {error.message}", hint=error.hint, **error.facts)
 
 
 def _describe(version: Version) -> LogFields:
