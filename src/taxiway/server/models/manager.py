@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 from taxiway.config.problems import suggest
 from taxiway.config.settings import ModelsSettings
@@ -55,7 +54,8 @@ class ModelManager:
         settings: what to serve, and who may change that.
         clock: monotonic time.
         admission: where requests count that wait for a model.
-        on_routes: told the routes of every model whenever they change; from then on they hold.
+        on_routes: told the routes of every model, which hold from then on, whenever they or the states of versions
+            change.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class ModelManager:
         self._settings = settings
         self._now_ns = clock.monotonic_ns
         self._on_routes = on_routes
-        self._listeners: list[Callable[[], None]] = []
         self._roster = Roster()
         self._locks: dict[str, asyncio.Lock] = {}
         self._one_load = asyncio.Lock()
@@ -113,15 +112,6 @@ class ModelManager:
         loadable = (await self._loading.look()).models if on_demand else ()
         self._progress.look()
         return self._roster.index(loadable)
-
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called whenever readiness may have changed, of the server or of a version.
-
-        Returns:
-            What ends that.
-        """
-        self._listeners.append(listener)
-        return partial(self._listeners.remove, listener)
 
     def points(self) -> Iterator[Point]:
         """Every series of the models as a whole, and of each version that is served."""
@@ -331,8 +321,6 @@ class ModelManager:
         """The routes as they are now, from now on. Until the start is over, nothing is in them."""
         if self._started:
             self._on_routes(self._roster.routes())
-        for listener in tuple(self._listeners):
-            listener()
 
     # --- what is meant by a name --------------------------------------------------------------------------
 
