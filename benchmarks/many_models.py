@@ -19,7 +19,7 @@ from typing import Final
 import uvloop
 
 from benchmarks.processes import resident_bytes
-from benchmarks.switches import CallFailed, HttpCaller, http_caller, serve, write_version
+from benchmarks.switches import CallFailed, HttpCaller, Running, http_caller, serve, write_version
 
 _ROUNDS: Final = 10
 _WEIGHTS: Final = 2_500
@@ -59,8 +59,8 @@ async def _post(caller: HttpCaller, path: str) -> int:
     return len(body)
 
 
-async def _measure(repository: Path, port: int, metrics_port: int, served: int) -> None:
-    async with http_caller(port) as caller, http_caller(metrics_port) as metrics:
+async def _measure(repository: Path, server: Running, served: int) -> None:
+    async with http_caller(server.http) as caller, http_caller(server.metrics) as metrics:
         _, body = await caller.post("/v2/repository/index", json.dumps({"ready": True}).encode())
         if len(json.loads(body)) != served:
             raise CallFailed(f"{len(json.loads(body))} versions are ready; there are {served}")
@@ -86,15 +86,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)
         write_models(repository, words.models, words.versions)
-        with serve(repository, [*words.taxiway_arg, "--models.load", "[]"]) as (pid, _, _):
-            empty = resident_bytes(pid)
+        with serve(repository, [*words.taxiway_arg, "--models.load", "[]"]) as server:
+            empty = resident_bytes(server.pid)
         began = time.perf_counter()
-        with serve(repository, words.taxiway_arg) as (pid, port, metrics_port):
+        with serve(repository, words.taxiway_arg) as server:
             count = words.models * words.versions
             print(f"start:          {time.perf_counter() - began:.2f} s for {count} versions")
-            idle = (resident_bytes(pid) - empty) / count
+            idle = (resident_bytes(server.pid) - empty) / count
             print(f"memory:         {empty / 2**20:.1f} MiB without models, {idle / 2**10:.0f} KiB for each version")
-            uvloop.run(_measure(repository, port, metrics_port, count))
+            uvloop.run(_measure(repository, server, count))
     return 0
 
 

@@ -1,8 +1,8 @@
 """What hot switches cost those who are being served: `python -m benchmarks.switches`.
 
-A small model is asked all the time over kept-alive connections, in JSON over HTTP, while one version after the other
-is written to its repository and loaded. Each version adds its own number to what it is sent, so that an answer tells
-twice which version gave it. Three bars:
+A small model is asked all the time over kept-alive connections (`--protocol`: JSON over HTTP, or gRPC through Triton's
+own client) while one version after the other is written to its repository and loaded. Each version adds its own number
+to what it is sent, so that an answer tells twice which version gave it. Three bars:
 
 - failed: no request is answered by anything but 200;
 - wrong: no answer's number disagrees with the version it names, and no answer comes from a version older than one whose
@@ -25,10 +25,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import onnx
+import tritonclient.grpc.aio
+import tritonclient.utils
 import uvloop
 from onnx import TensorProto, helper, numpy_helper
 
@@ -106,8 +108,36 @@ async def http_caller(port: int) -> AsyncIterator[HttpCaller]:
         writer.close()
 
 
+class GrpcCaller:
+    """Asks over gRPC, through Triton's own client."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - tritonclient is not annotated
+        self._client = client
+        self._input = tritonclient.grpc.aio.InferInput("x", [1, 1], "FP32")
+
+    async def ask(self, number: float) -> tuple[int, float]:
+        """Send `number`; the version that answers, and what it answers."""
+        self._input.set_data_from_numpy(np.asarray([[number]], np.float32))
+        try:
+            answer = await self._client.infer(_MODEL, [self._input])
+        except tritonclient.utils.InferenceServerException as problem:
+            raise CallFailed(str(problem)) from problem
+        return int(answer.get_response().model_version), float(answer.as_numpy("y")[0, 0])
+
+
+@contextlib.asynccontextmanager
+async def grpc_caller(port: int) -> AsyncIterator[GrpcCaller]:
+    """A connection of its own."""
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    client = tritonclient.grpc.aio.InferenceServerClient(f"127.0.0.1:{port}", channel_args=own)
+    try:
+        yield GrpcCaller(client)
+    finally:
+        await client.close()
+
+
 Connect = Callable[[int], contextlib.AbstractAsyncContextManager[Caller]]
-PROTOCOLS: Final[Mapping[str, Connect]] = {"http": http_caller}
+PROTOCOLS: Final[Mapping[str, Connect]] = {"http": http_caller, "grpc": grpc_caller}
 """By name: how to make a connection of it."""
 
 
@@ -146,17 +176,29 @@ def write_version(repository: Path, version: int, model: str = _MODEL, weights: 
     hidden.rename(repository / model / str(version))
 
 
+class Running(NamedTuple):
+    """A server: its process id and its ports."""
+
+    pid: int
+    http: int
+    grpc: int
+    metrics: int
+
+
 @contextlib.contextmanager
-def serve(repository: Path, extra: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """A server of its own, once it is ready; its process id, and its ports for requests and for metrics."""
-    command = [sys.executable, "-m", "taxiway", "serve", str(repository), "--http.port", "0", "--metrics.port", "0"]
+def serve(repository: Path, extra: Sequence[str]) -> Iterator[Running]:
+    """A server of its own, once it is ready."""
+    ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}.port", "0")]
+    command = [sys.executable, "-m", "taxiway", "serve", str(repository), *ports]
     command += ["--models.control", "explicit", "--log.level", "warning", *extra]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(2)]
-            front, metrics = (int(line.rsplit(":", 1)[1].partition("/")[0]) for line in lines)
-            yield process.pid, front, metrics
+            found: dict[str, int] = {}
+            while len(found) < 3 and (line := process.stdout.readline()):
+                name, _, address = line.partition(":")
+                found[name.split()[0]] = int(address.rsplit(":", 1)[1].partition("/")[0])
+            yield Running(process.pid, found["taxiway"], found["grpc"], found["metrics"])
         finally:
             process.terminate()
             process.wait(60)
@@ -203,17 +245,18 @@ async def _asked(tally: Tally, count: int) -> None:
             await asyncio.sleep(0.002)
 
 
-async def run(repository: Path, pid: int, port: int, words: argparse.Namespace) -> Tally:
+async def run(repository: Path, server: Running, words: argparse.Namespace) -> Tally:
     """Ask and switch until both are done."""
     tally = Tally()
     over = asyncio.Event()
     connect = PROTOCOLS[words.protocol]
     async with contextlib.AsyncExitStack() as stack:
-        admin = await stack.enter_async_context(http_caller(port))
+        admin = await stack.enter_async_context(http_caller(server.http))
+        port = getattr(server, words.protocol)
         callers = [await stack.enter_async_context(connect(port)) for _ in range(words.connections)]
         asking = [asyncio.create_task(_keep_asking(caller, tally, over)) for caller in callers]
         try:
-            await _switch(repository, admin, tally, words.switches, words.requests, pid)
+            await _switch(repository, admin, tally, words.switches, words.requests, server.pid)
             await _asked(tally, words.requests)
         finally:
             over.set()
@@ -269,8 +312,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder)
         write_version(repository, 1)
-        with serve(repository, words.taxiway_arg) as (pid, port, _):
-            tally = uvloop.run(run(repository, pid, port, words))
+        with serve(repository, words.taxiway_arg) as server:
+            tally = uvloop.run(run(repository, server, words))
     return 0 if report(tally, min(SETTLED_AFTER, words.switches // 4)) else 1
 
 
