@@ -35,6 +35,7 @@ from taxiway.server.models.progress import ProgressWatch
 from taxiway.server.models.repository import FoundModel, Look, check_look, check_overrides
 from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Roster, Version
 from taxiway.server.models.served import ServedModel
+from taxiway.server.models.turns import Turns
 from taxiway.server.statistics import LifecycleStatistics
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import LoadOutcome, UnloadReason
@@ -74,7 +75,7 @@ class ModelManager:
         self._now_ns = clock.monotonic_ns
         self._on_routes = on_routes
         self._roster = Roster()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns = Turns()
         self._one_load = asyncio.Lock()
         self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
         limit_bytes, stalled_s = settings.memory_bytes, settings.stall_timeout_s
@@ -167,12 +168,12 @@ class ModelManager:
             InvalidModel, InvalidConfig, Unsupported: it cannot be loaded; what served before still serves.
         """
         self._check_on_demand()
-        async with self._lock(name):
+        async with self._turns.of(name):
             found = await self._find(name, config, files)
             try:
                 await self._bring(self._roster.of(name), found)
             except BaseException as problem:
-                await self._loading.discard(found)
+                await self._discard(found)
                 if isinstance(problem, InvalidModel | InvalidConfig):
                     raise problem.retold(f"load failed for model '{name}': {problem.message}") from problem
                 raise
@@ -184,7 +185,7 @@ class ModelManager:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
         """
         self._check_on_demand()
-        async with self._lock(name):
+        async with self._turns.of(name):
             self._take_out(name, UnloadReason.ASKED, "unloaded")
 
     async def drain(self, timeout_s: float) -> bool:
@@ -203,7 +204,7 @@ class ModelManager:
     # --- following the files ------------------------------------------------------------------------------
 
     async def _follow(self, found: FoundModel) -> None:
-        async with self._lock(found.name):
+        async with self._turns.of(found.name):
             model = self._roster.of(found.name)
             if model.cold:
                 model.found = found  # it is read when it is asked for
@@ -212,7 +213,7 @@ class ModelManager:
                 await self._bring(model, found)
 
     async def _unfollow(self, name: str) -> None:
-        async with self._lock(name):
+        async with self._turns.of(name):
             self._take_out(name, UnloadReason.REMOVED, "its files are gone")
 
     # --- loading and switching ----------------------------------------------------------------------------
@@ -243,7 +244,7 @@ class ModelManager:
 
     async def _bring_back(self, name: str) -> None:
         """A request asks for a model that was unloaded to make room."""
-        async with self._lock(name):
+        async with self._turns.of(name):
             model = self._roster.of(name)
             if model.cold and model.found is not None:
                 await self._bring(model, model.found)
@@ -295,8 +296,16 @@ class ModelManager:
         if model is None:
             return
         before, model.found, model.cold = model.found, None, False
-        self._departures.begin(model.routed, why, reason, before)
+        leaving = self._departures.begin(model.routed, why, reason, before)
+        if before is not None and before.upload is not None:
+            leaving.add_done_callback(lambda _: self._roster.forget_unserved(name))
         self._publish()
+
+    async def _discard(self, found: FoundModel) -> None:
+        """It could not be loaded: what came with the call leaves nothing behind."""
+        await self._loading.discard(found)
+        if found.upload is not None:
+            self._roster.forget_unserved(found.name)
 
     @contextlib.contextmanager
     def _noting_failure(self, model: Model) -> Iterator[None]:
@@ -323,9 +332,6 @@ class ModelManager:
             self._on_routes(self._roster.routes())
 
     # --- what is meant by a name --------------------------------------------------------------------------
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
 
     def _wanted_at_start(self, look: Look) -> list[str]:
         control, wanted = self._settings.control, self._settings.load

@@ -289,6 +289,25 @@ async def test_a_model_may_come_with_the_call_and_its_files_leave_with_it() -> N
     await bench.manager.unload("m")
     await asyncio.sleep(1)
     assert not bench.loading.uploads
+    assert not await bench.manager.index()
+
+
+@virtual
+async def test_names_that_callers_make_up_leave_nothing_behind() -> None:
+    bench = Bench({})
+    await bench.manager.start()
+    for index in range(10):
+        with pytest.raises(RepositoryModelNotFound):
+            await bench.load(f"nobody-{index}")
+        await bench.manager.unload(f"nobody-{index}")
+        with pytest.raises(InvalidModel):
+            await bench.manager.load(f"broken-{index}", "{}", {"1/model.onnx": b"broken"})
+        await bench.manager.load(f"brought-{index}", "{}", {"1/model.onnx": b"one"})
+        await bench.manager.unload(f"brought-{index}")
+    await asyncio.sleep(1)
+    assert not await bench.manager.index()
+    assert not bench.manager._roster.models
+    assert not bench.manager._turns
 
 
 @virtual
