@@ -237,8 +237,8 @@ class DataPlane:
     def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
         """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
         self._snapshot = snapshot_of(routes)
-        for front in self._fronts:
-            front.heads.forget_routes()
+        for door in self._doors():
+            door.forget_routes()
         self._administration.readiness_changed()
 
     def _is_accepting(self) -> bool:
@@ -265,7 +265,7 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None)
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._models.cold, guard=None)
         services = Services(edge, self._administration, profile, settings, limits)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)

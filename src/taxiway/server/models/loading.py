@@ -147,11 +147,9 @@ class ModelLoader:
         return served
 
     def close(self, served: ServedModel) -> None:
-        """Free a version that takes nothing any more, and runs nothing; the memory goes back to the system."""
-        served.front.close()
+        """Free a version whose front is closed, and that runs nothing; the memory goes back to the system."""
         served.executor.close()
         served.model.close()
-        served.codecs.clear()
         _trim_memory()
 
     def _file(self, version: Path, message: ModelConfig) -> Path:

@@ -129,6 +129,10 @@ class HttpFront:
         if not self._connections:
             self._empty.set()
 
+    def forget_routes(self) -> None:
+        """The routes have changed: remember nothing of the last ones."""
+        self.heads.forget_routes()
+
     def note_error(self, exchange: Exchange, error: TaxiwayError) -> None:
         """Log what an operator should know of the errors that callers are told."""
         self._complaints.note(error, exchange.head.match.params, exchange.connection.peer)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any, NamedTuple, cast
 
-from taxiway.core.errors import InvalidArgument, TaxiwayError
+from taxiway.core.errors import ColdModel, InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
+from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.wire.asks import Choices, OutputMenu
@@ -35,6 +37,7 @@ class Edge(NamedTuple):
     """What inference over gRPC is made with.
 
     Attributes:
+        cold: holds requests for models that were unloaded to make room.
         guard: who decides who may call; None lets everybody.
     """
 
@@ -42,6 +45,7 @@ class Edge(NamedTuple):
     admission: Admission
     limits: WireLimits
     calls: Calls
+    cold: ColdStarts
     guard: Guard | None
 
 
@@ -155,7 +159,7 @@ class InferEndpoint:
     """Takes in requests for any model, and answers ModelInfer."""
 
     def __init__(self, edge: Edge) -> None:
-        self._routing, self._admission, self._limits, self._calls, self._guard = edge
+        self._routing, self._admission, self._limits, self._calls, self._cold, self._guard = edge
         self._new_answer = asyncio.get_running_loop().create_future
         self._snapshot = edge.routing()
         self._codecs: dict[tuple[str, str], MessageCodec] = {}
@@ -172,20 +176,26 @@ class InferEndpoint:
             model, version = message.model_name, message.model_version
             if self._guard is not None:
                 self._guard.check(authorization_of(context), "infer", model)
-            codec = self.codec(model, version)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_of(context, arrived_ns))
+            deadline_ns = deadline_of(context, arrived_ns)
+            try:
+                codec = self.codec(model, version)
+            except ColdModel:
+                codec = await self.warm_codec(model, version, len(body), deadline_ns)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
             answer: Answer = self._new_answer()
             request = codec.take(sent, answer, on_stream=False)
             self._waiting.add(answer)
             try:
                 told = await answer
-            except asyncio.CancelledError:  # the client has gone, or cancelled the call
+            except asyncio.CancelledError:
                 codec.abandon(request)
-                self._calls.statistics.ended(METHOD, "CANCELLED")
                 raise
             finally:
                 self._waiting.discard(answer)
             content = content_of(told)
+        except asyncio.CancelledError:  # the client has gone, or cancelled the call
+            self._calls.statistics.ended(METHOD, "CANCELLED")
+            raise
         except Exception as problem:  # noqa: BLE001 - the boundary: every call ends with a status
             await self._calls.fail(context, METHOD, problem, model, version)
         self._calls.statistics.ended(METHOD, "OK")
@@ -211,6 +221,26 @@ class InferEndpoint:
                 codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits)
             self._codecs[model, version] = codec
         return codec
+
+    async def warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
+        """The codec of a version that was unloaded to make room, once it is back; `nbytes` are held meanwhile.
+
+        Raises:
+            TaxiwayError: it will not be, or not in time.
+        """
+        self._admission.reserve_bytes(nbytes)
+        try:
+            while True:
+                await self._cold.wait(model, deadline_ns)
+                with contextlib.suppress(ColdModel):  # another may have pushed it out again
+                    return self.codec(model, version)
+        finally:
+            self._admission.release_bytes(nbytes)
+
+    def forget_routes(self) -> None:
+        """Drop what is remembered of routes that hold no more: it keeps closed models in memory."""
+        self._codecs.clear()
+        self._snapshot = self._routing()
 
     def expect(self) -> Answer:
         """Somebody who waits on a stream."""
