@@ -12,6 +12,7 @@ from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
 from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.errors import Unavailable
+from taxiway.server.access import AccessLog
 from taxiway.server.administration import Administration
 from taxiway.server.admission import Admission
 from taxiway.server.cache.store import AnswerStore
@@ -103,6 +104,7 @@ class DataPlane:
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
         self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
+        self._reception = Reception(self._guard, self._tls, AccessLog() if settings.log.access else None)
         self._reloading: asyncio.Task[None] | None = None
 
     async def start(self) -> Addresses:
@@ -210,7 +212,7 @@ class DataPlane:
             admission=self._admission,
             statistics=statistics,
             report_bug=_report_bug,
-            reception=Reception(self._guard, self._tls),
+            reception=self._reception,
         )
         self._fronts.append(front)
         return front

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from taxiway.core.errors import TaxiwayError
+from taxiway.server.access import AccessLog
 from taxiway.server.admission import Admission
 from taxiway.server.guard import Guard
 from taxiway.server.tls import TlsFiles
@@ -16,6 +19,7 @@ from taxiway.server.wire.complaints import BugReport, Complaints
 from taxiway.server.wire.guarded import GuardedHeads
 from taxiway.server.wire.heads import HeadReader
 from taxiway.server.wire.http1 import HttpConnection, peer_of
+from taxiway.server.wire.logged import LoggedConnection
 from taxiway.server.wire.routes import RouteTable
 from taxiway.server.wire.sockets import UnixFile, open_tcp, open_unix, shown_address
 from taxiway.server.wire.status import Profile
@@ -32,16 +36,29 @@ _log = Log("taxiway.http")
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """How callers are received: who may call (`guard`; None: everybody), and over what line (`tls`; None: in clear)."""
+    """How callers are received.
+
+    Attributes:
+        guard: who may call; None: everybody.
+        tls: what the line is protected with; None: it is in the clear.
+        access: where each request is logged; None: nowhere.
+    """
 
     guard: Guard | None = None
     tls: TlsFiles | None = None
+    access: AccessLog | None = None
 
     def heads(self, routes: RouteTable, max_headers: int) -> HeadReader:
         """The reader of heads that this takes."""
         if self.guard is None:
             return HeadReader(routes, max_headers)
         return GuardedHeads(routes, max_headers, self.guard)
+
+    def connection(self, front: HttpFront) -> Callable[[], HttpConnection]:
+        """What makes a connection of `front`."""
+        if self.access is None:
+            return partial(HttpConnection, front)
+        return partial(LoggedConnection, front, self.access)
 
 
 class HttpFront:
@@ -73,6 +90,7 @@ class HttpFront:
         """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
+        self._accept = reception.connection(self)
         self._tls = reception.tls
         self._handshaking: set[TlsLayer] = set()
         self._servers: list[asyncio.Server] = []
@@ -115,12 +133,9 @@ class HttpFront:
         accept = self._accept_encrypted if encrypted else self._accept
         self._servers.append(await self.loop.create_server(accept, sock=listening, backlog=backlog))
 
-    def _accept(self) -> asyncio.Protocol:
-        return HttpConnection(self)
-
     def _accept_encrypted(self) -> asyncio.Protocol:
         assert self._tls is not None  # noqa: S101 - `serve` looked
-        return TlsLayer(self, self._tls.material.context, HttpConnection(self), self.limits.header_timeout_s)
+        return TlsLayer(self, self._tls.material.context, self._accept(), self.limits.header_timeout_s)
 
     def handshake_begun(self, layer: TlsLayer) -> bool:
         """Count a handshake in; False if with it there would be more connections than allowed."""
