@@ -35,8 +35,10 @@ from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront, Reception
 from taxiway.server.wire.grpc.calls import Calls
+from taxiway.server.wire.grpc.credentials import credentials_of
 from taxiway.server.wire.grpc.front import GrpcFront
 from taxiway.server.wire.grpc.infer import Edge
+from taxiway.server.wire.grpc.logged import CallLog
 from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.routes import Route, RouteTable
@@ -220,11 +222,15 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None)
-        services = Services(edge, self._administration, profile, settings, limits)
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._guard)
+        log = None if self._reception.access is None else CallLog(self._reception.access, self._guard)
+        services = Services(edge, self._administration, profile, settings, limits, log)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)
-        host, port = await front.listen(settings.host, settings.port, unix_socket=settings.unix_socket)
+        credentials = None if self._tls is None else credentials_of(self._tls)
+        host, port = await front.listen(
+            settings.host, settings.port, unix_socket=settings.unix_socket, credentials=credentials
+        )
         return _shown(host, port)
 
     async def _open_metrics(self) -> str:
