@@ -22,6 +22,7 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
+from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
 from taxiway.server.statistics import ServerStatistics
 from taxiway.server.tls import TlsFiles
 from taxiway.server.tracing.gates import TraceGates
@@ -33,6 +34,7 @@ from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront, Reception
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
@@ -87,7 +89,10 @@ class DataPlane:
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
         self._models = ModelManager(loading, settings.models, self._clock, self._route)
-        self._administration = Administration(self._routing, self._models, self._is_ready, __version__, self._traces)
+        self._regions = _regions(settings)
+        self._administration = Administration(
+            self._routing, self._models, self._is_ready, __version__, self._traces, self._regions
+        )
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
@@ -157,7 +162,10 @@ class DataPlane:
         wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
-        endpoints = make_endpoints(self._routing, self._admission, wire_limits, manage, settings, profile)
+        memory = SharedMemoryEndpoints(self._administration)
+        endpoints = make_endpoints(
+            self._routing, self._admission, wire_limits, manage, settings, memory, self._regions, profile
+        )
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -214,8 +222,14 @@ class DataPlane:
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
+        yield from self._regions.points()
         for served in self._models.served:
             yield from served.statistics.points()
+
+
+def _regions(settings: Settings) -> Regions:
+    memory = settings.shared_memory
+    return SystemRegions(memory.max_regions, settings.limits.max_body_bytes) if memory.system else NO_REGIONS
 
 
 def _report_bug(problem: BaseException) -> None:

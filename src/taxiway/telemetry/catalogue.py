@@ -224,6 +224,7 @@ HANDSHAKES = _counter(
     "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
     ("outcome",),
 )
+SHARED_MEMORY_REGIONS = _gauge("taxiway_shared_memory_regions", "Regions of shared memory registered now")
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -283,6 +284,7 @@ CATALOGUE: tuple[Family, ...] = (
     RELOADS,
     TRACES,
     HANDSHAKES,
+    SHARED_MEMORY_REGIONS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from taxiway.server.admission import Admission
 from taxiway.server.guard import ANY
 from taxiway.server.routing import Snapshot
+from taxiway.server.shared_memory import Regions
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
@@ -17,6 +18,7 @@ from taxiway.server.wire.oip import InferEndpoint
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route, RouteTable
+from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import TRITON, Profile
 from taxiway.telemetry.render import CONTENT_TYPE
@@ -30,6 +32,7 @@ class Endpoints(NamedTuple):
     predict: PredictEndpoint
     manage: ManagementEndpoints
     settings: SettingsEndpoints
+    memory: SharedMemoryEndpoints
 
 
 def make_endpoints(
@@ -38,13 +41,17 @@ def make_endpoints(
     limits: WireLimits,
     manage: ManagementEndpoints,
     settings: SettingsEndpoints,
+    memory: SharedMemoryEndpoints,
+    regions: Regions,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
     as_triton = profile is TRITON
-    infer = InferEndpoint(routing, admission, limits, as_triton=as_triton)
+    infer = InferEndpoint(routing, admission, limits, regions, as_triton=as_triton)
     edge = Edge(routing, admission, limits, infer)
-    return Endpoints(infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings)
+    return Endpoints(
+        infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings, memory
+    )
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -63,7 +70,7 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
 
 def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    _, generate, _, manage, settings = endpoints
+    _, generate, _, manage, settings, memory = endpoints
     infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
     decodes = not as_triton
     return [
@@ -100,6 +107,7 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         ),
         Route("GET", "/v2/logging", settings.log_settings, "What is logged", scope="read"),
         Route("POST", "/v2/logging", settings.change_log_settings, "Change what is logged"),
+        *memory.routes(),
     ]
 
 

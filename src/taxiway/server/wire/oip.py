@@ -12,6 +12,7 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.shared_memory import NO_REGIONS, Regions
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
@@ -36,11 +37,14 @@ def origin_of(request: InferRequest) -> Origin:
 class InferCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, *, as_triton: bool) -> None:
+    def __init__(
+        self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions, *, as_triton: bool
+    ) -> None:
         spec = served.spec
         self.entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
-        self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton)
+        self._reserve_bytes = admission.reserve_bytes
+        self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton, regions=regions)
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def infer(self, exchange: Exchange) -> None:
@@ -55,6 +59,9 @@ class InferCodec:
         except TaxiwayError as error:
             self._statistics.invalid(error.code)
             raise
+        if parsed.copied:
+            self._reserve_bytes(parsed.copied)
+            exchange.reserved_bytes += parsed.copied
         request.ask = (exchange, parsed.choices)
         if head.timeout_ns:
             request.deadline_ns = min(request.deadline_ns, exchange.arrived_ns + head.timeout_ns)
@@ -109,11 +116,18 @@ class InferEndpoint:
     """POST /v2/models/{model}[/versions/{version}]/infer."""
 
     def __init__(
-        self, routing: Callable[[], Snapshot], admission: Admission, limits: WireLimits, *, as_triton: bool
+        self,
+        routing: Callable[[], Snapshot],
+        admission: Admission,
+        limits: WireLimits,
+        regions: Regions = NO_REGIONS,
+        *,
+        as_triton: bool,
     ) -> None:
         self._routing = routing
         self._admission = admission
         self._limits = limits
+        self._regions = regions
         self._as_triton = as_triton
 
     def codec(self, exchange: Exchange) -> InferCodec:
@@ -130,7 +144,7 @@ class InferEndpoint:
         served = snapshot.find(params["model"], params.get("version"))
         codec = served.codecs.get("oip")
         if codec is None:
-            codec = InferCodec(served, self._admission, self._limits, as_triton=self._as_triton)
+            codec = InferCodec(served, self._admission, self._limits, self._regions, as_triton=self._as_triton)
             served.codecs["oip"] = codec
         match.memo = (snapshot, codec)
         return cast("InferCodec", codec)
