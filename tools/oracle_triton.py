@@ -213,7 +213,10 @@ def _run(command: Sequence[str]) -> str:
 
 
 class TritonServer:
-    """A real Triton serving one repository on loopback, for as long as the `with` block lasts."""
+    """A real Triton serving one repository on loopback, for as long as the `with` block lasts.
+
+    Stopping one that has loaded models takes it ten seconds; after `stop_timeout_s` it is killed.
+    """
 
     def __init__(
         self,
@@ -224,6 +227,7 @@ class TritonServer:
         log: Path | None = None,
         extra_args: Sequence[str] = (),
         ready_timeout_s: float = READY_TIMEOUT_S,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
         self.install = install
         self.repository = repository
@@ -231,6 +235,7 @@ class TritonServer:
         self._models = tuple(models)
         self._extra_args = tuple(extra_args)
         self._ready_timeout_s = ready_timeout_s
+        self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._ports = (0, 0, 0)
         self._shm_prefix = f"triton_oracle_{uuid.uuid4().hex[:12]}_"
@@ -364,7 +369,7 @@ class TritonServer:
             return
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=STOP_TIMEOUT_S)
+            process.wait(timeout=self._stop_timeout_s)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

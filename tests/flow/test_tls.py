@@ -60,23 +60,34 @@ def running(folder: Path, pair: Pair) -> Iterator[Server]:
         folder,
         tls__certificate=str(pair.certificate),
         tls__key=str(pair.key),
-        limits__write_timeout_s=1.0,
-        limits__header_timeout_s=1.0,
         limits__max_body_bytes=12 * MIB,
     ) as running:
         yield running
 
 
 @pytest.fixture
-def server(running: Server, context: ssl.SSLContext) -> Iterator[Server]:
+def impatient(folder: Path, pair: Pair) -> Iterator[Server]:
+    with serve(
+        folder,
+        tls__certificate=str(pair.certificate),
+        tls__key=str(pair.key),
+        limits__header_timeout_s=0.3,
+        limits__write_timeout_s=0.3,
+    ) as running:
+        yield running
+        wait_until(lambda: _held(running) == (0, 0), "nothing is held or open")
+
+
+def _held(server: Server) -> tuple[int, int]:
+    """Bytes and connections."""
+    return server.plane._admission.bytes, server.plane._statistics.open_connections
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
     """That server, checked after each test: it owes nothing and holds nothing."""
     yield running
-
-    def at_rest() -> bool:
-        now = _scrape(running, context)
-        return not (now["taxiway_http_buffered_bytes"] or now["taxiway_http_open_connections"])
-
-    wait_until(at_rest, "nothing is held or open")
+    wait_until(lambda: _held(running) == (0, 0), "nothing is held or open")
 
 
 def _scrape(server: Server, context: ssl.SSLContext) -> dict[str, float]:
@@ -175,18 +186,20 @@ def test_a_large_body_between_small_ones_in_one_breath(server: Server, context: 
         assert [connection.reply().status for _ in range(3)] == [200, 400, 200]
 
 
-def test_a_slow_reader_gets_all_and_one_who_stops_is_cut(server: Server, context: ssl.SSLContext) -> None:
-    wide = infer("wide", [[7]], "FP32", parameters=BINARY_ANSWER)
+def test_a_slow_reader_gets_all_and_what_is_unread_counts(server: Server, context: ssl.SSLContext) -> None:
     with SecureRaw(server.address, context, receive_buffer=32_768) as connection:
-        connection.send(wide)
-        wait_until(lambda: _scrape(server, context)["taxiway_http_buffered_bytes"] > MIB, "the unread answer counts")
+        connection.send(infer("wide", [[7]], "FP32", parameters=BINARY_ANSWER))
+        wait_until(lambda: _held(server)[0] > MIB, "the unread answer counts")
         assert len(connection.reply().body) > 10 * MIB
         connection.send(DOUBLE)
         assert connection.reply().output() == [2, 4]
-    with SecureRaw(server.address, context, receive_buffer=4096) as deaf:
-        deaf.send(wide)
-        wait_until(lambda: _scrape(server, context)["taxiway_http_open_connections"] == 1, "it is there")
-        wait_until(lambda: _scrape(server, context)["taxiway_http_open_connections"] == 0, "it is cut")
+
+
+def test_who_stops_reading_is_cut(impatient: Server, context: ssl.SSLContext) -> None:
+    with SecureRaw(impatient.address, context, receive_buffer=4096) as deaf:
+        deaf.send(infer("wide", [[7]], "FP32", parameters=BINARY_ANSWER))
+        wait_until(lambda: _held(impatient)[0] > MIB, "the unread answer counts")
+        wait_until(lambda: _held(impatient) == (0, 0), "it is cut")
 
 
 def test_the_last_answer_is_followed_by_a_proper_end(server: Server, context: ssl.SSLContext) -> None:
@@ -248,12 +261,11 @@ def test_plain_http_is_told_so(server: Server) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_an_unfinished_handshake_ends_in_time(server: Server, said: bytes) -> None:
-    before = _handshakes(server, "late")
-    with Raw(server.address) as connection:
+def test_an_unfinished_handshake_ends_in_time(impatient: Server, said: bytes) -> None:
+    with Raw(impatient.address) as connection:
         connection.send(said)
         assert connection.at_end()
-    assert _handshakes(server, "late") == before + 1
+    assert _handshakes(impatient, "late") == 1
 
 
 def test_a_client_that_goes_during_the_handshake_is_counted(server: Server) -> None:

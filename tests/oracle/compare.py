@@ -1,7 +1,7 @@
 """Decide whether two servers answered the same request alike.
 
-In: a request and both answers. Out: differences, and the declared deviation that covers them, if one does.
-Never: sending anything.
+In: a request and both answers. Out: differences, and words to report them in. Never: sending anything, nor judging
+whether a difference is intended (deviations.py).
 
 What counts as alike:
 
@@ -25,17 +25,14 @@ import json
 import math
 import re
 import struct
-import tomllib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 from tests.oracle.models import BY_NAME
 from tests.oracle.requests import INFERENCE_HEADER, Request
-
-DEVIATIONS: Final = Path(__file__).resolve().parents[2] / "deviations.toml"
+from tests.oracle.words import error_class
 
 RELATIVE_TOLERANCE: Final = 1e-5
 ABSOLUTE_TOLERANCE: Final = 1e-6
@@ -46,85 +43,6 @@ NO_ANSWER: Final = 0
 BACKEND_MEMBERS: Final = ("platform", "backend", "default_model_filename")
 BACKEND_PATH: Final = re.compile(r"/v2/models/[^/]+(/versions/\d+)?(/config)?")
 STATISTICS_PATH: Final = re.compile(r"/v2/models/(.*/)?stats")
-
-ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
-    ("route-not-found", r"^Not Found$"),
-    ("method-not-allowed", r"^Method Not Allowed$"),
-    ("unknown-version", r"unknown model: '.*' version -?\d+ is not found"),
-    ("unknown-model", r"unknown model: '.*' is not found"),
-    ("bad-version", r"version should be an integral value > 0"),
-    ("not-ready", r"^Model version not ready$"),
-    ("no-statistics", r"requested model .*is not available"),
-    ("compression-unsupported", r"^Unsupported (compression type|content-encoding)"),
-    ("compression-broken", r"nothing to be decompressed"),
-    ("header-length", r"inference header size should be in range"),
-    ("json-syntax", r"failed to parse the request JSON buffer"),
-    ("generate-shape", r"schema can not convert input"),
-    ("data-count", r"Shape does not match true shape of 'data' field"),
-    ("json-member", r"Unable to (parse|set) '(?P<field>\w+)'"),
-    ("json-bytes", r"Unable to parse JSON bytes array"),
-    ("json-parameters", r"failed to get request params|Expected JSON object for keyword: 'parameters'"),
-    ("json-kind", r"attempt to (access|get members)"),
-    ("input-duplicate", r"already exists in request"),
-    ("input-content", r"Input must set only one of the following fields"),
-    ("input-count", r"expected \d+ inputs but got \d+ inputs"),
-    ("input-unknown", r"unexpected inference input"),
-    ("output-unknown", r"unexpected inference output"),
-    ("output-conflict", r"Output can't set both"),
-    ("output-fp16-json", r"sending \w+ data via JSON is not supported"),
-    ("input-fp16-json", r"receiving \w+ data via JSON is not supported"),
-    ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'"),
-    ("datatype", r"data-type is '\w+', but model"),
-    ("batch-size", r"batch-size must be <="),
-    ("batch-mismatch", r"batch size does not match other inputs"),
-    ("batch-missing", r"has no shape but model requires batch dimension"),
-    ("shape", r"unexpected shape for input"),
-    ("byte-size", r"input byte size mismatch"),
-    ("bytes-count", r"unexpected number of string elements|expected \d+ string elements"),
-    ("bytes-broken", r"incomplete string (data|length indicator)"),
-    ("binary-left", r"unexpected additional input data"),
-    ("binary-short", r"unexpected size for input"),
-    ("raw-inputs", r"Raw request must only have 1 input"),
-    ("raw-shape", r"shape of the raw input .* can not be deduced"),
-    ("raw-bytes", r"For BYTE datatype raw input"),
-    ("parameter-reserved", r"parameter keys starting with 'triton_'"),
-    ("parameter-type", r"parameter '.*' has invalid type"),
-    ("region", r"Unable to find .*shared memory region"),
-    ("class-type", r"class result not available"),
-    ("execution", r"ONNXRuntimeError|Failed to process the request"),
-)
-"""Kinds of refusal, by the words Triton uses for them; the first that matches names the error."""
-
-TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
-    ("compression-unsupported", r"content-encoding '.*' is not supported"),
-    ("compression-broken", r"the body is not (one whole )?(gzip|deflate)"),
-    ("header-length", r"header Inference-Header-Content-Length (is|says)"),
-    ("json-syntax", r"the body is not JSON"),
-    ("json-bytes", r"element \d+ of input '.*' is .*; BYTES takes"),
-    ("json-member:data", r"element \d+ of input '.*' is .*; \w+ (takes|holds)"),
-    ("data-count", r"'data' of input '.*' has \d+ elements; its shape says"),
-    ("json-parameters", r"'parameters' must be an object"),
-    ("json-member", r"(an element of '\w+'|the request) has no member '(?P<field>\w+)'"),
-    ("json-member", r"'(?P<field>\w+)' (and '\w+' )?of an? (in|out)put( '.*')? .*must be"),
-    ("json-member:shape", r"'shape' of input '.*' is .*a dimension cannot be negative"),
-    ("json-kind", r"'ready' is .*; it must be"),
-    ("json-member", r"(parameter )?'(?P<field>\w+)' .*must be"),
-    ("input-content", r"(?i)input ('.*' )?must (set only one of the following|be an object that sets)"),
-    ("bytes-broken", r"element \d+ of input '.*' says \d+ bytes; \d+ are left|in the middle of an element"),
-    ("bytes-count", r"input '.*' has (more|\d+) elements( than|; its shape says)"),
-    ("byte-size", r"the raw input '.*' is \d+ bytes, not a multiple|input '.*' has no rows"),
-    ("raw-inputs", r"a raw binary request is for models with one input"),
-    ("class-type", r"classification needs numbers"),
-    ("execution", r"an ONNX string tensor holds UTF-8 text"),
-    ("no-body", r"the request has no body"),
-    ("too-large", r"has \d+ elements; at most \d+ are taken|nests deeper than \d+ arrays"),
-)
-"""taxiway's own words for the same kinds, and for those that Triton does not know (`OWN_CLASSES`)."""
-
-OWN_CLASSES: Final = frozenset({"no-body", "too-large"})
-
-SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
-"""Members of an input that taxiway refuses in one breath."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +88,8 @@ class Members(list[tuple[str, Any]]):
 # --- taking an answer apart
 
 
-def _loads(text: bytes) -> Any:
+def loads(text: bytes) -> Any:
+    """A JSON document whose objects keep their members as they came."""
     return json.loads(text.decode("utf-8", "surrogateescape"), object_pairs_hook=Members)
 
 
@@ -188,7 +107,7 @@ def _events(text: bytes) -> tuple[Any, ...]:
     *events, rest = text.split(b"\n\n")
     if rest or any(not event.startswith(b"data: ") for event in events):
         raise ValueError("not a stream of `data: ` events")
-    return tuple(_loads(event.removeprefix(b"data: ")) for event in events)
+    return tuple(loads(event.removeprefix(b"data: ")) for event in events)
 
 
 def plain_body(request: Request) -> bytes:
@@ -213,19 +132,10 @@ def taken_apart(answer: Answer) -> Body:
         length = answer.headers.get(INFERENCE_HEADER.lower())
         if length is not None:
             split = int(length)
-            return Body((_loads(plain[:split]),), plain[split:])
-        return Body((_loads(plain),)) if plain else Body()
+            return Body((loads(plain[:split]),), plain[split:])
+        return Body((loads(plain),)) if plain else Body()
     except (ValueError, EOFError, OSError, zlib.error) as error:
         return Body(problem=f"{type(error).__name__}: {error}")
-
-
-def error_class(text: str) -> str:
-    """What an error text means; a text of no known kind means only itself."""
-    for name, pattern in (*ERROR_CLASSES, *TAXIWAY_WORDS):
-        if (found := re.search(pattern, text)) is not None:
-            field = found.groupdict().get("field")
-            return f"{name}:{SAME_MEMBER.get(field, field)}" if field else name
-    return f"unclassified: {text}"
 
 
 def _error_of(body: Body) -> Any:
@@ -339,7 +249,7 @@ class _Values:
         if self._shape_only and isinstance(left, int):
             return True
         if isinstance(left, float):
-            return _same_double(left, right) or (not self._exact and _close(left, right))
+            return _same_double(left, right) or (not self._exact and within_tolerance(left, right))
         if not self._exact and isinstance(left, str) and left.count(":") >= 1:
             return _same_class(left, right)
         return bool(left == right)
@@ -350,7 +260,7 @@ class _Values:
             return
         if not self._exact and len(left.binary) == len(right.binary) and _is_fp32(left):
             arrays = [np.frombuffer(body.binary, "<f4").tolist() for body in (left, right)]
-            if all(map(_close, *arrays)):
+            if all(map(within_tolerance, *arrays)):
                 return
         yield Difference("binary", "tensors", left.binary, right.binary)
 
@@ -360,7 +270,8 @@ def _same_double(left: float, right: float) -> bool:
     return struct.pack("<d", left) == struct.pack("<d", right) or (math.isnan(left) and math.isnan(right))
 
 
-def _close(left: float, right: float) -> bool:
+def within_tolerance(left: float, right: float) -> bool:
+    """Equal, or as far apart as reordered sums may be."""
     same = _same_double(left, right)
     return same or math.isclose(left, right, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
 
@@ -369,7 +280,7 @@ def _same_class(left: str, right: str) -> bool:
     """`value:index:label` of a classification, its value within the tolerance."""
     (left_value, _, left_rest), (right_value, _, right_rest) = left.partition(":"), right.partition(":")
     try:
-        return left_rest == right_rest and _close(float(left_value), float(right_value))
+        return left_rest == right_rest and within_tolerance(float(left_value), float(right_value))
     except ValueError:
         return left == right
 
@@ -378,7 +289,7 @@ def _is_fp32(body: Body) -> bool:
     return all(output.get("datatype") == "FP32" for output in body.documents[0].get("outputs") or [])
 
 
-# --- declared deviations
+# --- an exchange, and reporting it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -389,253 +300,36 @@ class Exchange:
     triton: Answer
     taxiway: Answer
     differences: tuple[Difference, ...]
+    history: tuple[str, ...] = ()
+    """What was done before, where it matters."""
 
+    @property
+    def outcomes(self) -> tuple[str, str]:
+        """The status of either answer."""
+        return str(self.triton.status), str(self.taxiway.status)
 
-SCORE: Final = re.compile(r"-?[0-9]+\.[0-9]{6}")
-"""The number of a classification, as std::to_string prints it."""
+    @property
+    def unanswered(self) -> bool:
+        """Whether Triton gave no answer."""
+        return self.triton.status == NO_ANSWER
 
+    @property
+    def size(self) -> int:
+        """Of the request, to tell small examples from large ones."""
+        return len(self.request.body)
 
-def _fp64_last_digits(exchange: Exchange, difference: Difference) -> bool:
-    """Doubles at most 3 units in the last place apart, of an FP64 tensor sent as JSON; or classes of such doubles."""
-    request, left, right = exchange.request, difference.triton, difference.taxiway
-    body = plain_body(request)
-    if b'"FP64"' not in body and "fp64" not in request.path:
-        return False
-    if difference.where.endswith("binary_data_size"):
-        return b'"classification"' in body
-    if isinstance(left, bytes):
-        lists = [_doubles_or_classes(tensor, body) for tensor in (left, right)]
-        return len(lists[0]) == len(lists[1]) and all(map(_nearly_equal, *lists))
-    return _nearly_equal(left, right)
-
-
-def _doubles_or_classes(tensor: bytes, body: bytes) -> list[Any]:
-    """The elements of a binary tensor: texts if the request asks for classes, else doubles."""
-    if b'"classification"' not in body:
-        return list(np.frombuffer(tensor[: len(tensor) // 8 * 8], "<f8").tolist())
-    items: list[Any] = []
-    position = 0
-    while position < len(tensor):
-        size = int.from_bytes(tensor[position : position + 4], "little")
-        items.append(tensor[position + 4 : position + 4 + size].decode("latin-1"))
-        position += 4 + size
-    return items
-
-
-def _nearly_equal(left: Any, right: Any) -> bool:
-    if isinstance(left, str) and isinstance(right, str):
-        scores, places = zip(*(text.partition(":")[::2] for text in (left, right)), strict=True)
-        alike = places[0] == places[1] and all(SCORE.fullmatch(score) for score in scores)
-        left, right = map(float, scores) if alike else (left, right)
-    return bool(left == right) or _ulps(left, right) <= 3
-
-
-def _ulps(left: Any, right: Any) -> float:
-    if not isinstance(left, float) or not isinstance(right, float) or math.isnan(left) or math.isnan(right):
-        return math.inf
-    steps = [struct.unpack("<q", struct.pack("<d", abs(value)))[0] for value in (left, right)]
-    return abs(steps[0] - steps[1]) if math.copysign(1, left) == math.copysign(1, right) else math.inf
-
-
-def _error_called_text(exchange: Exchange, difference: Difference) -> bool:
-    """An error that Triton calls text and taxiway calls what it is."""
-    refused = exchange.triton.status >= 400 and exchange.taxiway.status >= 400
-    return refused and (difference.triton, difference.taxiway) == ("text/plain", "application/json")
-
-
-def _repeats_member(exchange: Exchange, _: Difference) -> bool:
-    """Some object of the request's JSON has two members of one name."""
-    document = _document(exchange.request)
-    return document is not None and any(len({key for key, _ in each}) < len(each) for each in _objects(document))
-
-
-def _refused_input_is_empty(exchange: Exchange, _: Difference) -> bool:
-    """The input that taxiway refuses has, by its shape, no elements; Triton counts none in an empty shape either."""
-    name, document = _told_input(exchange.taxiway), _document(exchange.request)
-    if name is None or document is None:
-        return False
-    named = (each for each in _objects(document) if each.get("name") == name)
-    return any(each.get("shape") == [] or 0 in (each.get("shape") or []) for each in named)
-
-
-def _holds_no_number(exchange: Exchange, _: Difference) -> bool:
-    """Some element of the request is NaN, or an infinity, of which models make NaN."""
-    body, document = plain_body(exchange.request), _document(exchange.request)
-    if document is None or re.search(rb"NaN|Inf", body):
-        return document is not None
-    position = len(body) - sum(size for _, size in _binary_inputs(document))
-    for datatype, size in _binary_inputs(document):
-        part, position = body[position : position + size], position + size
-        dtype = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}.get(datatype)
-        if dtype is not None and not np.isfinite(np.frombuffer(part, dtype)).all():
-            return True
-    return False
-
-
-def _binary_inputs(document: Any) -> list[tuple[str, int]]:
-    """Datatype and size of each input that is sent in binary, in their order."""
-    given = [(each.get("datatype"), each.get("parameters")) for each in document.get("inputs")]
-    sized = [(datatype, parameters.get("binary_data_size")) for datatype, parameters in given if parameters]
-    return [(datatype, size) for datatype, size in sized if size is not None]
-
-
-def _coding_in_two_lines(exchange: Exchange, _: Difference) -> bool:
-    """The request has two headers Content-Encoding."""
-    return sum(name.lower() == "content-encoding" for name, _ in exchange.request.headers) > 1
-
-
-def _runs_no_model(exchange: Exchange, _: Difference) -> bool:
-    """The request is for none of the routes that run a model."""
-    request = exchange.request
-    return request.method != "POST" or not request.path.endswith(("/infer", "/generate", "/generate_stream"))
-
-
-def _tells_of_another_input(exchange: Exchange, _: Difference) -> bool:
-    """Both errors name an input, and not the same one."""
-    names = {_told_input(exchange.triton), _told_input(exchange.taxiway)}
-    return None not in names and len(names) == 2
-
-
-def _told_input(answer: Answer) -> str | None:
-    """The input that an error names."""
-    found = re.search(r"input '?([^' :]+)", error_text(answer))
-    return None if found is None else found[1]
-
-
-def _document(request: Request) -> Any:
-    """The JSON part of a request, or None where it has none."""
-    body = plain_body(request)
-    lengths = [value for name, value in request.headers if name.lower() == INFERENCE_HEADER.lower()]
-    try:
-        return _loads(body[: int(lengths[0])] if lengths else body)
-    except ValueError:
-        return None
-
-
-def _objects(value: Any) -> Iterator[Members]:
-    """Every object in a JSON value."""
-    if isinstance(value, Members):
-        yield value
-        children: list[Any] = [member for _, member in value]
-    else:
-        children = value if isinstance(value, list) else []
-    for child in children:
-        yield from _objects(child)
-
-
-PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
-    "coding-in-two-lines": _coding_in_two_lines,
-    "error-called-text": _error_called_text,
-    "fp64-last-digits": _fp64_last_digits,
-    "holds-no-number": _holds_no_number,
-    "refused-input-is-empty": _refused_input_is_empty,
-    "repeats-member": _repeats_member,
-    "runs-no-model": _runs_no_model,
-    "tells-of-another-input": _tells_of_another_input,
-}
-"""What a deviation may name where patterns cannot say it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """When a deviation covers a difference: every field that is given must hold, and `kinds` always is.
-
-    `kinds` and `where` speak of the difference, all others of the exchange it was found in. `body` is looked for in
-    the decompressed body.
-    """
-
-    kinds: tuple[str, ...]
-    where: str = ".*"
-    method: str = ".*"
-    path: str = ".*"
-    body: str = ""
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    triton_status: int | None = None
-    taxiway_status: int | None = None
-    triton_error: str | None = None
-    taxiway_error: str | None = None
-    taxiway_says: str = ""
-    predicate: str | None = None
-
-    def covers(self, exchange: Exchange, difference: Difference) -> bool:
-        request = exchange.request
-        return (
-            difference.kind in self.kinds
-            and re.fullmatch(self.where, difference.where, re.DOTALL) is not None
-            and re.fullmatch(self.method, request.method) is not None
-            and re.fullmatch(self.path, request.path.partition("?")[0]) is not None
-            and re.search(self.body.encode(), plain_body(request), re.DOTALL) is not None
-            and all(_has_header(request, name, value) for name, value in self.headers.items())
-            and self.triton_status in (None, exchange.triton.status)
-            and self.taxiway_status in (None, exchange.taxiway.status)
-            and _is_class(exchange.triton, self.triton_error)
-            and _is_class(exchange.taxiway, self.taxiway_error)
-            and re.search(self.taxiway_says, error_text(exchange.taxiway)) is not None
-            and (self.predicate is None or PREDICATES[self.predicate](exchange, difference))
+    def described(self) -> str:
+        """The exchange for a person: what differs, a command that repeats the request, and both answers."""
+        return "\n".join(
+            [
+                *(f"  after {step}" for step in self.history),
+                f"request [{self.request.label}]",
+                f"  {as_command(self.request)}",
+                *(f"  * {difference}"[:400] for difference in self.differences[:8]),
+                f"  triton:  {_answer_line(self.triton)}",
+                f"  taxiway: {_answer_line(self.taxiway)}",
+            ]
         )
-
-
-def _has_header(request: Request, name: str, pattern: str) -> bool:
-    return any(k.lower() == name.lower() and re.fullmatch(pattern, v) for k, v in request.headers)
-
-
-def _is_class(answer: Answer, pattern: str | None) -> bool:
-    return pattern is None or re.fullmatch(pattern, answered_error(answer)) is not None
-
-
-@dataclasses.dataclass(frozen=True)
-class Deviation:
-    """One intended difference from real Triton, as `deviations.toml` declares it."""
-
-    id: str
-    what: str
-    triton: str
-    taxiway: str
-    reason: str
-    match: Match
-
-
-def load_deviations(path: Path) -> tuple[Deviation, ...]:
-    """Read the declarations; an unknown key, a missing one or a duplicate id is an error."""
-    entries = tomllib.loads(path.read_text(encoding="utf-8")).get("deviation", [])
-    loaded = []
-    for entry in entries:
-        match = Match(**entry.pop("match"))
-        if not match.kinds or (match.predicate is not None and match.predicate not in PREDICATES):
-            raise ValueError(f"deviation {entry.get('id')!r}: `kinds` is empty or `predicate` is unknown")
-        loaded.append(Deviation(match=match, **entry))
-    ids = [deviation.id for deviation in loaded]
-    if len(set(ids)) != len(ids):
-        raise ValueError(f"{path.name} declares an id twice: {ids}")
-    return tuple(loaded)
-
-
-def declared(exchange: Exchange, deviations: Sequence[Deviation]) -> tuple[Deviation, ...]:
-    """The declarations that between them cover every difference of an exchange; none where one is left over."""
-    found: dict[str, Deviation] = {}
-    for difference in exchange.differences:
-        covering = next((d for d in deviations if d.match.covers(exchange, difference)), None)
-        if covering is None:
-            return ()
-        found[covering.id] = covering
-    return tuple(found.values())
-
-
-# --- reporting
-
-
-def described(exchange: Exchange) -> str:
-    """The exchange for a person: what differs, a command that repeats the request, and both answers."""
-    lines = [f"  * {difference}"[:400] for difference in exchange.differences[:8]]
-    return "\n".join(
-        [
-            f"request [{exchange.request.label}]",
-            f"  {as_command(exchange.request)}",
-            *lines,
-            f"  triton:  {_answer_line(exchange.triton)}",
-            f"  taxiway: {_answer_line(exchange.taxiway)}",
-        ]
-    )
 
 
 def as_command(request: Request) -> str:

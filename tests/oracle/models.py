@@ -115,7 +115,7 @@ def _mlp(model: Model) -> onnx.ModelProto:
     return _graph(model, nodes, constants)
 
 
-def _affine(scale: float, offset: float) -> Graph:
+def affine(scale: float, offset: float) -> Graph:
     """Y = scale * X + offset: versions that can be told apart."""
 
     def build(model: Model) -> onnx.ModelProto:
@@ -180,7 +180,7 @@ MODELS: Final[tuple[Model, ...]] = (
         name="versions",
         inputs=(Tensor("X", "FP32", (2,)),),
         outputs=(Tensor("Y", "FP32", (2,)),),
-        graphs={1: _affine(1.0, 1.0), 3: _affine(2.0, 0.0)},
+        graphs={1: affine(1.0, 1.0), 3: affine(2.0, 0.0)},
         max_batch_size=2,
         extra_config="version_policy { all { } }\n",
     ),

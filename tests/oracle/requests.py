@@ -198,7 +198,7 @@ def _parameters(model: Model) -> st.SearchStrategy[dict[str, Any]]:
 IDS: Final = st.one_of(st.just(""), st.text(st.characters(exclude_categories=["Cs"]), max_size=5), st.just("id-1"))
 
 
-def _shape(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]:
+def shape_of(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]:
     """A batch, and where variable dimensions come from: mostly one size for all, so that sums fit."""
     batch = [draw(st.integers(1, min(3, model.max_batch_size)))] if model.max_batch_size else []
     common = draw(st.integers(0, 3))
@@ -210,7 +210,7 @@ def _shape(draw: st.DrawFn, model: Model) -> tuple[list[int], Callable[[], int]]
 def drafts(draw: st.DrawFn) -> Draft:
     """A valid inference request, as yet neither compressed nor spoilt."""
     model = draw(st.sampled_from(MODELS))
-    batch, variable = _shape(draw, model)
+    batch, variable = shape_of(draw, model)
     inputs = [draw(_input(tensor, batch, variable())) for tensor in model.inputs]
     if draw(st.integers(0, 4)) == 0:
         inputs.reverse()
@@ -646,7 +646,7 @@ def _generate(draw: st.DrawFn) -> Request:
     """generate and generate_stream: right kinds mostly, missing and wrong ones too."""
     model = draw(st.sampled_from(MODELS))
     body: dict[str, Any] = {"id": draw(IDS)} if draw(st.booleans()) else {}
-    batch, variable = _shape(draw, model)
+    batch, variable = shape_of(draw, model)
     for tensor in model.inputs:
         count = math.prod([*batch, *(variable() if dim < 0 else dim for dim in tensor.dims)])
         elements = draw(st.lists(values(tensor.datatype), min_size=count, max_size=count))
@@ -743,6 +743,34 @@ def _index(draw: st.DrawFn) -> Request:
     return Request("POST", "/v2/repository/index", body=draw(st.sampled_from(odd)), label="index")
 
 
+TRACE_VALUES: Final[Mapping[str, Sequence[Any]]] = {
+    "trace_level": (["OFF"], ["TIMESTAMPS"], ["OFF", "TENSORS"], [], "OFF", [5], None),
+    "trace_rate": ("5", "1000", "", "x", "4294967296", 5, True, ["5"], {}, None),
+    "trace_count": ("-1", "7", "-2", "x", "2147483648", 7, None),
+    "log_frequency": ("0", "3", "x", "4294967296", 3, None),
+    "trace_file": ("x", None),
+}
+LOG_VALUES: Final[Mapping[str, Sequence[Any]]] = {
+    "log_file": ("x", None),
+    "log_info": (True, False, "true", 1, None),
+    "log_warning": (True, False, 0),
+    "log_error": (True, False, []),
+    "log_verbose_level": (0, 1, 2147483647, -1, 1.5, "1", True, None),
+}
+"""What both servers take, or both refuse: else they would go on with different settings."""
+
+
+@st.composite
+def _settings(draw: st.DrawFn) -> Request:
+    model = draw(st.sampled_from(["", *(f"/models/{name}" for name in (*BY_NAME, *UNKNOWN_MODELS))]))
+    forms = [(f"/v2{model}/trace/setting", TRACE_VALUES), ("/v2/logging", LOG_VALUES)]
+    path, values = draw(st.sampled_from(forms))
+    key = draw(st.sampled_from(sorted(values)))
+    change = json.dumps({key: draw(st.sampled_from(values[key]))}).encode()
+    body = draw(st.sampled_from([change] * 8 + [b"{", b""]))
+    return Request("POST", path, body=body, label="settings")
+
+
 def _sent(plain: st.SearchStrategy[Request]) -> st.SearchStrategy[Request]:
     return plain.filter(lambda request: not breaks_triton(request)).flatmap(_wrapped)
 
@@ -762,5 +790,6 @@ def kinds() -> dict[str, tuple[int, st.SearchStrategy[Request]]]:
         "damaged": (4, _damaged()),
         "generate": (18, _generate().flatmap(_with_headers)),
         "routes": (14, _routes().flatmap(_with_headers)),
+        "settings": (8, _settings()),
         "index": (3, _index().flatmap(_with_headers)),
     }

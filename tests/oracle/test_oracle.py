@@ -10,138 +10,22 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import given, seed, settings
-from hypothesis import strategies as st
-from tests.oracle.compare import (
-    DEVIATIONS,
-    ERROR_CLASSES,
-    NO_ANSWER,
-    OWN_CLASSES,
-    TAXIWAY_WORDS,
-    Answer,
-    Deviation,
-    Exchange,
-    Match,
-    declared,
-    described,
-    differences,
-    error_class,
-    load_deviations,
-    taken_apart,
-)
+from hypothesis import given, settings
+from tests.oracle.compare import NO_ANSWER, Answer, Exchange, differences, taken_apart
+from tests.oracle.deviations import DEVIATIONS, Deviation, Match, declared, load_deviations
+from tests.oracle.examples import CLASSIFIED, EXAMPLES, identity
 from tests.oracle.requests import INFERENCE_HEADER, Draft, Request, breaks_triton, drafts, kinds
+from tests.oracle.survey import Survey, explore
+from tests.oracle.words import ERROR_CLASSES, OWN_CLASSES, TAXIWAY_WORDS, error_class
 
 if TYPE_CHECKING:
-    from tests.oracle.conftest import Pair
-    from tools.oracle_triton import TritonServer
-
-MOST_ROUNDS: Final = 12
-LEAST_SHARE: Final = 10
-"""Hypothesis begins with the simplest example of all; a share of one would repeat it for ever."""
-MOST_REPORTED: Final = 25
+    from tests.oracle.servers import Pair
 
 # --- the generated comparison
-
-
-class Survey:
-    """Compares one request after the other, and keeps the smallest example of each undeclared difference."""
-
-    def __init__(self, pair: Pair, deviations: tuple[Deviation, ...]) -> None:
-        self._pair = pair
-        self._deviations = deviations
-        self._seen: set[tuple[Any, ...]] = set()
-        self.labels: Counter[str] = Counter()
-        self.unanswered: list[str] = []
-        self.statuses: Counter[int] = Counter()
-        self.declared: Counter[str] = Counter()
-        self.deviating = 0
-        self.undeclared: Counter[tuple[Any, ...]] = Counter()
-        self.smallest: dict[tuple[Any, ...], Exchange] = {}
-
-    @property
-    def compared(self) -> int:
-        """How many different requests both servers have answered."""
-        return len(self._seen)
-
-    def consider(self, request: Request) -> None:
-        """Compare the answers to one request, unless it was asked before."""
-        identity = (request.method, request.path, request.headers, request.body)
-        if identity in self._seen:
-            return
-        self._seen.add(identity)
-        exchange = self._pair.exchange(request)
-        self.labels[request.label] += 1
-        self.statuses[exchange.triton.status] += 1
-        if exchange.triton.status == NO_ANSWER:
-            self.unanswered.append(described(exchange))
-        if not exchange.differences:
-            return
-        if deviations := declared(exchange, self._deviations):
-            self.deviating += 1
-            self.declared.update(deviation.id for deviation in deviations)
-            return
-        self._keep(exchange)
-
-    def _keep(self, exchange: Exchange) -> None:
-        signature = (exchange.triton.status, exchange.taxiway.status, *sorted(_aspects(exchange)))
-        self.undeclared[signature] += 1
-        known = self.smallest.get(signature)
-        if known is None or len(exchange.request.body) < len(known.request.body):
-            self.smallest[signature] = exchange
-
-    def summary(self) -> str:
-        """One line for the end of the run."""
-        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
-        alike = self.compared - self.undeclared.total() - self.deviating
-        return (
-            f"oracle: {self.compared} different requests compared, {alike} alike, "
-            f"{self.deviating} deviate as declared {dict(self.declared)}, {self.undeclared.total()} undeclared "
-            f"in {len(self.undeclared)} kinds; {len(self.labels)} kinds of request; Triton answered {statuses}"
-        )
-
-    def failures(self) -> str:
-        """The smallest example of every undeclared kind of difference, the most frequent kinds first."""
-        kept = [(count, self.smallest[kind]) for kind, count in self.undeclared.most_common(MOST_REPORTED)]
-        return "\n\n".join(f"{count}x {described(exchange)}" for count, exchange in kept)
-
-
-def _aspects(exchange: Exchange) -> set[str]:
-    """What differs, without the positions and values that vary from one example to the next."""
-    return {
-        f"{d.kind} {re.sub(r'[0-9]+', 'N', d.where)}" + (f" {d.triton} {d.taxiway}" if d.kind == "error" else "")
-        for d in exchange.differences
-    }
-
-
-def _run(strategy: st.SearchStrategy[Request], count: int, number: int, visit: Callable[[Request], None]) -> None:
-    @seed(number)
-    @settings(settings.get_profile("oracle"), max_examples=count)
-    @given(strategy)
-    def each(request: Request) -> None:
-        visit(request)
-
-    each()
-
-
-def _explore(total: int, number: int, survey: Survey) -> None:
-    """Visit `total` different requests, each kind in proportion; small kinds run out, others fill up."""
-    every = kinds()
-    weights = sum(weight for weight, _ in every.values())
-    for round_ in range(MOST_ROUNDS):
-        missing = total - survey.compared
-        if missing <= 0:
-            return
-        for weight, strategy in every.values():
-            share = math.ceil(missing * weight / weights)
-            _run(strategy, max(share, LEAST_SHARE if round_ else 1), number + round_, survey.consider)
 
 
 @pytest.mark.timeout(1800)
@@ -149,137 +33,13 @@ def test_generated_requests_are_answered_alike(
     pair: Pair, deviations: tuple[Deviation, ...], report: list[str], pytestconfig: pytest.Config
 ) -> None:
     total = pytestconfig.getoption("--oracle-examples")
-    survey = Survey(pair, deviations)
+    survey = Survey("HTTP requests", lambda request: (pair.exchange(request),), deviations)
 
-    _explore(total, pytestconfig.getoption("--oracle-seed"), survey)
+    explore(kinds(), total, pytestconfig.getoption("--oracle-seed"), survey)
 
     report.append(survey.summary())
     assert survey.compared >= total
-    assert not survey.unanswered, "\n\n".join(survey.unanswered)
-    if survey.undeclared:
-        pytest.fail(f"{survey.summary()}\n\n{survey.failures()}", pytrace=False)
-
-
-# --- each declared deviation is real, and no older than both servers
-
-
-def _raw_infer(model: str, body: bytes, headers: dict[str, str] | None = None) -> Request:
-    return Request("POST", f"/v2/models/{model}/infer", tuple((headers or {}).items()), body, "directed")
-
-
-def _nested(depth: int) -> list[Any]:
-    data: list[Any] = [1]
-    for _ in range(depth):
-        data = [data]
-    return data
-
-
-def _identity(
-    datatype: str,
-    data: list[Any] | None,
-    shape: list[int] | None = None,
-    outputs: list[Any] | None = None,
-    headers: dict[str, str] | None = None,
-) -> Request:
-    """One input; without data it claims an empty binary tensor."""
-    content = {"parameters": {"binary_data_size": 0}} if data is None else {"data": data}
-    entry = {"name": "INPUT0", "shape": shape or [1, len(data or [])], "datatype": datatype} | content
-    document = {"inputs": [entry]} | ({"outputs": outputs} if outputs else {})
-    return _raw_infer(f"identity_{datatype.lower()}", json.dumps(document).encode(), headers)
-
-
-ONE: Final = b'{"name":"INPUT0","shape":[1,1],"datatype":"INT32","data":[1]}'
-A_TOO_DEEP: Final = b'{"name":"A","shape":[1,1,1],"datatype":"INT32","data":[1]}'
-B_OF_FLOATS: Final = b'{"name":"B","shape":[1,1],"datatype":"FP32","data":[1]}'
-EIGHT_BYTES_OF_NO_ROWS: Final = (
-    b'{"inputs":[{"name":"X","shape":[0,2],"datatype":"FP32","parameters":{"binary_data_size":8}}]}'
-)
-FOUR_BYTES_OF_TEXT: Final = (
-    b'{"inputs":[{"name":"INPUT0","shape":[1,2],"datatype":"BYTES","parameters":{"binary_data_size":4}}]}'
-)
-
-
-CLASSIFIED: Final = [{"name": "OUTPUT0", "parameters": {"classification": 2}}]
-
-EXAMPLES: Final[dict[str, Request]] = {
-    "classification-of-bytes": _identity("BYTES", ["a"], outputs=CLASSIFIED),
-    "classification-of-nothing": _identity("FP32", [], outputs=CLASSIFIED),
-    "claimed-shape-too-large": _identity("INT32", [1], shape=[1, 2**61]),
-    "claimed-shape-overflows": _identity("INT32", None, shape=[1, 2**62]),
-    "empty-batch": _identity("INT32", [], shape=[0, 0]),
-    "json-doubles-exact": _identity("FP64", [-943305.0469559873]),
-    "errors-are-json": Request("GET", "/nope"),
-    "no-body": Request("POST", "/v2/models/identity_int32/infer"),
-    "integers-in-range": _identity("UINT8", [300]),
-    "repeated-members": _raw_infer("identity_int32", b'{"id":"a","id":"b","inputs":[' + ONE + b"]}"),
-    "any-coding-accepted": _identity("INT32", [1], headers={"Accept-Encoding": "*"}),
-    "codings-in-any-case": _raw_infer(
-        "identity_int32", gzip.compress(b'{"inputs":[' + ONE + b"]}", mtime=0), headers={"Content-Encoding": "GZIP"}
-    ),
-    "accepted-codings-in-any-case": _identity("INT32", [1], headers={"Accept-Encoding": "GZIP"}),
-    "header-length-is-a-number": _raw_infer("identity_int32", bytes(4), headers={INFERENCE_HEADER: "abc"}),
-    "nesting-is-bounded": _identity("INT32", _nested(110), shape=[1, 1]),
-    "server-metadata": Request("GET", "/v2"),
-    "id-with-nul": _raw_infer("identity_int32", b'{"id":"a\\u0000b","inputs":[' + ONE + b"]}"),
-    "data-of-nothing-is-checked": _identity("INT32", [1], shape=[1, 0]),
-    "batch-of-no-rows": _raw_infer(
-        "versions", EIGHT_BYTES_OF_NO_ROWS + bytes(8), headers={INFERENCE_HEADER: str(len(EIGHT_BYTES_OF_NO_ROWS))}
-    ),
-    "bytes-length-past-the-end": _raw_infer(
-        "identity_bytes", FOUR_BYTES_OF_TEXT + b"\xff" * 4, headers={INFERENCE_HEADER: str(len(FOUR_BYTES_OF_TEXT))}
-    ),
-    "broken-compression": _raw_infer("identity_int32", b"plain", headers={"Content-Encoding": "gzip"}),
-    "nothing-after-the-document": _raw_infer("identity_int32", b'{"inputs":[' + ONE + b"]}\0more"),
-    "booleans-are-0-or-1": _raw_infer("identity_bool", b"\2", headers={INFERENCE_HEADER: "0"}),
-    "classes-without-a-score": _identity("FP32", [math.nan, 1.0], outputs=CLASSIFIED),
-    "extensions-not-served": Request("GET", "/v2/systemsharedmemory/status"),
-    "settings-checked": Request("POST", "/v2/trace/setting", body=b'{"trace_rat": "5"}'),
-    "log-format": Request("GET", "/v2/logging"),
-    "every-answer-compressed": Request("GET", "/v2/models/stats", (("Accept-Encoding", "gzip"),)),
-    "every-body-decoded": Request("GET", "/v2/models/add_sub", (("Content-Encoding", "br"),)),
-    "empty-coding": _identity("INT32", [1], headers={"Content-Encoding": ""}),
-    "coding-in-two-lines": dataclasses.replace(
-        _identity("INT32", [1]), headers=(("Content-Encoding", "identity"), ("Content-Encoding", "br"))
-    ),
-    "half-a-surrogate-pair": _raw_infer("identity_int32", b'{"id":"\\udddf","inputs":[' + ONE + b"]}"),
-    "which-input-is-told": _raw_infer("int_add", b'{"inputs":[%b,%b]}' % (A_TOO_DEEP, B_OF_FLOATS)),
-    "request-timeout": _identity("INT32", [1], headers={"Request-Timeout": "x"}),
-}
-"""For every declared deviation one request that shows both behaviours."""
-
-BREAKING: Final = {name for name in EXAMPLES if name.startswith(("classification-", "claimed-", "empty-"))}
-"""These end Triton, or one model in it, so they are asked of a Triton of their own."""
-
-
-@pytest.fixture
-def examples_pair(
-    deviation: Deviation, pair: Pair, start_triton: Callable[..., TritonServer], pytestconfig: pytest.Config
-) -> Iterator[Pair]:
-    if pytestconfig.getoption("--oracle-against") == "triton":
-        pytest.skip("two real Tritons do not deviate")
-    if deviation.id not in BREAKING:
-        yield pair
-        return
-    mortal = pair.with_mortal(start_triton, EXAMPLES[deviation.id].path.split("/")[3])
-    yield mortal
-    mortal.close()
-
-
-def test_every_deviation_has_an_example(deviations: tuple[Deviation, ...]) -> None:
-    assert {deviation.id for deviation in deviations} == set(EXAMPLES)
-
-
-def _each_deviation() -> list[Any]:
-    marks = dict.fromkeys(BREAKING, (pytest.mark.slow,))
-    return [pytest.param(d, id=d.id, marks=marks.get(d.id, ())) for d in load_deviations(DEVIATIONS)]
-
-
-@pytest.mark.parametrize("deviation", _each_deviation())
-def test_deviation_is_real(deviation: Deviation, examples_pair: Pair, deviations: tuple[Deviation, ...]) -> None:
-    exchange = examples_pair.exchange(EXAMPLES[deviation.id])
-
-    assert exchange.differences, f"both answer alike; remove {deviation.id!r} from deviations.toml"
-    assert deviation in declared(exchange, deviations), described(exchange)
+    survey.verdict()
 
 
 # --- the comparer catches differences, and only those
@@ -473,7 +233,7 @@ def test_a_deviation_covers_only_what_it_says(match: dict[str, Any], covered: bo
     [("0.10000000000000002", True), ("0.1000000000000001", False), ("-0.1", False), ("NaN", False)],
 )
 def test_last_digits_are_few(taxiway: str, covered: bool) -> None:
-    request = _identity("FP64", [0.1])
+    request = identity("FP64", [0.1])
     exchange = _exchange(request, _ok('{"data":[0.1]}'), _ok(f'{{"data":[{taxiway}]}}'))
     deviation = _deviation(kinds=("value",), predicate="fp64-last-digits")
 
@@ -500,11 +260,11 @@ def test_a_declaration_given_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_breaks_triton_is_recognised() -> None:
-    broken = {name for name in EXAMPLES if breaks_triton(EXAMPLES[name])}
+    broken = {name for name, request in EXAMPLES.items() if breaks_triton(request)}
 
     assert broken == {"classification-of-bytes", "classification-of-nothing", "empty-batch"}
-    assert not breaks_triton(_identity("FP32", [1.0], outputs=CLASSIFIED))
-    assert not breaks_triton(_identity("FP32", []))
+    assert not breaks_triton(identity("FP32", [1.0], outputs=CLASSIFIED))
+    assert not breaks_triton(identity("FP32", []))
 
 
 @settings(settings.get_profile("oracle"), max_examples=60)
@@ -522,6 +282,6 @@ def test_valid_drafts_state_their_sizes(draft: Draft) -> None:
 def test_requests_are_repeatable_from_their_dump() -> None:
     request = dataclasses.replace(INFER, headers=(("A", "b"),), body=b"{'\\\x00%\xff")
 
-    said = described(_exchange(request, _ok("{}"), _ok("{}", 400)))
+    said = _exchange(request, _ok("{}"), _ok("{}", 400)).described()
 
     assert "printf %b '{\\0047\\0134\\0000%\\0377' | curl -i -X POST -H 'A: b' --data-binary @-" in said

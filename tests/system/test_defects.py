@@ -217,6 +217,26 @@ def test_d8_an_unknown_model_is_not_found(server: Server) -> None:
     assert 400 <= server.ask("POST", "/v2/repository/models/nobody/load", {}).status < 500
 
 
+def test_d9_an_error_of_generate_has_a_status_of_its_own(tmp_path: Path) -> None:
+    """Triton begins a 200 before it knows: what goes wrong then is an error in the body of a success.
+
+    There: a model that gives no response, or more than one; here every model gives one, and nothing is sent before it.
+    """
+    onnx_models.poisonable(tmp_path / "fragile.onnx")
+    with serve(tmp_path) as server:
+        for verb, kind in (("generate", "application/json"), ("generate_stream", "text/event-stream")):
+            path = f"/v2/models/fragile/{verb}"
+            for body, status in (({"x": 99}, 500), ({"x": "text"}, 422), ({}, 422), (b"{", 400)):
+                answer = server.ask("POST", path, body)
+                assert answer.status == status, (verb, body, answer)
+                assert answer.headers["content-type"] == "application/json"
+                assert answer.json()["error"]
+            assert server.ask("POST", path.replace("fragile", "nobody"), {"x": 1}).status == 404
+            well = server.ask("POST", path, {"x": 1})
+            assert (well.status, well.headers["content-type"].partition(";")[0]) == (200, kind)
+            assert b'"error"' not in well.body
+
+
 def _both(**members: Any) -> dict[str, Any]:
     inputs = [{"name": name, "shape": [1, 2], "datatype": "FP32", "data": [1, 2]} for name in "ab"]
     return {"inputs": inputs, **members}
@@ -234,6 +254,27 @@ def test_d10_binary_data_output_speaks_for_listed_outputs_too(server: Server) ->
     assert listed["parameters"] == {"binary_data_size": 8}
     assert len(answer.body) == length + 8
     assert overridden["data"] == [0.0, 0.0]
+
+
+def test_d11_a_model_that_unloads_or_reloads_does_not_make_the_server_unready(tmp_path: Path) -> None:
+    """Triton says that the whole server is not ready while any model is unloading."""
+    slow_models.sleeper(tmp_path / "slow" / "1" / "model.onnx")
+    onnx_models.doubler(tmp_path / "double" / "1" / "model.onnx")
+    flags = {"execution__mode": "thread", "batching__enabled": False, "models__control": "explicit"}
+
+    with serve(tmp_path, **flags) as server, _connect(server) as connection:
+        connection.send(_slow(LONG))
+        wait_until(lambda: "taxiway_http_requests_in_flight 1" in server.scrape(), "it runs")
+        assert server.ask("POST", "/v2/repository/models/slow/unload").status == 200
+        index = server.ask("POST", "/v2/repository/index").json()
+        assert [(line["name"], line["state"]) for line in index] == [("double", "READY"), ("slow", "UNLOADING")]
+        assert server.ask("GET", "/v2/health/ready").status == 200
+        assert server.ask("POST", "/v2/repository/models/slow/load").status == 200  # beside the one that leaves
+        assert server.ask("GET", "/v2/health/ready").status == 200
+        assert connection.reply().output() == [LONG]
+        (tmp_path / "double" / "config.pbtxt").write_text("nonsense: 1")
+        assert server.ask("POST", "/v2/repository/models/double/load").status == 400
+        assert server.ask("GET", "/v2/health/ready").status == 200
 
 
 @pytest.mark.parametrize("length", [None, "0"])

@@ -302,6 +302,12 @@ class InvalidTransition(FailedPrecondition):
     code = "invalid-transition"
 
 
+class NoRoom(FailedPrecondition):
+    """A model takes more memory than all loaded models together may."""
+
+    code = "no-room"
+
+
 class Unsupported(TaxiwayError):
     """The protocol has it, this model or server does not."""
 
@@ -329,6 +335,12 @@ class Unavailable(TaxiwayError):
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float = 1.0, **facts: Any) -> None:  # noqa: ANN401
         super().__init__(message, hint=hint, retry_after_s=retry_after_s, **facts)
         self.retry_after_s = retry_after_s
+
+
+class ColdModel(Unavailable):
+    """The model was unloaded to make room for others; a request for it has it loaded again."""
+
+    code = "cold-model"
 
 
 class DeadlineExceeded(TaxiwayError):

@@ -93,5 +93,8 @@ class Executor(Protocol):
     def submit(self, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]) -> None:
         """Run `batch` as one call of the model."""
 
+    def running_since_ns(self) -> int:
+        """When the oldest run began that has not come back, in monotonic nanoseconds; NEVER_NS if none is out."""
+
     def close(self) -> None:
         """Wait for what runs, then free the threads."""

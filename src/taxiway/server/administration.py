@@ -52,7 +52,7 @@ class Administration:
     process answers at once; what concerns all processes is awaited.
 
     Args:
-        ready: whether the server as a whole may be sent requests.
+        accepting: whether this server takes requests: it has started, and is not stopping.
         version: of the server.
         traces: what is traced in this process.
         regions: the shared memory that is registered in this process.
@@ -62,14 +62,14 @@ class Administration:
         self,
         routing: Callable[[], Snapshot],
         models: ModelManager,
-        ready: Callable[[], bool],
+        accepting: Callable[[], bool],
         version: str,
         traces: TraceGates,
         regions: Regions = NO_REGIONS,
     ) -> None:
         self._routing = routing
         self._models = models
-        self._ready = ready
+        self._accepting = accepting
         self._version = version
         self._traces = traces
         self._regions = regions
@@ -96,8 +96,8 @@ class Administration:
         return {"name": "taxiway", "version": self._version, "extensions": extensions}
 
     def is_ready(self) -> bool:
-        """Whether every model is loaded and warm, and the server is not draining."""
-        return self._ready()
+        """Whether what was promised is loaded, warm and making progress, and the server is not draining."""
+        return self._accepting() and self._models.is_ready()
 
     def is_model_ready(self, name: str, version: str | None) -> bool:
         """Whether this version may be sent requests.
@@ -110,7 +110,7 @@ class Administration:
             served = self._routing().find(name, version)
         except Unavailable:
             return False
-        return self._ready() and self._models.is_version_ready(served.name, served.version)
+        return self._accepting() and self._models.is_version_ready(served.name, served.version)
 
     def model_names(self) -> list[str]:
         """The names that are served."""

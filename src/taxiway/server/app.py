@@ -29,10 +29,12 @@ from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
+from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront, Reception
 from taxiway.server.wire.management import ManagementEndpoints
+from taxiway.server.wire.oip import Common
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.signature import WireLimits
@@ -79,19 +81,19 @@ class DataPlane:
         self._accepting = False
         self._host = HostSampler()
         self._suppressed_lines = suppressed_lines
-        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         self._traces = TraceGates(
             TracePlans.of(settings.trace),
             self._clock,
             self._loop,
             trace_sinks(settings.trace, settings.workers, self._clock),
         )
+        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         host = Host(self._loop, self._clock, available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
-        self._models = ModelManager(loading, settings.models, self._clock, self._route)
+        self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
         self._regions = _regions(settings)
         self._administration = Administration(
-            self._routing, self._models, self._is_ready, __version__, self._traces, self._regions
+            self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions
         )
         self._fronts: list[HttpFront] = []
         keys_file = settings.auth.keys_file
@@ -163,9 +165,11 @@ class DataPlane:
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
         memory = SharedMemoryEndpoints(self._administration)
-        endpoints = make_endpoints(
-            self._routing, self._admission, wire_limits, manage, settings, memory, self._regions, profile
-        )
+        hold: Hold = never_cold
+        if self._settings.models.memory_bytes:
+            hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
+        common = Common(self._routing, self._admission, wire_limits, self._regions, hold)
+        endpoints = make_endpoints(common, manage, settings, memory, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _routing(self) -> Snapshot:
@@ -177,8 +181,8 @@ class DataPlane:
         for front in self._fronts:
             front.heads.forget_routes()
 
-    def _is_ready(self) -> bool:
-        return self._accepting and self._models.is_ready()
+    def _is_accepting(self) -> bool:
+        return self._accepting
 
     def _reloadable(self) -> list[Reloadable]:
         return [source for source in (self._guard, self._tls) if source is not None]
@@ -223,8 +227,7 @@ class DataPlane:
         if self._store is not None:
             yield from self._store.points()
         yield from self._regions.points()
-        for served in self._models.served:
-            yield from served.statistics.points()
+        yield from self._models.points()
 
 
 def _regions(settings: Settings) -> Regions:

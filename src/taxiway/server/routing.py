@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from taxiway.core.errors import InvalidArgument, ModelNotFound, TaxiwayError, Unavailable
+from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable
 from taxiway.server.models.machine import ModelState
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
@@ -38,7 +38,7 @@ class Snapshot:
 
         Raises:
             ModelNotFound: no such model or version.
-            Unavailable: it is being loaded.
+            Unavailable: it is being loaded; ColdModel if it is loaded again once it is asked for.
         """
         number = None if version is None else version_number(version)
         service = self.services.get(name)
@@ -60,6 +60,9 @@ class Snapshot:
             known = ", ".join(sorted(self.services)[:10]) or "none"
             text = f"Request for unknown model: '{name}' is not found"
             return ModelNotFound(text, hint=f"served models: {known}", model=name)
+        if routes.cold and (number is None or number in routes.others):
+            text = f"model '{name}' was unloaded to make room for others"
+            return ColdModel(text, hint="an inference request for it has it loaded again", model=name)
         if number is None:
             return _no_version(name, routes)
         chapter = routes.others.get(number)

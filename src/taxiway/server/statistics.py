@@ -20,7 +20,7 @@ from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.telemetry import catalogue as names
-from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
+from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason, LoadOutcome, UnloadReason
 from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
 from taxiway.telemetry.render import Point
 
@@ -198,6 +198,11 @@ class ModelStatistics:
     # --- told when asked -------------------------------------------------------------------------------
 
     @property
+    def last_ns(self) -> int:
+        """When the last successful run ended, in monotonic nanoseconds; 0 before the first."""
+        return self._last_ns or 0
+
+    @property
     def success_count(self) -> int:
         """Requests answered, by the model or from the cache."""
         return self._queue.count
@@ -368,3 +373,29 @@ class ServerStatistics:
         yield Point(names.REFUSED_REQUESTS, (), refused)
         yield Point(names.IN_FLIGHT, (), requests)
         yield Point(names.BUFFERED_BYTES, (), nbytes)
+
+
+class LifecycleStatistics:
+    """What happened to models as a whole; whoever does it adds to its integers in place."""
+
+    def __init__(self, memory: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> None:
+        self.memory = memory
+        """Asked at a scrape: bytes that loaded models take, by the size of their files, and what they may."""
+        self.loads = dict.fromkeys(LoadOutcome, 0)
+        self.unloads = dict.fromkeys(UnloadReason, 0)
+        self.cold_held = 0
+        self.cold_refused = 0
+        self.cold_waiting = 0
+
+    def points(self) -> Iterator[Point]:
+        """Every series."""
+        for outcome, count in self.loads.items():
+            yield Point(names.LOADS, (outcome.value,), count)
+        for reason, count in self.unloads.items():
+            yield Point(names.UNLOADS, (reason.value,), count)
+        used, allowed = self.memory()
+        yield Point(names.MODELS_BYTES, (), used)
+        yield Point(names.MODELS_LIMIT_BYTES, (), allowed)
+        yield Point(names.COLD_HELD, (), self.cold_held)
+        yield Point(names.COLD_REFUSED, (), self.cold_refused)
+        yield Point(names.COLD_WAITING, (), self.cold_waiting)

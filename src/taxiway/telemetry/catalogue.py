@@ -66,6 +66,23 @@ class FailureReason(enum.Enum):
         return _REASONS.get(label, otherwise)
 
 
+class LoadOutcome(enum.Enum):
+    """How the load of a version ended."""
+
+    LOADED = "loaded"
+    FAILED = "failed"
+
+
+class UnloadReason(enum.Enum):
+    """Why a version left the routes."""
+
+    REPLACED = "replaced"
+    ASKED = "asked"
+    REMOVED = "removed"
+    ROOM = "room"
+    SHUTDOWN = "shutdown"
+
+
 _REASONS = {reason.label: reason for reason in FailureReason}
 TRITON_REASONS = ("BACKEND", "CANCELED", "OTHER", "REJECTED")
 """Triton prints all four from the start, so that a rate over them is never absent."""
@@ -181,6 +198,24 @@ CACHE_BYPASSED = _counter(
     "taxiway_cache_bypassed_total", "Requests of cached models not looked up: over cache.max_input_bytes"
 )
 CACHE_WAITING = _gauge("taxiway_cache_waiting_requests", "Requests waiting for the run of an equal request", MODEL)
+VERSION_READY = _gauge("taxiway_model_ready", "1 if the version answers and makes progress, 0 if it stalled", MODEL)
+
+# --- the life of models ---------------------------------------------------------------------------------
+
+LOADS = _counter("taxiway_model_loads_total", "Loads of versions, by how they ended", ("outcome",))
+UNLOADS = _counter(
+    "taxiway_model_unloads_total",
+    "Versions that left the routes: replaced by another, asked for over the API, removed from disk, unloaded to make "
+    "room, or shut down",
+    ("reason",),
+)
+MODELS_BYTES = _gauge("taxiway_models_bytes", "Size of the files of the models that are loaded", unit="bytes")
+MODELS_LIMIT_BYTES = _gauge("taxiway_models_limit_bytes", "What they may take; 0 for no bound", unit="bytes")
+COLD_HELD = _counter("taxiway_cold_requests_total", "Requests that waited for their model to be loaded again", ())
+COLD_REFUSED = _counter(
+    "taxiway_cold_requests_refused_total", "Requests for a model that is to be loaded again, refused at once", ()
+)
+COLD_WAITING = _gauge("taxiway_cold_requests_waiting", "Requests that wait for their model to be loaded again")
 
 # --- the server ----------------------------------------------------------------------------------------
 
@@ -268,6 +303,14 @@ CATALOGUE: tuple[Family, ...] = (
     CACHE_JOINED,
     CACHE_BYPASSED,
     CACHE_WAITING,
+    VERSION_READY,
+    LOADS,
+    UNLOADS,
+    MODELS_BYTES,
+    MODELS_LIMIT_BYTES,
+    COLD_HELD,
+    COLD_REFUSED,
+    COLD_WAITING,
     RESPONSES,
     OPEN_CONNECTIONS,
     ACCEPTED_CONNECTIONS,

@@ -75,7 +75,7 @@ def _checked(key: str, value: Any) -> Any:  # noqa: ANN401 - JSON
     if key == "log_verbose_level":
         level = _of_type(key, value, int, "a number")
         if not 0 <= level <= _MAX_VERBOSE:
-            raise InvalidArgument(f"'{key}' is {level}; it must be from 0 to {_MAX_VERBOSE}")
+            raise MalformedRequest(f"'{key}' is {level}; it must be from 0 to {_MAX_VERBOSE}")
         return level
     if key == "log_format":
         form = _of_type(key, value, str, "a string")

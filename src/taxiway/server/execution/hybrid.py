@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import InferRequest
+from taxiway.core.requests import NEVER_NS, InferRequest
 from taxiway.server.execution.runner import BatchRunner
 from taxiway.server.execution.threads import Done, ThreadExecutor
 from taxiway.stats.latency import LatencyCurve
@@ -74,6 +74,10 @@ class HybridExecutor:
             if self._thread is None:
                 self._thread = ThreadExecutor(self._runner, 1, self._loop, self._name)
             self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
+
+    def running_since_ns(self) -> int:
+        """When the run in the thread began; what runs on the loop is back before anybody can ask."""
+        return NEVER_NS if self._thread is None else self._thread.running_since_ns()
 
     def close(self) -> None:
         """Free the thread, if there is one."""

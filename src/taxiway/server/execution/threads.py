@@ -7,9 +7,10 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from time import monotonic_ns
 
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import InferRequest
+from taxiway.core.requests import NEVER_NS, InferRequest
 from taxiway.server.execution.runner import BatchRunner
 
 Done = Callable[[list[InferRequest], BatchOutcome], None]
@@ -22,9 +23,12 @@ class ThreadExecutor:
         self.slots = slots
         self._runner = runner
         self._loop = loop
+        self._since_ns = [NEVER_NS] * slots
+        """When each thread began what it runs."""
         self._work: queue.SimpleQueue[tuple[list[InferRequest], Done] | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._run_batches, name=f"{name}-{index}", daemon=True) for index in range(slots)
+            threading.Thread(target=self._run_batches, args=(index,), name=f"{name}-{index}", daemon=True)
+            for index in range(slots)
         ]
         for thread in self._threads:
             thread.start()
@@ -33,6 +37,10 @@ class ThreadExecutor:
         """Hand it to a free thread; `done` is called on the event loop."""
         self._work.put((batch, done))
 
+    def running_since_ns(self) -> int:
+        """When the oldest run began that has not come back."""
+        return min(self._since_ns)
+
     def close(self) -> None:
         """Let the threads finish what they hold, and wait for them."""
         for _ in self._threads:
@@ -40,10 +48,12 @@ class ThreadExecutor:
         for thread in self._threads:
             thread.join()
 
-    def _run_batches(self) -> None:
+    def _run_batches(self, index: int) -> None:
         while (work := self._work.get()) is not None:
             batch, done = work
+            self._since_ns[index] = monotonic_ns()
             outcome = self._runner.run(batch)
+            self._since_ns[index] = NEVER_NS
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has given this run up
                 self._loop.call_soon_threadsafe(done, batch, outcome)
             del work, batch, outcome  # an idle thread must not keep the last batch's memory

@@ -10,6 +10,8 @@ from taxiway.server.models.loading_thread import Loading
 from taxiway.server.models.machine import ModelEvent, ModelState
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.roster import Version
+from taxiway.server.statistics import LifecycleStatistics
+from taxiway.telemetry.catalogue import UnloadReason
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
@@ -31,21 +33,32 @@ class Departures:
     Args:
         loading: closes them.
         now_ns: monotonic time.
+        statistics: where they are counted.
         changed: told whenever one of them is gone.
     """
 
-    def __init__(self, loading: Loading, now_ns: Callable[[], int], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loading: Loading,
+        now_ns: Callable[[], int],
+        statistics: LifecycleStatistics,
+        changed: Callable[[], None],
+    ) -> None:
         self._loading = loading
         self._now_ns = now_ns
+        self._statistics = statistics
         self._changed = changed
         self._under_way: dict[asyncio.Task[None], _Departure] = {}
 
-    def begin(self, versions: Sequence[Version], reason: str, found: FoundModel | None) -> asyncio.Task[None]:
+    def begin(
+        self, versions: Sequence[Version], why: UnloadReason, reason: str, found: FoundModel | None
+    ) -> asyncio.Task[None]:
         """Have `versions` leave. They are out of the routes with the next turn of the loop, or nothing is let in.
 
         Args:
             versions: ready or stalled ones.
-            reason: why they leave.
+            why: how their leaving is counted.
+            reason: how it is told.
             found: what they were loaded from; what was uploaded for them is removed after them.
 
         Returns:
@@ -54,6 +67,7 @@ class Departures:
         upload = found if found is not None and found.upload is not None else None
         for version in versions:
             version.step(ModelEvent.RETIRED, reason, self._now_ns())
+        self._statistics.unloads[why] += len(versions)
         departure = _Departure(versions, asyncio.ensure_future(_settle(versions)))
         task = asyncio.ensure_future(self._see_off(departure, upload))
         self._under_way[task] = departure
@@ -88,7 +102,8 @@ class Departures:
             if version.served is not None:
                 version.served.front.close()
             version.step(ModelEvent.DRAINED, version.life.now.reason, self._now_ns())
-        self._changed()
+        if departure.versions:
+            self._changed()
         for version in departure.versions:
             await close_version(version, self._loading)
             _log.info("model_gone", model=version.life.name, reason=version.life.now.reason)

@@ -75,6 +75,11 @@ def begin_life(name: str, at_ns: int) -> ModelLife:
     return ModelLife(name, (Chapter(ModelState.LOADING, "loading", at_ns),))
 
 
+def never_lived(name: str, reason: str, at_ns: int) -> ModelLife:
+    """A version that is known and was not loaded."""
+    return ModelLife(name, (Chapter(ModelState.GONE, reason, at_ns),))
+
+
 def step_life(life: ModelLife, event: ModelEvent, reason: str, at_ns: int) -> ModelLife:
     """The life after `event`.
 

@@ -8,7 +8,9 @@ old versions have taken is answered by them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from taxiway.config.problems import suggest
 from taxiway.config.settings import ModelsSettings
@@ -19,18 +21,28 @@ from taxiway.core.errors import (
     InvalidArgument,
     InvalidConfig,
     InvalidModel,
+    NoRoom,
     RepositoryModelNotFound,
     TaxiwayError,
 )
+from taxiway.server.admission import Admission
+from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.departures import Departures, close_version
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.loading_thread import Loading
-from taxiway.server.models.machine import ModelEvent, ModelState, begin_life
+from taxiway.server.models.machine import ModelEvent, ModelState, begin_life, never_lived
+from taxiway.server.models.memory import choose_leavers, tenant_of
+from taxiway.server.models.poller import Poller
+from taxiway.server.models.progress import ProgressWatch
 from taxiway.server.models.repository import FoundModel, Look, check_look, check_overrides
-from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Version, index_of, routes_of
+from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Roster, Version
 from taxiway.server.models.served import ServedModel
+from taxiway.server.statistics import LifecycleStatistics
+from taxiway.telemetry import catalogue as names
+from taxiway.telemetry.catalogue import LoadOutcome, UnloadReason
 from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
+from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.models")
 _CLOSE_S = 5.0
@@ -43,6 +55,7 @@ class ModelManager:
         loading: does what blocks.
         settings: what to serve, and who may change that.
         clock: monotonic time.
+        admission: where requests count that wait for a model.
         on_routes: told the routes of every model whenever they change; from then on they hold.
     """
 
@@ -51,16 +64,23 @@ class ModelManager:
         loading: Loading,
         settings: ModelsSettings,
         clock: Clock,
+        admission: Admission,
         on_routes: Callable[[Mapping[str, ModelRoutes]], None],
     ) -> None:
+        self.statistics = LifecycleStatistics(self._memory)
+        self.cold = ColdStarts(settings.cold_requests, admission, clock, self._bring_back, self.statistics)
+        """Holds requests for models that were unloaded to make room."""
         self._loading = loading
         self._settings = settings
         self._now_ns = clock.monotonic_ns
         self._on_routes = on_routes
-        self._models: dict[str, Model] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._roster = Roster()
         self._locks: dict[str, asyncio.Lock] = {}
         self._one_load = asyncio.Lock()
-        self._departures = Departures(loading, self._now_ns, self._publish)
+        self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
+        self._progress = ProgressWatch(self._roster, settings.stall_timeout_s, self._now_ns, self._publish)
+        self._poller = Poller(loading, settings.poll_s, self._follow, self._unfollow)
         self._started = False
 
     # --- what is asked ------------------------------------------------------------------------------------
@@ -68,29 +88,48 @@ class ModelManager:
     @property
     def served(self) -> Sequence[ServedModel]:
         """Every version in the routes, by name and version."""
-        models = (self._models[name] for name in sorted(self._models))
-        return [version.served for model in models for version in model.routed if version.served is not None]
+        return [version.served for version in self._roster.in_routes() if version.served is not None]
 
     def is_ready(self) -> bool:
         """Whether what was promised is served: all that was to be loaded at start was, and nothing is stalled.
 
         A model that is loaded anew, is unloaded, or could not be loaded later takes nothing from that.
         """
-        routed = (version for model in self._models.values() for version in model.routed)
-        return self._started and all(version.life.now.state is ModelState.READY for version in routed)
+        self._progress.look()
+        return self._started and all(version.life.now.state is ModelState.READY for version in self._roster.in_routes())
 
     def is_version_ready(self, name: str, version: int) -> bool:
         """Whether this version is in the routes and makes progress."""
-        model = self._models.get(name)
+        self._progress.look()
+        model = self._roster.models.get(name)
         known = None if model is None else model.versions.get(version)
         return known is not None and known.life.now.state is ModelState.READY
 
     async def index(self) -> list[IndexEntry]:
         """Every version that is known, and every model that could be loaded on demand."""
-        names = set(self._models)
-        if self._settings.control == "explicit":
-            names.update((await self._loading.look()).models)
-        return [entry for name in sorted(names) for entry in index_of(self._models.get(name) or Model(name))]
+        on_demand = self._settings.control == "explicit"
+        loadable = (await self._loading.look()).models if on_demand else ()
+        self._progress.look()
+        return self._roster.index(loadable)
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called whenever readiness may have changed, of the server or of a version.
+
+        Returns:
+            What ends that.
+        """
+        self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
+
+    def points(self) -> Iterator[Point]:
+        """Every series of the models as a whole, and of each version that is served."""
+        yield from self.statistics.points()
+        self._progress.look()
+        for version in self._roster.in_routes():
+            if version.served is not None:
+                yield from version.served.statistics.points()
+                ready = version.life.now.state is ModelState.READY
+                yield Point(names.VERSION_READY, (version.served.name, str(version.number)), int(ready))
 
     # --- what is done -------------------------------------------------------------------------------------
 
@@ -101,10 +140,14 @@ class ModelManager:
             InvalidConfig: some cannot be served; everything that is wrong is told at once, and nothing stays loaded.
         """
         look = await self._loading.look()
+        wanted = self._wanted_at_start(look)
+        if self._settings.control == "poll":
+            await self._poller.remember(look)
+        models = [self._roster.of(name) for name in wanted]
         errors: list[TaxiwayError] = []
-        for name in self._wanted_at_start(look):
+        for model in models:
             try:
-                await self._bring(self._model(name), look.models[name])
+                await self._bring_at_start(model, look.models[model.name])
             except TaxiwayError as error:
                 errors.append(error)
         if errors:
@@ -112,6 +155,9 @@ class ModelManager:
             raise errors[0] if len(errors) == 1 else _all_of(errors)
         self._started = True
         self._publish()
+        self._progress.begin()
+        if self._settings.control == "poll":
+            self._poller.begin()
 
     async def load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> None:
         """Load a model, or load it again; what serves meanwhile goes on serving until the new one is ready.
@@ -132,7 +178,7 @@ class ModelManager:
         async with self._lock(name):
             found = await self._find(name, config, files)
             try:
-                await self._bring(self._model(name), found)
+                await self._bring(self._roster.of(name), found)
             except BaseException as problem:
                 await self._loading.discard(found)
                 if isinstance(problem, InvalidModel | InvalidConfig):
@@ -147,8 +193,7 @@ class ModelManager:
         """
         self._check_on_demand()
         async with self._lock(name):
-            if name in self._models:
-                self._take_out(self._models[name], "unloaded")
+            self._take_out(name, UnloadReason.ASKED, "unloaded")
 
     async def drain(self, timeout_s: float) -> bool:
         """Let every version answer what it has taken, then close it; what waits longer than that is refused.
@@ -156,9 +201,27 @@ class ModelManager:
         Returns:
             False if something still runs. Nobody waits for it: its callers are still owed an answer.
         """
-        for model in self._models.values():
-            self._departures.begin(model.routed, "the server is shutting down", model.found)
+        self._poller.end()
+        self._progress.end()
+        self.cold.refuse_all()
+        for model in self._roster.models.values():
+            self._departures.begin(model.routed, UnloadReason.SHUTDOWN, "the server is shutting down", model.found)
         return await self._departures.finish(timeout_s)
+
+    # --- following the files ------------------------------------------------------------------------------
+
+    async def _follow(self, found: FoundModel) -> None:
+        async with self._lock(found.name):
+            model = self._roster.of(found.name)
+            if model.cold:
+                model.found = found  # it is read when it is asked for
+                return
+            with contextlib.suppress(TaxiwayError):  # told already, in the log and in the index
+                await self._bring(model, found)
+
+    async def _unfollow(self, name: str) -> None:
+        async with self._lock(name):
+            self._take_out(name, UnloadReason.REMOVED, "its files are gone")
 
     # --- loading and switching ----------------------------------------------------------------------------
 
@@ -169,91 +232,155 @@ class ModelManager:
             TaxiwayError: it cannot be; whatever served before still does.
         """
         async with self._one_load:
-            try:
+            with self._noting_failure(model):
                 prepared = await self._loading.prepare(found)
-                fresh = self._begin_versions(model, prepared)
-                await self._load_all(prepared, fresh)
-            except Exception as problem:
-                error = _as_ours(model.name, problem)
-                self._note_failure(model, error)
-                if error is problem:
-                    raise
-                raise error from problem
+                await self._make_room(model, prepared)
+                fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
-    def _begin_versions(self, model: Model, prepared: Prepared) -> list[Version]:
-        """The versions to load; what serves under their numbers stays in its place until they are ready."""
-        kept = {version.number for version in model.routed if version.print == prepared.versions.get(version.number)}
+    async def _bring_at_start(self, model: Model, found: FoundModel) -> None:
+        """Likewise, but nobody leaves to make room: what does not fit is loaded when it is asked for."""
+        async with self._one_load:
+            with self._noting_failure(model):
+                prepared = await self._loading.prepare(found)
+                self._check_size(model.name, prepared)
+                if self._excess(model, prepared) > 0:
+                    self._leave_cold(model, prepared)
+                    return
+                fresh = await self._load_fresh(model, prepared)
+            self._switch(model, prepared, fresh)
+
+    async def _bring_back(self, name: str) -> None:
+        """A request asks for a model that was unloaded to make room."""
+        async with self._lock(name):
+            model = self._roster.of(name)
+            if model.cold and model.found is not None:
+                await self._bring(model, model.found)
+
+    async def _load_fresh(self, model: Model, prepared: Prepared) -> list[Version]:
+        """Load the versions that are new or changed; what serves under their numbers stays in its place meanwhile."""
+        serving = {version.number: version for version in model.routed}
         fresh = [
             Version(number, print_, begin_life(f"{model.name}:{number}", self._now_ns()))
             for number, print_ in prepared.versions.items()
-            if number not in kept
+            if number not in serving or serving[number].print != print_
         ]
-        serving = {version.number for version in model.routed}
         model.versions.update((version.number, version) for version in fresh if version.number not in serving)
-        model.note = ""
         self._publish()
-        return fresh
-
-    async def _load_all(self, prepared: Prepared, fresh: Sequence[Version]) -> None:
         try:
             for version in fresh:
                 version.served = await self._loading.load(prepared, version.number)
         except BaseException as problem:
-            loaded = [version for version in fresh if version.served is not None]
-            failed = next(version for version in fresh if version.served is None)
-            for version in fresh:
-                reason = str(problem) if version is failed else f"version {failed.number} could not be loaded"
-                version.step(ModelEvent.LOAD_FAILED, reason, self._now_ns())
-            for version in loaded:
-                await close_version(version, self._loading)
+            await self._drop_fresh(fresh, problem)
             raise
+        return fresh
+
+    async def _drop_fresh(self, fresh: Sequence[Version], problem: BaseException) -> None:
+        """One of them could not be loaded; none of them is served."""
+        failed = next(version for version in fresh if version.served is None)
+        for version in fresh:
+            reason = str(problem) if version is failed else f"version {failed.number} could not be loaded"
+            version.step(ModelEvent.LOAD_FAILED, reason, self._now_ns())
+        self.statistics.loads[LoadOutcome.FAILED] += 1
+        for version in fresh:
+            await close_version(version, self._loading)
 
     def _switch(self, model: Model, prepared: Prepared, fresh: Sequence[Version]) -> None:
         """One step: from here on the new versions answer, and the old ones leave."""
         new = {version.number for version in fresh}
-        replaced = [version for version in model.routed if version.number in new]
-        dropped = [version for version in model.routed if version.number not in prepared.versions]
+        old = [version for version in model.routed if version.number in new or version.number not in prepared.versions]
         for version in fresh:
             version.step(ModelEvent.LOADED, "loaded, measured and warm", self._now_ns())
-        model.versions.update((version.number, version) for version in fresh)
-        on_disk = prepared.found.versions
-        model.versions = {
-            number: version for number, version in model.versions.items() if version.in_routes or number in on_disk
-        }
-        for version in model.versions.values():
-            version.note = ""
-        before, model.found = model.found, prepared.found
-        model.since_ns = self._now_ns()
-        self._departures.begin([*replaced, *dropped], "unloaded", before)
-        if self._started:
-            self._publish()
+        self.statistics.loads[LoadOutcome.LOADED] += len(fresh)
+        before = model.found
+        model.take_over(fresh, prepared.found, self._now_ns())
+        self._departures.begin(old, UnloadReason.REPLACED, "unloaded", None if before is model.found else before)
+        self._publish()
         for version in fresh:
             _log.info("model_ready", **_describe(version))
 
-    def _take_out(self, model: Model, reason: str) -> None:
-        before, model.found = model.found, None
-        self._departures.begin(model.routed, reason, before)
+    def _take_out(self, name: str, why: UnloadReason, reason: str) -> None:
+        model = self._roster.models.get(name)
+        if model is None:
+            return
+        before, model.found, model.cold = model.found, None, False
+        self._departures.begin(model.routed, why, reason, before)
         self._publish()
 
-    def _note_failure(self, model: Model, error: TaxiwayError) -> None:
-        """The routes are as before; the index says what happened."""
-        model.note = error.message
-        for version in model.routed:
-            version.note = f"loading it again failed: {error.message}"
-        if self._started:
-            _log.error("model_load_failed", model=model.name, code=error.code, error=error)
-        self._publish()
+    @contextlib.contextmanager
+    def _noting_failure(self, model: Model) -> Iterator[None]:
+        """Within, what goes wrong leaves the routes as they are; the index says what happened.
+
+        Raises:
+            TaxiwayError: whatever went wrong, as ours.
+        """
+        try:
+            yield
+        except Exception as problem:
+            error = _as_ours(model.name, problem)
+            model.note_failure(error.message)
+            if self._started:
+                _log.error("model_load_failed", model=model.name, code=error.code, error=error)
+            self._publish()
+            if error is problem:
+                raise
+            raise error from problem
 
     def _publish(self) -> None:
         """The routes as they are now, from now on. Until the start is over, nothing is in them."""
         if self._started:
-            self._on_routes({name: routes_of(model) for name, model in self._models.items()})
+            self._on_routes(self._roster.routes())
+        for listener in tuple(self._listeners):
+            listener()
+
+    # --- memory -------------------------------------------------------------------------------------------
+
+    def _memory(self) -> tuple[int, int]:
+        return sum(model.nbytes for model in self._roster.models.values()), self._settings.memory_bytes
+
+    def _excess(self, model: Model, prepared: Prepared) -> int:
+        """Bytes over the budget if `model` were loaded beside all others; 0 or less if it fits."""
+        budget = self._settings.memory_bytes
+        others = sum(other.nbytes for other in self._roster.models.values() if other is not model)
+        return others + prepared.nbytes - budget if budget else 0
+
+    def _check_size(self, name: str, prepared: Prepared) -> None:
+        budget = self._settings.memory_bytes
+        if budget and prepared.nbytes > budget:
+            raise NoRoom(
+                f"model '{name}' takes {prepared.nbytes} bytes; models.memory_bytes allows {budget} for all together",
+                hint="raise models.memory_bytes, or serve fewer versions of it (version_policy)",
+                model=name,
+            )
+
+    async def _make_room(self, model: Model, prepared: Prepared) -> None:
+        """Unload those that were not used for longest, idle ones first, and wait until they have left.
+
+        Raises:
+            NoRoom: it would not fit alone.
+        """
+        self._check_size(model.name, prepared)
+        if self._excess(model, prepared) <= 0:
+            return
+        others = [other for other in self._roster.models.values() if other is not model and other.routed]
+        chosen = choose_leavers([tenant_of(other) for other in others], prepared.nbytes, self._settings.memory_bytes)
+        leaving = [self._evict(self._roster.of(name), model.name) for name in chosen]
+        self._publish()
+        await asyncio.wait(leaving, timeout=self._settings.stall_timeout_s)
+
+    def _evict(self, model: Model, newcomer: str) -> asyncio.Task[None]:
+        reason = f"unloaded to make room for '{newcomer}' (models.memory_bytes); loaded again when it is asked for"
+        model.cold = True
+        return self._departures.begin(model.routed, UnloadReason.ROOM, reason, None)
+
+    def _leave_cold(self, model: Model, prepared: Prepared) -> None:
+        reason = "not loaded, models.memory_bytes is used up; loaded when it is asked for"
+        model.cold, model.found = True, prepared.found
+        for number, print_ in prepared.versions.items():
+            life = never_lived(f"{model.name}:{number}", reason, self._now_ns())
+            model.versions[number] = Version(number, print_, life)
 
     # --- what is meant by a name --------------------------------------------------------------------------
-
-    def _model(self, name: str) -> Model:
-        return self._models.setdefault(name, Model(name))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

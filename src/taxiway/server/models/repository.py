@@ -54,16 +54,18 @@ class Look:
         models: by name.
         problems: what is wrong there, and what is missing.
         empty: the directories that hold no model, which is no mistake where models may come later.
+        missing: the paths that are not there at all.
     """
 
     models: dict[str, FoundModel]
     problems: list[Problem]
     empty: list[Path]
+    missing: list[Path]
 
 
 def look_at(paths: Sequence[Path]) -> Look:
     """Every model at `paths`, and every problem."""
-    look = Look({}, [], [])
+    look = Look({}, [], [], [])
     for path in paths:
         for model in _look(path, look):
             other = look.models.setdefault(model.name, model)
@@ -130,6 +132,7 @@ def _look(path: Path, look: Look) -> Iterable[FoundModel]:
     if path.is_file():
         return _single_file(path, refuse)
     if not path.is_dir():
+        look.missing.append(path)
         refuse("no such file or directory", path)
         return ()
     if (path / CONFIG_FILE).is_file() or _versions(path):

@@ -5,7 +5,7 @@ Plain data, changed by the manager only; nothing here acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -77,6 +77,25 @@ class Model:
         """The size of the files of what is loaded."""
         return sum(version.print.nbytes for version in self.versions.values() if version.in_routes)
 
+    def take_over(self, fresh: Sequence[Version], found: FoundModel, at_ns: int) -> None:
+        """From now on `fresh` are its versions, beside those that stay; of the others, those on disk are remembered."""
+        self.versions.update((version.number, version) for version in fresh)
+        self.versions = {
+            number: version
+            for number, version in self.versions.items()
+            if version.in_routes or number in found.versions
+        }
+        for version in self.versions.values():
+            version.note = ""
+        self.note = ""
+        self.found, self.cold, self.since_ns = found, False, at_ns
+
+    def note_failure(self, message: str) -> None:
+        """It could not be loaded (again); what serves goes on serving."""
+        self.note = message
+        for version in self.routed:
+            version.note = f"loading it again failed: {message}"
+
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
@@ -101,6 +120,30 @@ class ModelRoutes:
     served: Mapping[int, ServedModel]
     others: Mapping[int, Chapter]
     cold: bool
+
+
+class Roster:
+    """Every model that is known, by name."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Model] = {}
+
+    def of(self, name: str) -> Model:
+        """The model of this name, known from now on."""
+        return self.models.setdefault(name, Model(name))
+
+    def in_routes(self) -> list[Version]:
+        """Every version that is sent requests, by name and number."""
+        return [version for name in sorted(self.models) for version in self.models[name].routed]
+
+    def routes(self) -> dict[str, ModelRoutes]:
+        """Where requests for each model go."""
+        return {name: routes_of(model) for name, model in self.models.items()}
+
+    def index(self, loadable: Iterable[str]) -> list[IndexEntry]:
+        """The lines of every model, and of those in `loadable` that are not known."""
+        names = sorted({*self.models, *loadable})
+        return [entry for name in names for entry in index_of(self.models.get(name) or Model(name))]
 
 
 def routes_of(model: Model) -> ModelRoutes:

@@ -27,6 +27,8 @@ class SpanExport:
         FailedPrecondition: the packages are not installed.
     """
 
+    heeds_callers = True
+
     def __init__(self, endpoint: str, clock: Clock) -> None:
         if not _is_installed():
             raise FailedPrecondition(

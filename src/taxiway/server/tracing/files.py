@@ -22,6 +22,8 @@ from taxiway.telemetry.render import Point
 class TraceFiles:
     """Writes to `path`; with a `log_frequency` of N, N traces each to `path`.0, `path`.1 and so on."""
 
+    heeds_callers = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._whole = TraceFile(path)

@@ -210,7 +210,7 @@ _READERS: Mapping[str, tuple[str, Callable[[str, Sequence[str]], Any]]] = {
 
 def _single(key: str, values: Sequence[str]) -> str:
     if len(values) != 1:
-        raise InvalidArgument(f"expect only 1 value for '{key}', got {len(values)}")
+        raise InvalidArgument(f"expect only 1 value for '{key}'")
     return values[0]
 
 

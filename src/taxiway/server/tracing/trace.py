@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.ports import BatchOutcome
@@ -27,13 +27,14 @@ class Origin:
         attributes: of its span, likewise.
     """
 
-    protocol: str = ""
+    protocol: Literal["", "HTTP", "GRPC"] = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 NOWHERE = Origin()
+_RECEIVING = {"HTTP": "RECV", "GRPC": "WAITREAD"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,8 @@ class Trace:
         """Triton's names and times, in the order of time."""
         edge = self.origin.protocol
         if edge:
-            yield f"{edge}_RECV_START", self.received_ns
-            yield f"{edge}_RECV_END", self.received_ns
+            yield f"{edge}_{_RECEIVING[edge]}_START", self.received_ns
+            yield f"{edge}_{_RECEIVING[edge]}_END", self.received_ns
         yield "REQUEST_START", self.started_ns
         yield "QUEUE_START", self.started_ns
         if self.run is not None:
@@ -191,7 +192,13 @@ def note_runs(batch: Sequence[InferRequest], outcome: BatchOutcome) -> None:
 
 
 class Sink(Protocol):
-    """Where closed traces go."""
+    """Where closed traces go.
+
+    Attributes:
+        heeds_callers: whether `wanted` says anything at all.
+    """
+
+    heeds_callers: bool
 
     def wanted(self, origin: Origin) -> bool | None:
         """Whether a request's origin asks for a trace of it, or against one; None: it says nothing."""

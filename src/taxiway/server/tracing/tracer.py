@@ -39,9 +39,10 @@ class Tracer:
 
     def begin(self, request: InferRequest, originate: Originate, spec: ModelSpec, version: int) -> Trace | None:
         """Follow a request that is about to be handed over, if it is chosen."""
-        origin = originate(request)
-        if not self.sampler.take(self._sink.wanted(origin)):
+        wanted = self._sink.wanted(originate(request)) if self._sink.heeds_callers else None
+        if not self.sampler.take(wanted):
             return None
+        origin = originate(request)
         ground = self._ground
         trace = Trace(next(ground.ids), self.plan, request, origin, ground.clock.monotonic_ns, self._close_soon)
         trace.model, trace.version = spec.name, version

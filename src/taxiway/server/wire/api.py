@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from taxiway.server.admission import Admission
 from taxiway.server.guard import ANY
-from taxiway.server.routing import Snapshot
-from taxiway.server.shared_memory import Regions
+from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip import InferEndpoint
+from taxiway.server.wire.oip import Common, InferEndpoint
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route, RouteTable
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
-from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.status import TRITON, Profile
 from taxiway.telemetry.render import CONTENT_TYPE
 
@@ -33,25 +29,23 @@ class Endpoints(NamedTuple):
     manage: ManagementEndpoints
     settings: SettingsEndpoints
     memory: SharedMemoryEndpoints
+    hold: Hold
+    """What is made of an endpoint whose model may be cold."""
 
 
 def make_endpoints(
-    routing: Callable[[], Snapshot],
-    admission: Admission,
-    limits: WireLimits,
+    common: Common,
     manage: ManagementEndpoints,
     settings: SettingsEndpoints,
     memory: SharedMemoryEndpoints,
-    regions: Regions,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
     as_triton = profile is TRITON
-    infer = InferEndpoint(routing, admission, limits, regions, as_triton=as_triton)
-    edge = Edge(routing, admission, limits, infer)
-    return Endpoints(
-        infer, GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), manage, settings, memory
-    )
+    infer = InferEndpoint(common, as_triton=as_triton)
+    edge = Edge(common.routing, common.admission, common.limits, infer)
+    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge)
+    return Endpoints(infer, *plain, manage, settings, memory, common.hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -70,8 +64,9 @@ def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> li
 
 def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
     """The Open Inference Protocol v2 and the extensions that are served."""
-    _, generate, _, manage, settings, memory = endpoints
-    infer: Handler = endpoints.infer.find_before_decoding if as_triton else endpoints.infer
+    manage, settings, hold = endpoints.manage, endpoints.settings, endpoints.hold
+    infer = hold(endpoints.infer.find_before_decoding if as_triton else endpoints.infer)
+    generate = hold(endpoints.generate)
     decodes = not as_triton
     return [
         Route("GET", "/v2", manage.server_metadata, "Name, version and extensions of the server", scope=ANY),
@@ -107,18 +102,19 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         ),
         Route("GET", "/v2/logging", settings.log_settings, "What is logged", scope="read"),
         Route("POST", "/v2/logging", settings.change_log_settings, "Change what is logged"),
-        *memory.routes(),
+        *endpoints.memory.routes(),
     ]
 
 
 def _further_routes(endpoints: Endpoints) -> list[Route]:
     """What the protocol or KServe has and Triton answers 404."""
     manage = endpoints.manage
+    predict = endpoints.hold(endpoints.predict)
     return [
         Route("GET", "/v2/", manage.server_metadata, "Same as /v2", scope=ANY),
         Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
         Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
-        Route("POST", "/v1/models/{model}:predict", endpoints.predict, "Run a model, KServe v1", scope="infer"),
+        Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
@@ -12,10 +12,11 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
-from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.shared_memory import Regions
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
+from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
@@ -37,14 +38,14 @@ def origin_of(request: InferRequest) -> Origin:
 class InferCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(
-        self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions, *, as_triton: bool
-    ) -> None:
-        spec = served.spec
+    def __init__(self, served: ServedModel, common: Common, *, as_triton: bool) -> None:
+        spec, admission = served.spec, common.admission
         self.entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
         self._reserve_bytes = admission.reserve_bytes
-        self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton, regions=regions)
+        self._reader = RequestReader.of(
+            spec, common.limits, binary_overrides_listed=not as_triton, regions=common.regions
+        )
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def infer(self, exchange: Exchange) -> None:
@@ -112,22 +113,28 @@ class InferCodec:
         exchange.reply_error(error)
 
 
+class Common(NamedTuple):
+    """What the front doors of inference share.
+
+    Attributes:
+        regions: the shared memory in which tensors may lie.
+        hold: makes of an endpoint one that waits for models which are loaded when they are asked for.
+    """
+
+    routing: Callable[[], Snapshot]
+    admission: Admission
+    limits: WireLimits
+    regions: Regions
+    hold: Hold
+
+
 class InferEndpoint:
     """POST /v2/models/{model}[/versions/{version}]/infer."""
 
-    def __init__(
-        self,
-        routing: Callable[[], Snapshot],
-        admission: Admission,
-        limits: WireLimits,
-        regions: Regions = NO_REGIONS,
-        *,
-        as_triton: bool,
-    ) -> None:
-        self._routing = routing
-        self._admission = admission
-        self._limits = limits
-        self._regions = regions
+    def __init__(self, common: Common, *, as_triton: bool) -> None:
+        self._common = common
+        self._routing = common.routing
+        self._decoded = common.hold(self)
         self._as_triton = as_triton
 
     def codec(self, exchange: Exchange) -> InferCodec:
@@ -144,7 +151,7 @@ class InferEndpoint:
         served = snapshot.find(params["model"], params.get("version"))
         codec = served.codecs.get("oip")
         if codec is None:
-            codec = InferCodec(served, self._admission, self._limits, self._regions, as_triton=self._as_triton)
+            codec = InferCodec(served, self._common, as_triton=self._as_triton)
             served.codecs["oip"] = codec
         match.memo = (snapshot, codec)
         return cast("InferCodec", codec)
@@ -158,6 +165,6 @@ class InferEndpoint:
         infer = self.codec(exchange).infer
         if exchange.head.encodings:
             # Found again when it is decoded: the routes may have changed meanwhile.
-            exchange.connection.front.coder.decode(exchange, self)
+            exchange.connection.front.coder.decode(exchange, self._decoded)
         else:
             infer(exchange)

@@ -22,6 +22,7 @@ _PIECE_BYTES = 1 << 18
 """Of a long answer so much is encrypted at a time, and then handed on."""
 _LINGER_S = 2.0
 """How long whoever failed a handshake may go on sending before it is cut: closing at once could lose the alert."""
+_GRACE_S = 0.05
 _NOT_TLS = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 79\r\nConnection: close\r\n\r\n"
     b'{"error":"this port speaks HTTPS, and got plain HTTP","code":"malformed-http"}\n'
@@ -79,7 +80,7 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
             self._raw.abort()
             return
         self._counted = True
-        self._timer = self._door.loop.call_later(self._handshake_timeout_s, self._late)
+        self._set_timer(self._handshake_timeout_s, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever needs to know."""
@@ -144,6 +145,10 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         self._set_timer(_LINGER_S, self._raw.abort)
 
     def _late(self) -> None:
+        """A loop that was held up runs its timers before it reads: what came meanwhile is heard first."""
+        self._set_timer(_GRACE_S, self._too_late)
+
+    def _too_late(self) -> None:
         self._handshake_over("late", f"it took over {self._handshake_timeout_s:g} s")
         self._raw.abort()
 

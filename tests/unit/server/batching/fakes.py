@@ -89,6 +89,9 @@ class FakeExecutor:
         )
         done(batch, outcome)
 
+    def running_since_ns(self) -> int:
+        return self.started_ns[-1] if self.running else NEVER_NS
+
     def close(self) -> None: ...
 
 

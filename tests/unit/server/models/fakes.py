@@ -82,7 +82,7 @@ class FakeLoading:
 
     async def look(self) -> Look:
         found = {name: _found(name, files) for name, files in sorted(self.disk.items())}
-        return Look(found, [], [] if found else [Path("disk")])
+        return Look(found, [], [] if found else [Path("disk")], [])
 
     async def stamp(self, models: Sequence[FoundModel]) -> dict[str, Stamps]:
         return {

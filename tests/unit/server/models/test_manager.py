@@ -12,12 +12,17 @@ from tests.unit.server.models.fakes import FakeFiles, FakeLoading
 
 from taxiway.config.settings import ModelsSettings
 from taxiway.core.errors import (
+    DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     InvalidConfig,
     InvalidModel,
+    NoRoom,
+    Overloaded,
     RepositoryModelNotFound,
+    Unavailable,
 )
+from taxiway.server.admission import Admission
 from taxiway.server.models.machine import ModelState
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
@@ -34,9 +39,9 @@ class Bench:
         self.loading = FakeLoading(clock, disk)
         self.routes: Mapping[str, ModelRoutes] = {}
         self.responder = RecordingResponder()
-        self.manager = ModelManager(
-            self.loading, ModelsSettings.model_validate({"control": "explicit", **settings}), clock, self._keep
-        )
+        self.admission = Admission(1000, 1 << 30)
+        chosen = ModelsSettings.model_validate({"control": "explicit", **settings})
+        self.manager = ModelManager(self.loading, chosen, clock, self.admission, self._keep)
 
     def _keep(self, routes: Mapping[str, ModelRoutes]) -> None:
         self.routes = routes
@@ -334,3 +339,258 @@ async def test_the_end_waits_no_longer_than_it_may() -> None:
     assert list(bench.responder.answers) == ["waits"]
     assert not bench.loading.closed
     await asyncio.sleep(60)
+
+
+# --- following the files -------------------------------------------------------------------------------
+
+
+@virtual
+async def test_polling_follows_what_stands_still() -> None:
+    bench = Bench({"m": FakeFiles({1: "one"})}, control="poll", poll_s=10)
+    await bench.manager.start()
+    bench.disk["m"].versions[2] = "tw"
+    bench.disk["new"] = FakeFiles({1: "one"})
+    await asyncio.sleep(11)
+    bench.disk["m"].versions[2] = "two"  # it was half copied
+    await asyncio.sleep(11)
+    assert bench.contents("m") == {1: "one"}
+    assert bench.contents("new") == {1: "one"}
+    await asyncio.sleep(12)
+    assert bench.contents("m") == {2: "two"}
+    del bench.disk["new"]
+    await asyncio.sleep(22)
+    assert not bench.served("new")
+    assert await bench.states("new") == {1: (ModelState.GONE, "its files are gone")}
+    assert bench.loading.loads == ["m:1", "new:1", "m:2"]
+    await bench.manager.drain(1)
+
+
+@virtual
+async def test_polling_tries_a_broken_version_once_and_again_when_it_changes() -> None:
+    bench = Bench({"m": FakeFiles({1: "one"})}, control="poll", poll_s=10)
+    await bench.manager.start()
+    bench.disk["m"].versions[2] = "broken"
+    await asyncio.sleep(100)
+    assert bench.loading.loads == ["m:1", "m:2"]
+    assert bench.contents("m") == {1: "one"}
+    assert bench.manager.is_ready()
+    assert (await bench.states("m"))[2] == (ModelState.FAILED, "m:2 is broken")
+    bench.disk["m"].versions[2] = "two"
+    await asyncio.sleep(30)
+    assert bench.contents("m") == {2: "two"}
+    await bench.manager.drain(1)
+
+
+# --- progress ------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_run_that_does_not_come_back_makes_its_version_unready_until_it_does() -> None:
+    bench = Bench({"m": FakeFiles({1: "one"}), "other": FakeFiles({1: "one"})}, stall_timeout_s=10)
+    await bench.manager.start()
+    heard: list[bool] = []
+    end = bench.manager.listen(lambda: heard.append(bench.manager.is_ready()))
+    bench.loading.run_ns = 30_000 * MS
+    bench.submit(bench.served("m")[1], "stuck")
+    await asyncio.sleep(9)
+    assert bench.manager.is_ready()
+    await asyncio.sleep(4)
+    assert heard == [False]  # told without being asked
+    assert not bench.manager.is_version_ready("m", 1)
+    assert bench.manager.is_version_ready("other", 1)
+    assert set(bench.served("m")) == {1}  # it is still sent requests: whoever routes decides
+    state, reason = (await bench.states("m"))[1]
+    assert state is ModelState.STALLED
+    assert "has not come back for 10 s" in reason
+    await asyncio.sleep(20)
+    assert heard == [False, True]
+    assert bench.manager.is_ready()
+    end()
+    await bench.manager.unload("m")
+    assert heard == [False, True]
+    await bench.manager.drain(1)
+
+
+# --- memory --------------------------------------------------------------------------------------------
+
+
+def _three(**settings: Any) -> Bench:
+    """Three models of 100 bytes where two fit."""
+    disk = {name: FakeFiles({1: name}) for name in "abc"}
+    return Bench(disk, memory_bytes=250, stall_timeout_s=10, **settings)
+
+
+def _ask(bench: Bench, name: str, request: str) -> None:
+    """What a front door does: submit, or hold until the model is back."""
+
+    def resume(error: Any = None) -> None:
+        if error is not None:
+            bench.responder.reject(make_request(request, bench.responder), error)
+        elif bench.routes[name].served:
+            bench.submit(bench.served(name)[1], request)
+        else:
+            bench.manager.cold.hold(name, resume)
+
+    resume()
+
+
+@virtual
+async def test_the_least_recently_used_makes_room_and_comes_back_when_it_is_asked_for() -> None:
+    bench = _three(load=["a", "b"])
+    await bench.manager.start()
+    await asyncio.sleep(1)
+    _ask(bench, "a", "keeps-a-warm")
+    await asyncio.sleep(1)
+    await bench.load("c")
+    assert {name for name in "abc" if bench.routes[name].served} == {"a", "c"}
+    state, reason = (await bench.states("b"))[1]
+    assert state is ModelState.GONE
+    assert reason.startswith("unloaded to make room for 'c'")
+    assert bench.manager.is_ready()
+    for index in range(5):
+        _ask(bench, "b", f"cold-{index}")
+    assert bench.admission.requests == 5
+    await asyncio.sleep(2)
+    assert {f"cold-{index}" for index in range(5)} < set(bench.responder.answers)
+    assert all(isinstance(answer, tuple) for answer in bench.responder.answers.values())
+    assert bench.loading.loads == ["a:1", "b:1", "c:1", "b:1"]
+    assert bench.admission.requests == 0
+    assert bench.manager.statistics.memory() == (200, 250)
+
+
+@virtual
+async def test_a_busy_model_answers_what_it_has_taken_before_it_makes_room() -> None:
+    bench = _three(load=["a", "b"])
+    await bench.manager.start()
+    bench.loading.run_ns = 3_000 * MS
+    for name in "ab":
+        bench.submit(bench.served(name)[1], f"{name}-1", f"{name}-2")
+    await bench.load("c")
+    assert len(bench.responder.answers) >= 2
+    await asyncio.sleep(10)
+    assert all(isinstance(answer, tuple) for answer in bench.responder.answers.values())
+    assert len(bench.responder.answers) == 4
+
+
+@virtual
+async def test_what_does_not_fit_at_start_is_loaded_when_it_is_asked_for() -> None:
+    bench = _three(control="none")
+    await bench.manager.start()
+    assert bench.loading.loads == ["a:1", "b:1"]
+    assert (await bench.states("c"))[1] == (
+        ModelState.GONE,
+        "not loaded, models.memory_bytes is used up; loaded when it is asked for",
+    )
+    assert bench.manager.is_ready()
+    _ask(bench, "c", "cold")
+    await asyncio.sleep(2)
+    assert isinstance(bench.responder.answers["cold"], tuple)
+
+
+@virtual
+async def test_a_model_that_can_never_fit_is_refused() -> None:
+    bench = _three(load=[])
+    bench.disk["a"].nbytes = 251
+    await bench.manager.start()
+    with pytest.raises(NoRoom, match=r"'a' takes 251 bytes; models\.memory_bytes allows 250"):
+        await bench.load("a")
+    assert (await bench.states("a"))[None][1].startswith("model 'a' takes 251 bytes")
+
+
+@virtual
+async def test_everybody_who_waits_gets_an_answer_though_models_push_each_other_out() -> None:
+    bench = _three(load=[])
+    bench.disk["a"].nbytes = bench.disk["b"].nbytes = bench.disk["c"].nbytes = 250
+    await bench.manager.start()
+    for name in "abc":
+        await bench.load(name)
+    for index in range(10):
+        for name in "abc":
+            _ask(bench, name, f"{name}-{index}")
+        await asyncio.sleep(0.7)
+    await asyncio.sleep(60)
+    assert len(bench.responder.answers) == 30
+    assert all(isinstance(answer, tuple) for answer in bench.responder.answers.values())
+    assert bench.admission.requests == 0
+
+
+@virtual
+async def test_only_so_many_wait_for_one_model() -> None:
+    bench = _three(control="none", cold_requests=2)
+    await bench.manager.start()
+    _ask(bench, "c", "first")
+    _ask(bench, "c", "second")
+    with pytest.raises(Overloaded, match=r"models\.cold_requests allows 2"):
+        _ask(bench, "c", "third")
+    assert bench.manager.statistics.cold_refused == 1
+    await asyncio.sleep(2)
+    assert set(bench.responder.answers) == {"first", "second"}
+
+
+@virtual
+async def test_what_waits_may_run_out_of_time_or_go_away() -> None:
+    bench = _three(control="none")
+    await bench.manager.start()
+    told: list[Any] = []
+    cold = bench.manager.cold
+    now_ns = VirtualClock().monotonic_ns()
+    cold.hold("c", told.append, now_ns + 500 * MS)
+    gone = cold.hold("c", told.append)
+    cold.hold("c", told.append, now_ns + 5_000 * MS)
+    cold.drop(gone)
+    await asyncio.sleep(0.6)
+    assert [type(error) for error in told] == [DeadlineExceeded]
+    assert bench.admission.requests == 1
+    await asyncio.sleep(5)
+    assert told[1:] == [None]
+    cold.drop(gone)
+    assert bench.admission.requests == 0
+
+
+@virtual
+async def test_a_cold_model_that_cannot_be_loaded_tells_why_and_is_not_tried_by_every_request() -> None:
+    bench = _three(control="none")
+    await bench.manager.start()
+    bench.disk["c"].versions[1] = "broken"
+    _ask(bench, "c", "first")
+    await asyncio.sleep(2)
+    assert isinstance(bench.responder.answers["first"], InvalidModel)
+    with pytest.raises(InvalidModel):
+        _ask(bench, "c", "second")
+    assert bench.loading.loads.count("c:1") == 1
+    bench.disk["c"].versions[1] = "mended"
+    await asyncio.sleep(5)
+    _ask(bench, "c", "third")
+    await asyncio.sleep(2)
+    assert isinstance(bench.responder.answers["third"], tuple)
+
+
+@virtual
+async def test_whoever_can_await_waits_for_a_cold_model() -> None:
+    bench = _three(control="none")
+    await bench.manager.start()
+    await bench.manager.cold.wait("c")
+    assert bench.served("c")
+    with pytest.raises(DeadlineExceeded):
+        await bench.manager.cold.wait("a" if not bench.served("a") else "b", VirtualClock().monotonic_ns() + MS)
+    await bench.manager.drain(1)
+
+
+@virtual
+async def test_what_waits_for_a_model_is_refused_when_the_server_stops() -> None:
+    bench = _three(control="none")
+    await bench.manager.start()
+    _ask(bench, "c", "waits")
+    await bench.manager.drain(1)
+    assert isinstance(bench.responder.answers["waits"], Unavailable)
+    assert bench.admission.requests == 0
+
+
+@virtual
+async def test_a_model_unloaded_on_demand_stays_away() -> None:
+    bench = _three(load=["a", "b"])
+    await bench.manager.start()
+    await bench.load("c")
+    (cold,) = [name for name in "abc" if bench.routes[name].cold]
+    await bench.manager.unload(cold)
+    assert not bench.routes[cold].cold

@@ -22,6 +22,8 @@ from taxiway.telemetry.render import Point
 class _Kept:
     """Keeps what is put."""
 
+    heeds_callers = False
+
     def __init__(self) -> None:
         self.traces: list[Trace] = []
         self.closed = False

@@ -1,0 +1,114 @@
+"""For every declared deviation a request, a call or a walk that shows both behaviours."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import math
+from typing import Any, Final
+
+from tests.oracle.lifecycle import Walk
+from tests.oracle.replies import Call
+from tests.oracle.requests import INFERENCE_HEADER, Request
+
+# --- over HTTP
+
+
+def raw_infer(model: str, body: bytes, headers: dict[str, str] | None = None) -> Request:
+    """POST that body to a model's /infer."""
+    return Request("POST", f"/v2/models/{model}/infer", tuple((headers or {}).items()), body, "directed")
+
+
+def _nested(depth: int) -> list[Any]:
+    data: list[Any] = [1]
+    for _ in range(depth):
+        data = [data]
+    return data
+
+
+def identity(
+    datatype: str,
+    data: list[Any] | None,
+    shape: list[int] | None = None,
+    outputs: list[Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Request:
+    """One input; without data it claims an empty binary tensor."""
+    content = {"parameters": {"binary_data_size": 0}} if data is None else {"data": data}
+    entry = {"name": "INPUT0", "shape": shape or [1, len(data or [])], "datatype": datatype} | content
+    document = {"inputs": [entry]} | ({"outputs": outputs} if outputs else {})
+    return raw_infer(f"identity_{datatype.lower()}", json.dumps(document).encode(), headers)
+
+
+ONE: Final = b'{"name":"INPUT0","shape":[1,1],"datatype":"INT32","data":[1]}'
+A_TOO_DEEP: Final = b'{"name":"A","shape":[1,1,1],"datatype":"INT32","data":[1]}'
+B_OF_FLOATS: Final = b'{"name":"B","shape":[1,1],"datatype":"FP32","data":[1]}'
+EIGHT_BYTES_OF_NO_ROWS: Final = (
+    b'{"inputs":[{"name":"X","shape":[0,2],"datatype":"FP32","parameters":{"binary_data_size":8}}]}'
+)
+FOUR_BYTES_OF_TEXT: Final = (
+    b'{"inputs":[{"name":"INPUT0","shape":[1,2],"datatype":"BYTES","parameters":{"binary_data_size":4}}]}'
+)
+
+
+CLASSIFIED: Final = [{"name": "OUTPUT0", "parameters": {"classification": 2}}]
+
+EXAMPLES: Final[dict[str, Request]] = {
+    "classification-of-bytes": identity("BYTES", ["a"], outputs=CLASSIFIED),
+    "classification-of-nothing": identity("FP32", [], outputs=CLASSIFIED),
+    "claimed-shape-too-large": identity("INT32", [1], shape=[1, 2**61]),
+    "claimed-shape-overflows": identity("INT32", None, shape=[1, 2**62]),
+    "empty-batch": identity("INT32", [], shape=[0, 0]),
+    "json-doubles-exact": identity("FP64", [-943305.0469559873]),
+    "errors-are-json": Request("GET", "/nope"),
+    "no-body": Request("POST", "/v2/models/identity_int32/infer"),
+    "integers-in-range": identity("UINT8", [300]),
+    "repeated-members": raw_infer("identity_int32", b'{"id":"a","id":"b","inputs":[' + ONE + b"]}"),
+    "any-coding-accepted": identity("INT32", [1], headers={"Accept-Encoding": "*"}),
+    "codings-in-any-case": raw_infer(
+        "identity_int32", gzip.compress(b'{"inputs":[' + ONE + b"]}", mtime=0), headers={"Content-Encoding": "GZIP"}
+    ),
+    "accepted-codings-in-any-case": identity("INT32", [1], headers={"Accept-Encoding": "GZIP"}),
+    "header-length-is-a-number": raw_infer("identity_int32", bytes(4), headers={INFERENCE_HEADER: "abc"}),
+    "nesting-is-bounded": identity("INT32", _nested(110), shape=[1, 1]),
+    "server-metadata": Request("GET", "/v2"),
+    "id-with-nul": raw_infer("identity_int32", b'{"id":"a\\u0000b","inputs":[' + ONE + b"]}"),
+    "data-of-nothing-is-checked": identity("INT32", [1], shape=[1, 0]),
+    "batch-of-no-rows": raw_infer(
+        "versions", EIGHT_BYTES_OF_NO_ROWS + bytes(8), headers={INFERENCE_HEADER: str(len(EIGHT_BYTES_OF_NO_ROWS))}
+    ),
+    "bytes-length-past-the-end": raw_infer(
+        "identity_bytes", FOUR_BYTES_OF_TEXT + b"\xff" * 4, headers={INFERENCE_HEADER: str(len(FOUR_BYTES_OF_TEXT))}
+    ),
+    "broken-compression": raw_infer("identity_int32", b"plain", headers={"Content-Encoding": "gzip"}),
+    "nothing-after-the-document": raw_infer("identity_int32", b'{"inputs":[' + ONE + b"]}\0more"),
+    "booleans-are-0-or-1": raw_infer("identity_bool", b"\2", headers={INFERENCE_HEADER: "0"}),
+    "classes-without-a-score": identity("FP32", [math.nan, 1.0], outputs=CLASSIFIED),
+    "extensions-not-served": Request("GET", "/v2/systemsharedmemory/status"),
+    "settings-checked": Request("POST", "/v2/trace/setting", body=b'{"trace_rat": "5"}'),
+    "log-format": Request("GET", "/v2/logging"),
+    "every-answer-compressed": Request("GET", "/v2/models/stats", (("Accept-Encoding", "gzip"),)),
+    "every-body-decoded": Request("GET", "/v2/models/add_sub", (("Content-Encoding", "br"),)),
+    "empty-coding": identity("INT32", [1], headers={"Content-Encoding": ""}),
+    "coding-in-two-lines": dataclasses.replace(
+        identity("INT32", [1]), headers=(("Content-Encoding", "identity"), ("Content-Encoding", "br"))
+    ),
+    "half-a-surrogate-pair": raw_infer("identity_int32", b'{"id":"\\udddf","inputs":[' + ONE + b"]}"),
+    "which-input-is-told": raw_infer("int_add", b'{"inputs":[%b,%b]}' % (A_TOO_DEEP, B_OF_FLOATS)),
+    "request-timeout": identity("INT32", [1], headers={"Request-Timeout": "x"}),
+}
+"""For every declared deviation one request that shows both behaviours."""
+
+BREAKING: Final = {name for name in EXAMPLES if name.startswith(("classification-", "claimed-", "empty-"))}
+"""These end Triton, or one model in it, so they are asked of a Triton of their own."""
+
+# --- over gRPC
+
+CALL_EXAMPLES: Final[dict[str, Call]] = {}
+"""The same for those that are declared for calls."""
+
+# --- walks
+
+WALK_EXAMPLES: Final[dict[str, Walk]] = {}
+"""The same for those that only a walk shows."""
