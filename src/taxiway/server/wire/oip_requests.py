@@ -161,10 +161,14 @@ class RequestReader:
         for entry in entries:
             data, size = _content_of(entry)
             name, datatype, shape, count = self._read_head(entry)
-            if size.__class__ is dict:
+            if size is None:
+                if datatype is None:
+                    raise InvalidArgument(f"invalid datatype for input {name}: {str(entry['datatype'])[:40]!r}")
+                data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
+            elif size.__class__ is dict:
                 data = self._regions.read(*place_of(size))
                 copied += len(data)
-            elif size is not None:
+            else:
                 if size.__class__ is not int or size < 0:
                     raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
                 data = tail[used : used + size]
@@ -174,10 +178,6 @@ class RequestReader:
                         f"unexpected size for input '{name}', expecting {size - len(data)} additional bytes "
                         f"for model '{self._model}'"
                     )
-            elif datatype is None:
-                raise InvalidArgument(f"invalid datatype for input {name}: {str(entry['datatype'])[:40]!r}")
-            else:
-                data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
             if name in given:
                 raise UnknownTensor(f"input '{name}' already exists in request")
             given[name] = (datatype, shape, data)
