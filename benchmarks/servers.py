@@ -76,7 +76,7 @@ def taxiway(
     paths = [str(CATALOGUE[name].path) for name in names]
 
     def command(port: int, metrics: int) -> list[str]:
-        ports = ["--http.port", str(port), "--metrics.port", str(metrics)]
+        ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0"]
         return [python, "-m", "taxiway", "serve", *paths, *ports, *extra]
 
     with _launched("taxiway", command, cores) as server:

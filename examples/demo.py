@@ -111,6 +111,7 @@ def serving() -> Iterator[Running]:
     title(f"taxiway serve {MODELS}")
     began = time.monotonic()
     command = [sys.executable, "-m", "taxiway", "serve", str(MODELS), "--http.port", "0", "--metrics.port", "0"]
+    command += ["--grpc.port", "0"]
     with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:

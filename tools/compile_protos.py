@@ -14,10 +14,12 @@ from pathlib import Path
 from google.protobuf import descriptor_pb2
 
 SOURCES = Path(__file__).parent.parent / "src" / "taxiway"
+IMPORTED = SOURCES / "config"
+"""Where model_config.proto is, which others import by that name."""
 
 
 def compile_proto(proto: Path) -> bytes:
-    """The serialized FileDescriptorSet of one self-contained .proto, without comments and positions.
+    """The serialized FileDescriptorSet of one .proto, without comments, positions and what it imports.
 
     Raises:
         RuntimeError: protoc refused it; what it said is on standard error.
@@ -26,7 +28,9 @@ def compile_proto(proto: Path) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.binpb"
-        status = protoc.main(["protoc", f"-I{proto.parent}", f"--descriptor_set_out={out}", str(proto)])
+        folders = dict.fromkeys((proto.parent, IMPORTED))
+        paths = [f"-I{folder}" for folder in folders]
+        status = protoc.main(["protoc", *paths, f"--descriptor_set_out={out}", str(proto)])
         if status != 0:
             raise RuntimeError(f"protoc refused {proto} with status {status}")
         descriptors = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())

@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -85,17 +84,17 @@ def run_snippet(snippet: Snippet, story: Story) -> str:
 @contextmanager
 def serving(snippet: Snippet, story: Story) -> Iterator[None]:
     """Run a `taxiway serve` on free ports from here to the end of the page; it must stop cleanly."""
-    command = f"exec {snippet.text.strip()} --http.port 0 --metrics.port 0"
+    command = f"exec {snippet.text.strip()} --http.port 0 --grpc.port 0 --metrics.port 0"
     with (story.folder / "server.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=story.folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
         )
     try:
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(2)]  # printed once it is ready; the test's timeout bounds this
+        said = [process.stdout.readline() for _ in range(3)]  # printed once it is ready; the test's timeout bounds this
         assert all(said), (story.folder / "server.log").read_text(encoding="utf-8")
-        addresses = [urlsplit(line.rpartition(": ")[2].strip()) for line in said]
-        story.ports = {default: str(url.port) for default, url in zip(("8000", "8002"), addresses, strict=True)}
+        ports = [line.strip().removesuffix("/metrics").rpartition(":")[2] for line in said]
+        story.ports = dict(zip(("8000", "8002", "8001"), ports, strict=True))
         yield
         process.send_signal(signal.SIGTERM)
         assert process.wait(RUN_TIMEOUT_S) == 0

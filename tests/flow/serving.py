@@ -11,6 +11,7 @@ The server runs on a uvloop in a thread; leaving the block drains it. Small mode
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import threading
@@ -29,6 +30,7 @@ from taxiway.server.app import Addresses, DataPlane
 
 QUICK: Mapping[str, object] = {
     "http.port": 0,
+    "grpc.port": 0,
     "metrics.port": 0,
     "batching.measure": False,
     "execution.mode": "inline",
@@ -57,12 +59,20 @@ class Answer:
 
 @dataclass
 class Server:
-    """A running server: the address of its front door and of its metrics, and the data plane itself."""
+    """A running server: the addresses of its front doors and of its metrics, and the data plane itself."""
 
     http: str
+    grpc: str
     metrics: str
     plane: DataPlane
     loop: asyncio.AbstractEventLoop = field(repr=False)
+
+    stopping: asyncio.Event = field(repr=False)
+
+    def stop(self) -> None:
+        """Have it drain while the block still runs."""
+        with contextlib.suppress(RuntimeError):  # it has left already
+            self.loop.call_soon_threadsafe(self.stopping.set)
 
     def url(self, path: str) -> str:
         """The front door's address of `path`."""
@@ -112,14 +122,16 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
     named = {name.replace("__", "."): value for name, value in flags.items()}
     settings = load_settings(None, {}, {**QUICK, "models.paths": [str(path) for path in given], **named})
     started: Future[Server] = Future()
-    stopping: list[asyncio.Event] = []
 
     async def run() -> None:
         stop = asyncio.Event()
-        stopping.append(stop)
         plane = DataPlane(settings)
         addresses: Addresses = await plane.start()
-        started.set_result(Server(addresses.http, addresses.metrics or "", plane, asyncio.get_running_loop()))
+        started.set_result(
+            Server(
+                addresses.http, addresses.grpc or "", addresses.metrics or "", plane, asyncio.get_running_loop(), stop
+            )
+        )
         await stop.wait()
         await plane.stop()
 
@@ -138,7 +150,7 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.loop.call_soon_threadsafe(stopping[0].set)
+            server.stop()
     finally:
         thread.join(timeout=_START_TIMEOUT_S)
     assert not thread.is_alive(), "the server did not stop"

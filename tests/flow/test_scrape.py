@@ -7,9 +7,9 @@ from pathlib import Path
 from tests.flow.serving import serve
 from tests.support import onnx_models
 
-from taxiway.telemetry.catalogue import AUTH_REFUSED, CATALOGUE, INVALID, RELOADS, TRACES
+from taxiway.telemetry.catalogue import AUTH_REFUSED, CATALOGUE, GRPC_CALLS, INVALID, RELOADS, TRACES
 
-_ONLY_ONCE_IT_HAPPENED = {INVALID.name, TRACES.name}
+_ONLY_ONCE_IT_HAPPENED = {GRPC_CALLS.name, INVALID.name, TRACES.name}
 """Labels are the codes of errors that were met, and the modes in which something was traced."""
 _ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
 """A server without keys or TLS has nothing to tell of them."""

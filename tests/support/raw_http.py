@@ -162,6 +162,7 @@ def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
     named = {
         "http.port": 0,
         "metrics.port": 0,
+        "grpc.port": 0,
         "batching.measure": False,
         "log.level": "warning",
         **{name.replace("__", ".").replace("_", "-"): value for name, value in flags.items()},

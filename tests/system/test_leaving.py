@@ -78,7 +78,7 @@ def test_a_signal_stops_it_while_it_loads(tmp_path: Path, number: signal.Signals
     folder.mkdir(parents=True)
     (folder / "model.onnx").symlink_to(pipe)
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path / "named"), "--http.port", "0"]
-    with subprocess.Popen([*command, "--metrics.port", "0"]) as process:
+    with subprocess.Popen([*command, "--metrics.port", "0", "--grpc.port", "0"]) as process:
         try:
             time.sleep(3)
             assert process.poll() is None
@@ -119,6 +119,7 @@ def test_the_log_tells_the_story(tmp_path: Path) -> None:
     slow_models.sleeper(models / "slow.onnx")
     onnx_models.poisonable(models / "poison.onnx")
     command = [sys.executable, "-m", "taxiway", "serve", str(models), "--http.port", "0", "--metrics.port", "0"]
+    command += ["--grpc.port", "0"]
     command += ["--limits.max-connections", "2", "--limits.max-requests", "1", "--limits.header-timeout-s", "0.3"]
     command += ["--limits.drain-timeout-s", "0.5", "--execution.mode", "thread", "--log.format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -81,3 +81,5 @@ def _announce(addresses: Addresses) -> None:
         click.echo(f"metrics: {addresses.metrics}/metrics")
     if addresses.http_unix:
         click.echo(f"unix socket: {addresses.http_unix}")
+    if addresses.grpc:
+        click.echo(f"grpc: {addresses.grpc}")

@@ -36,10 +36,11 @@ TYPE_NAMES: dict[Datatype, str] = {datatype: name for name, datatype in DATATYPE
 _DESCRIPTORS = descriptor_pb2.FileDescriptorSet.FromString(
     resources.files("taxiway.config").joinpath("model_config.binpb").read_bytes()
 )
-_POOL = descriptor_pool.DescriptorPool()
+POOL = descriptor_pool.DescriptorPool()
+"""Everything of protobuf that is ours: the wire adds its own files here, since they import this one."""
 for _file in _DESCRIPTORS.file:
-    _POOL.Add(_file)
-_CLASS = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("inference.ModelConfig"))
+    POOL.Add(_file)
+_CLASS = message_factory.GetMessageClass(POOL.FindMessageTypeByName("inference.ModelConfig"))
 
 
 def _repeated_fields() -> frozenset[str]:
@@ -83,7 +84,7 @@ def parse_pbtxt(text: str, where: str) -> ModelConfig:
     message = new_config()
     _check_size(text, where)
     try:
-        text_format.Parse(text, message, descriptor_pool=_POOL)
+        text_format.Parse(text, message, descriptor_pool=POOL)
     except text_format.ParseError as error:
         line, column = error.GetLine(), error.GetColumn()
         at = where if line is None else f"{where}:{line}:{column or 1}"
@@ -105,7 +106,7 @@ def from_json(text: str, where: str = "configuration") -> ModelConfig:
         document = json.loads(text, object_pairs_hook=_without_duplicates)
         if not isinstance(document, dict):
             raise _unreadable(Problem("", "", "must be a JSON object", where))
-        json_format.ParseDict(document, message, descriptor_pool=_POOL)
+        json_format.ParseDict(document, message, descriptor_pool=POOL)
     except json_format.ParseError as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
         raise _unreadable(Problem("", "", said + _did_you_mean(said), where)) from None
@@ -167,16 +168,16 @@ def _did_you_mean(said: str) -> str:
     match = re.search(r'type "([\w.]+)" (?:does not have a field|has no field) named "([^"]+)"', said)
     if match:
         try:
-            descriptor = _POOL.FindMessageTypeByName(match[1])
+            descriptor = POOL.FindMessageTypeByName(match[1])
         except KeyError:
             return ""
         return suggest(match[2], [field.name for field in descriptor.fields])
     match = re.search(r'[Ee]num type "([\w.]+)" has no value named "?([\w]+)', said)
     if match:
-        return suggest(match[2], list(_POOL.FindEnumTypeByName(match[1]).values_by_name))
+        return suggest(match[2], list(POOL.FindEnumTypeByName(match[1]).values_by_name))
     match = re.search(r"Invalid enum value (\w+) for enum type ([\w.]+)", said)
     if match:
-        return suggest(match[1], list(_POOL.FindEnumTypeByName(match[2]).values_by_name))
+        return suggest(match[1], list(POOL.FindEnumTypeByName(match[2]).values_by_name))
     return ""
 
 
@@ -207,7 +208,7 @@ def to_json(message: ModelConfig) -> str:
 
 def to_pbtxt(message: ModelConfig) -> str:
     """The configuration as protobuf text format: what a config.pbtxt would hold."""
-    return text_format.MessageToString(message, descriptor_pool=_POOL, as_utf8=True)
+    return text_format.MessageToString(message, descriptor_pool=POOL, as_utf8=True)
 
 
 def _print_repeated(field: Any, value: Any) -> list[Any] | dict[str, Any]:  # noqa: ANN401 - protobuf's own types

@@ -73,6 +73,7 @@ class Administration:
         self._version = version
         self._traces = traces
         self._regions = regions
+        self._listeners: list[Callable[[], None]] = []
         self._logs = LogSwitch()
         self._fleet: Fleet = Alone(
             {
@@ -95,6 +96,10 @@ class Administration:
         extensions = [name for name in EXTENSIONS if name not in hidden]
         return {"name": "taxiway", "version": self._version, "extensions": extensions}
 
+    def is_accepting(self) -> bool:
+        """Whether this server has started and is not stopping."""
+        return self._accepting()
+
     def is_ready(self) -> bool:
         """Whether what was promised is loaded, warm and making progress, and the server is not draining."""
         return self._accepting() and self._models.is_ready()
@@ -111,6 +116,20 @@ class Administration:
         except Unavailable:
             return False
         return self._accepting() and self._models.is_version_ready(served.name, served.version)
+
+    def on_readiness(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have `listener` called whenever the server or a model may have become ready, or stopped being so.
+
+        Returns:
+            What ends that.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def readiness_changed(self) -> None:
+        """Called by whoever changes it: a model's state, the routes, whether the server accepts requests."""
+        for listener in tuple(self._listeners):
+            listener()
 
     def model_names(self) -> list[str]:
         """The names that are served."""

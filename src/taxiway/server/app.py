@@ -23,16 +23,21 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import Reloadable, run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
-from taxiway.server.statistics import ServerStatistics
+from taxiway.server.statistics import GrpcStatistics, ServerStatistics
 from taxiway.server.tls import TlsFiles
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.wire.api import inference_routes, make_endpoints, metrics_routes, reply_metrics
 from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
+from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront, Reception
+from taxiway.server.wire.grpc.calls import Calls
+from taxiway.server.wire.grpc.front import GrpcFront
+from taxiway.server.wire.grpc.infer import Edge
+from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import Common
 from taxiway.server.wire.routes import Route, RouteTable
@@ -55,6 +60,7 @@ class Addresses:
 
     http: str
     metrics: str | None
+    grpc: str | None = None
     http_unix: str | None = None
 
 
@@ -96,6 +102,8 @@ class DataPlane:
             self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions
         )
         self._fronts: list[HttpFront] = []
+        self._grpc_fronts: list[GrpcFront] = []
+        self._grpc_statistics = GrpcStatistics()
         keys_file = settings.auth.keys_file
         self._guard = Guard(Path(keys_file), self._clock) if keys_file else None
         self._tls = TlsFiles(settings.tls) if settings.tls.certificate else None
@@ -118,9 +126,9 @@ class DataPlane:
                 addresses = await self._open()
                 await self._models.start()
         except BaseException:
-            await asyncio.gather(*(front.close(0) for front in self._fronts))
+            await asyncio.gather(*(door.close(0) for door in self._doors()))
             raise
-        self._accepting = True
+        self._accept(True)
         _log.info("ready", address=addresses.http, count=len(self._models.served))
         return addresses
 
@@ -130,10 +138,11 @@ class DataPlane:
         address = await front.listen(http.host, http.port, backlog=http.backlog, reuse_port=http.reuse_port)
         if http.unix_socket:
             await front.listen_unix(http.unix_socket, backlog=http.backlog)
+        grpc = await self._open_grpc() if self._settings.grpc.enabled else None
         metrics = await self._open_metrics() if self._settings.metrics.enabled else None
         if sources := self._reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
-        return Addresses(self._url(*address), metrics, http.unix_socket or None)
+        return Addresses(self._url(*address), metrics, grpc, http.unix_socket or None)
 
     async def stop(self) -> bool:
         """Refuse what is new, answer what was taken, close everything: all within `limits.drain_timeout_s`.
@@ -141,7 +150,7 @@ class DataPlane:
         Returns:
             False if that time ran out: something was refused that had been taken, and may still be running.
         """
-        self._accepting = False
+        self._accept(False)
         self._admission.draining = True
         if self._reloading is not None:
             self._reloading.cancel()
@@ -151,26 +160,32 @@ class DataPlane:
         drained = await self._models.drain(timeout_s)
         left_s = max(deadline - self._loop.time(), _GOODBYE_S)
         given_up = None if drained else Unavailable("the server is shutting down", hint="ask another replica")
-        closed = await asyncio.gather(*(front.close(left_s, given_up) for front in self._fronts))
+        closed = await asyncio.gather(*(door.close(left_s, given_up) for door in self._doors()))
         if drained and not all(closed):
             _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         _log.info("stopped")
         return drained and all(closed)
 
+    def _doors(self) -> list[HttpFront | GrpcFront]:
+        """Every front door that was opened."""
+        return [*self._fronts, *self._grpc_fronts]
+
     def _routes(self) -> list[Route]:
-        limits = self._settings.limits
         profile = PROFILES[self._settings.compat]
-        wire_limits = WireLimits(limits.max_elements, limits.max_json_depth)
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
         memory = SharedMemoryEndpoints(self._administration)
         hold: Hold = never_cold
         if self._settings.models.memory_bytes:
             hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
-        common = Common(self._routing, self._admission, wire_limits, self._regions, hold)
+        common = Common(self._routing, self._admission, self._wire_limits(), self._regions, hold)
         endpoints = make_endpoints(common, manage, settings, memory, profile)
         return inference_routes(endpoints, profile, __version__)
+
+    def _wire_limits(self) -> WireLimits:
+        limits = self._settings.limits
+        return WireLimits(limits.max_elements, limits.max_json_depth)
 
     def _routing(self) -> Snapshot:
         return self._snapshot
@@ -180,12 +195,17 @@ class DataPlane:
         self._snapshot = snapshot_of(routes)
         for front in self._fronts:
             front.heads.forget_routes()
+        self._administration.readiness_changed()
 
     def _is_accepting(self) -> bool:
         return self._accepting
 
     def _reloadable(self) -> list[Reloadable]:
         return [source for source in (self._guard, self._tls) if source is not None]
+
+    def _accept(self, accepting: bool) -> None:
+        self._accepting = accepting
+        self._administration.readiness_changed()
 
     def _front(self, routes: RouteTable, statistics: ServerStatistics) -> HttpFront:
         front = HttpFront(
@@ -201,6 +221,16 @@ class DataPlane:
         self._fronts.append(front)
         return front
 
+    async def _open_grpc(self) -> str:
+        settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
+        calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None)
+        services = Services(edge, self._administration, profile, settings, limits)
+        front = GrpcFront(settings, limits, services)
+        self._grpc_fronts.append(front)
+        host, port = await front.listen(settings.host, settings.port, unix_socket=settings.unix_socket)
+        return _shown(host, port)
+
     async def _open_metrics(self) -> str:
         metrics = self._settings.metrics
         front = self._front(metrics_routes(self._reply_metrics), ServerStatistics(_nothing_held))
@@ -208,8 +238,7 @@ class DataPlane:
         return self._url(*address)
 
     def _url(self, host: str, port: int) -> str:
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'http' if self._tls is None else 'https'}://{shown}:{port}"
+        return f"{'http' if self._tls is None else 'https'}://{_shown(host, port)}"
 
     def _reply_metrics(self, exchange: Exchange) -> None:
         reply_metrics(exchange, render_metrics(self._points()))
@@ -223,6 +252,7 @@ class DataPlane:
         yield from self._traces.points()
         if self._tls is not None:
             yield from self._tls.points()
+        yield from self._grpc_statistics.points()
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
@@ -241,3 +271,7 @@ def _report_bug(problem: BaseException) -> None:
 
 def _nothing_held() -> tuple[int, int, int]:
     return (0, 0, 0)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

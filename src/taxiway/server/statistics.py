@@ -399,3 +399,22 @@ class LifecycleStatistics:
         yield Point(names.COLD_HELD, (), self.cold_held)
         yield Point(names.COLD_REFUSED, (), self.cold_refused)
         yield Point(names.COLD_WAITING, (), self.cold_waiting)
+
+
+class GrpcStatistics:
+    """What the gRPC front has done: calls that ended, by method and status."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self) -> None:
+        self._ended: dict[tuple[str, str], int] = {}
+
+    def ended(self, method: str, code: str) -> None:
+        """A call of `method` ended with the status named `code`. Both are from closed lists."""
+        key = (method, code)
+        self._ended[key] = self._ended.get(key, 0) + 1
+
+    def points(self) -> Iterator[Point]:
+        """Every series of the front."""
+        for labels, count in self._ended.items():
+            yield Point(names.GRPC_CALLS, labels, count)

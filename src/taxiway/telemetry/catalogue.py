@@ -260,6 +260,9 @@ HANDSHAKES = _counter(
     ("outcome",),
 )
 SHARED_MEMORY_REGIONS = _gauge("taxiway_shared_memory_regions", "Regions of shared memory registered now")
+GRPC_CALLS = _counter(
+    "taxiway_grpc_calls_total", "gRPC calls that have ended, by method and status; a stream is one", ("method", "code")
+)
 BUILD_INFO = _gauge("taxiway_build_info", "Always 1; what runs is in the labels", ("version", "python"))
 LOG_SUPPRESSED = _counter(
     "taxiway_log_suppressed_lines_total", "Log lines not written because they repeated too fast", ()
@@ -328,6 +331,7 @@ CATALOGUE: tuple[Family, ...] = (
     TRACES,
     HANDSHAKES,
     SHARED_MEMORY_REGIONS,
+    GRPC_CALLS,
     BUILD_INFO,
     LOG_SUPPRESSED,
     DROPPED_SERIES,

@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
-from time import monotonic_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from taxiway.core.errors import (
-    ModelFailed,
-    Overloaded,
-    PermissionDenied,
-    TaxiwayError,
-    Unauthenticated,
-)
+from taxiway.core.errors import TaxiwayError
 from taxiway.server.admission import Admission
 from taxiway.server.guard import Guard
 from taxiway.server.tls import TlsFiles
 from taxiway.server.wire.coding import Coder
+from taxiway.server.wire.complaints import BugReport, Complaints
 from taxiway.server.wire.guarded import GuardedHeads
 from taxiway.server.wire.heads import HeadReader
 from taxiway.server.wire.http1 import HttpConnection, peer_of
@@ -26,7 +20,6 @@ from taxiway.server.wire.routes import RouteTable
 from taxiway.server.wire.sockets import UnixFile, open_tcp, open_unix, shown_address
 from taxiway.server.wire.status import Profile
 from taxiway.server.wire.tls import TlsLayer
-from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
 
 if TYPE_CHECKING:
@@ -35,8 +28,6 @@ if TYPE_CHECKING:
     from taxiway.server.wire.exchange import Buffer, Exchange
 
 _log = Log("taxiway.http")
-_OVERLOADED_EVERY_NS = 1_000_000_000
-"""Refusals must stay cheap: between two lines they are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +79,7 @@ class HttpFront:
         self._unix: list[UnixFile] = []
         self._empty = asyncio.Event()
         self._empty.set()
-        self._overloaded = 0
-        """Refusals since the last line that told of one."""
-        self._overloaded_told_ns = -_OVERLOADED_EVERY_NS
+        self._complaints = Complaints(_log, report_bug)
 
     async def listen(
         self, host: str, port: int, *, backlog: int, reuse_port: bool, section: str = "http"
@@ -171,25 +160,7 @@ class HttpFront:
 
     def note_error(self, exchange: Exchange, error: TaxiwayError) -> None:
         """Log what an operator should know of the errors that callers are told."""
-        if isinstance(error, ModelFailed):
-            failed: LogFields = {**_asked(exchange), "code": error.code, "error": error}
-            _log.error("model_failed", **failed)
-        elif isinstance(error, Unauthenticated | PermissionDenied):
-            refused: LogFields = {**_asked(exchange), "code": error.code, "reason": error.message}
-            refused["peer"] = exchange.connection.peer
-            _log.warning("call_refused", **refused)
-        elif isinstance(error, Overloaded) and (limit := error.facts.get("limit")) is not None:
-            self._overloaded += 1
-            now_ns = monotonic_ns()
-            if now_ns - self._overloaded_told_ns < _OVERLOADED_EVERY_NS:
-                return
-            fields: LogFields = {**_asked(exchange), "code": error.code, "count": self._overloaded}
-            fields["reason"] = error.message
-            if isinstance(limit, int | float):
-                fields["limit"] = int(limit)
-            fields["setting"] = str(error.facts.get("key", limit))
-            self._overloaded, self._overloaded_told_ns = 0, now_ns
-            _log.warning("overloaded", **fields)
+        self._complaints.note(error, exchange.head.match.params, exchange.connection.peer)
 
     async def close(self, timeout_s: float, given_up: TaxiwayError | None = None) -> bool:
         """Take no more connections, answer what is owed, close the rest; cut what is left after `timeout_s`.
@@ -221,16 +192,3 @@ class HttpFront:
         finally:
             self.coder.close()
         return True
-
-
-def _asked(exchange: Exchange) -> LogFields:
-    """Which model a request named, and which version if it named one."""
-    params = exchange.head.match.params
-    return {name: params[name] for name in ("model", "version") if params.get(name)}  # type: ignore[return-value]
-
-
-class BugReport(Protocol):
-    """Where an unexpected exception goes: the log, with its traceback."""
-
-    def __call__(self, problem: BaseException) -> None:
-        """Record it; never raises."""

@@ -1,4 +1,4 @@
-"""The one table from error kinds to HTTP, and what `--compat triton` answers instead."""
+"""The one table from error kinds to HTTP and gRPC, and what `--compat triton` answers instead."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import orjson
 
 from taxiway.core.errors import ErrorKind, TaxiwayError
 
-_BY_KIND: dict[ErrorKind, int] = {
-    ErrorKind.INVALID_ARGUMENT: 400,
-    ErrorKind.UNAUTHENTICATED: 401,
-    ErrorKind.PERMISSION_DENIED: 403,
-    ErrorKind.NOT_FOUND: 404,
-    ErrorKind.ALREADY_EXISTS: 409,
-    ErrorKind.FAILED_PRECONDITION: 409,
-    ErrorKind.UNSUPPORTED: 501,
-    ErrorKind.RESOURCE_EXHAUSTED: 503,
-    ErrorKind.UNAVAILABLE: 503,
-    ErrorKind.DEADLINE_EXCEEDED: 504,
-    ErrorKind.CANCELLED: 499,
-    ErrorKind.DATA_LOSS: 500,
-    ErrorKind.INTERNAL: 500,
+_BY_KIND: dict[ErrorKind, tuple[int, str]] = {
+    ErrorKind.INVALID_ARGUMENT: (400, "INVALID_ARGUMENT"),
+    ErrorKind.UNAUTHENTICATED: (401, "UNAUTHENTICATED"),
+    ErrorKind.PERMISSION_DENIED: (403, "PERMISSION_DENIED"),
+    ErrorKind.NOT_FOUND: (404, "NOT_FOUND"),
+    ErrorKind.ALREADY_EXISTS: (409, "ALREADY_EXISTS"),
+    ErrorKind.FAILED_PRECONDITION: (409, "FAILED_PRECONDITION"),
+    ErrorKind.UNSUPPORTED: (501, "UNIMPLEMENTED"),
+    ErrorKind.RESOURCE_EXHAUSTED: (503, "RESOURCE_EXHAUSTED"),
+    ErrorKind.UNAVAILABLE: (503, "UNAVAILABLE"),
+    ErrorKind.DEADLINE_EXCEEDED: (504, "DEADLINE_EXCEEDED"),
+    ErrorKind.CANCELLED: (499, "CANCELLED"),
+    ErrorKind.DATA_LOSS: (500, "DATA_LOSS"),
+    ErrorKind.INTERNAL: (500, "INTERNAL"),
 }
+"""The HTTP status, and the name of the gRPC one."""
 
 _STRICT_CODES: dict[str, int] = {
     "too-large": 413,
@@ -47,6 +48,14 @@ _TRITON_CODES: dict[str, int] = {
     "failed-precondition": 503,
     "statistics-not-found": 400,
     "trace-model-not-found": 400,
+}
+
+_TRITON_GRPC: dict[str, str] = {
+    # Triton has no statuses of its own for these: what it refuses for want of room or time is UNAVAILABLE.
+    "overloaded": "UNAVAILABLE",
+    "deadline-exceeded": "UNAVAILABLE",
+    "failed-precondition": "UNAVAILABLE",
+    "statistics-not-found": "INVALID_ARGUMENT",
 }
 
 REASONS: Mapping[int, str] = {
@@ -75,19 +84,25 @@ class Profile:
     """How the front door words what it says: `strict` is ours, `triton` is Triton 2.51's statuses.
 
     Attributes:
+        codes, grpc_codes: statuses by error code, where its kind's is not right.
         health_bodies: health answers carry a JSON body (the Open Inference Protocol's), or none (Triton's).
         not_ready_status: what a readiness probe gets while not ready.
     """
 
     name: str
     codes: Mapping[str, int]
+    grpc_codes: Mapping[str, str]
     health_bodies: bool
     not_ready_status: int
     explains: bool
 
     def status_of(self, error: TaxiwayError) -> int:
         """The HTTP status that tells `error`."""
-        return self.codes.get(error.code) or _BY_KIND[error.kind]
+        return self.codes.get(error.code) or _BY_KIND[error.kind][0]
+
+    def grpc_status_of(self, error: TaxiwayError) -> str:
+        """The name of the gRPC status that tells `error`."""
+        return self.grpc_codes.get(error.code) or _BY_KIND[error.kind][1]
 
     def body_of(self, error: TaxiwayError) -> bytes:
         """The JSON body that tells `error`; clients of Triton read its `error` member."""
@@ -99,6 +114,6 @@ class Profile:
         return orjson.dumps(body, default=str)
 
 
-STRICT = Profile("strict", _STRICT_CODES, health_bodies=True, not_ready_status=503, explains=True)
-TRITON = Profile("triton", _TRITON_CODES, health_bodies=False, not_ready_status=400, explains=False)
+STRICT = Profile("strict", _STRICT_CODES, {}, health_bodies=True, not_ready_status=503, explains=True)
+TRITON = Profile("triton", _TRITON_CODES, _TRITON_GRPC, health_bodies=False, not_ready_status=400, explains=False)
 PROFILES = {profile.name: profile for profile in (STRICT, TRITON)}

@@ -1,0 +1,170 @@
+"""The gRPC port: opened, bounded, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from taxiway.config.settings import GrpcSettings, LimitSettings
+from taxiway.core.errors import FailedPrecondition, TaxiwayError
+from taxiway.server.wire.grpc.infer import MAX_MESSAGE_BYTES
+from taxiway.server.wire.grpc.services import Services
+
+_COMPRESSION = {
+    "none": None,
+    "deflate": grpc.Compression.Deflate,
+    "gzip": grpc.Compression.Gzip,
+}
+_SPARE_CALLS: Final = 256
+"""Calls beside inference that are answered although as many requests are in flight as may be: health above all."""
+
+
+class GrpcFront:
+    """One server of grpcio on the running event loop, on as many addresses as it is told to listen on."""
+
+    def __init__(self, settings: GrpcSettings, limits: LimitSettings, services: Services) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._services = services
+        self._server: grpc.aio.Server | None = None
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        reuse_port: bool = False,
+        unix_socket: str = "",
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> tuple[str, int]:
+        """Open the port; the address it got (port 0 asks for a free one).
+
+        Args:
+            host: a name or an address, IPv4 or IPv6.
+            port: 0 takes a free one.
+            reuse_port: share the port with other processes (SO_REUSEPORT).
+            unix_socket: path of a Unix socket to listen on as well.
+            credentials: for TLS.
+
+        Raises:
+            FailedPrecondition: it is taken, not ours to open, or no address of this machine.
+        """
+        _probe(host, port, reuse_port=reuse_port)
+        if unix_socket:
+            _probe_unix(unix_socket)
+        server = grpc.aio.server(
+            handlers=[self._services.table],
+            options=self._options(reuse_port=reuse_port),
+            maximum_concurrent_rpcs=self._limits.max_requests + self._limits.max_connections + _SPARE_CALLS,
+            compression=_COMPRESSION[self._settings.compression],
+        )
+        got = self._open(server, f"[{host}]" if ":" in host else host, port, credentials)
+        if unix_socket:
+            self._open_address(server, f"unix:{unix_socket}", credentials)
+        await server.start()
+        self._server = server
+        return host, got
+
+    async def close(self, timeout_s: float, given_up: TaxiwayError | None = None) -> bool:
+        """Take no more calls (GOAWAY), answer what is owed, cut what is left after `timeout_s`.
+
+        Args:
+            timeout_s: how long clients get to take what they are owed.
+            given_up: if not None, what is owed and not known yet is answered by this at once.
+
+        Returns:
+            False if a call had to be cut.
+        """
+        services = self._services
+        services.health.close()
+        services.stream.shut()
+        if given_up is not None:
+            services.infer.give_up(given_up)
+        if self._server is None:
+            return True
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        await self._server.stop(timeout_s)
+        if self._settings.unix_socket:
+            _remove(self._settings.unix_socket)
+        return loop.time() - before < timeout_s
+
+    def _options(self, *, reuse_port: bool) -> list[tuple[str, int]]:
+        limits = self._limits
+        return [
+            ("grpc.so_reuseport", int(reuse_port)),
+            ("grpc.max_receive_message_length", min(limits.max_body_bytes, MAX_MESSAGE_BYTES)),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_metadata_size", limits.max_header_bytes),
+            ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
+            ("grpc.max_concurrent_streams", limits.max_requests),
+            # Clients that ping to keep connections open, as Triton's documents it, are not cut for it.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+
+    def _open(self, server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+        return self._open_address(server, f"{host}:{port}", credentials)
+
+    def _open_address(self, server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, credentials)
+        except RuntimeError as problem:
+            raise _cannot_listen(address, problem) from problem
+
+
+def _probe(host: str, port: int, *, reuse_port: bool) -> None:
+    """Bind the address and let it go again: grpcio does not say why it could not.
+
+    Raises:
+        FailedPrecondition: it cannot be bound.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if reuse_port:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                probe.bind(address)
+    except OSError as problem:
+        raise _cannot_listen(f"{host} port {port}", problem) from problem
+
+
+def _probe_unix(path: str) -> None:
+    """Refuse a socket that somebody serves: grpcio would take its place without a word.
+
+    Raises:
+        FailedPrecondition: somebody does, or there is something else of that name.
+    """
+    file = Path(path)
+    if not file.exists():
+        return
+    if not file.is_socket():
+        raise _cannot_listen(path, FileExistsError("a file that is no socket is there"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return  # a socket that its server left behind
+    raise _cannot_listen(path, OSError("Address already in use"))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
+
+
+def _cannot_listen(where: str, problem: Exception) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"cannot listen on {where}: {problem}",
+        hint="choose another port: --grpc.port (0 takes a free one), or --no-grpc.enabled",
+    )

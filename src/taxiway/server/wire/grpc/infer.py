@@ -1,0 +1,263 @@
+"""ModelInfer: from a call's message to an owed answer, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic_ns
+from typing import Any, NamedTuple, cast
+
+from taxiway.core.errors import InvalidArgument, TaxiwayError
+from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.server.admission import Admission
+from taxiway.server.entrance import Entrance
+from taxiway.server.models.served import ServedModel
+from taxiway.server.routing import Snapshot
+from taxiway.server.wire.asks import Choices, OutputMenu
+from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of
+from taxiway.server.wire.grpc.envelope import open_request
+from taxiway.server.wire.grpc.infer_answers import MessageWriter
+from taxiway.server.wire.grpc.infer_requests import MessageReader
+from taxiway.server.wire.grpc.protos import Message
+from taxiway.server.wire.signature import Signature, WireLimits
+
+METHOD = "ModelInfer"
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+"""What gRPC can frame as one message."""
+_LARGE_BYTES = 64 * 1024
+"""Answers from this size are counted until the transport has taken them."""
+
+Answer = asyncio.Future["bytes | Exception"]
+"""An answer's bytes, or why there are none: as a result, since nobody may be left to fetch an exception."""
+
+
+class Edge(NamedTuple):
+    """What inference over gRPC is made with.
+
+    Attributes:
+        guard: who decides who may call; None lets everybody.
+    """
+
+    routing: Callable[[], Snapshot]
+    admission: Admission
+    limits: WireLimits
+    calls: Calls
+    guard: Guard | None
+
+
+class Sent(NamedTuple):
+    """One ModelInferRequest as it came.
+
+    Attributes:
+        raw: its raw contents, which are not always in `message`.
+        deadline_ns: of the call, on the monotonic clock.
+    """
+
+    message: Message
+    raw: Sequence[bytes | memoryview]
+    nbytes: int
+    arrived_ns: int
+    deadline_ns: int
+
+
+class Ask(NamedTuple):
+    """What an answer needs to be worded: who waits, and which outputs in which form (None: all, raw)."""
+
+    answer: Answer
+    choices: Choices | None
+    typed: bool
+    on_stream: bool
+
+
+class MessageCodec:
+    """Reads requests for one version, submits them, and writes the answers."""
+
+    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits) -> None:
+        spec = served.spec
+        self._admission = admission
+        self._entrance = Entrance(served, admission)
+        self._statistics = served.statistics
+        menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True)
+        self._every = menu.all_binary()
+        self._reader = MessageReader(Signature(spec.name, spec.inputs, spec.max_batch_size, limits), menu)
+        self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
+
+    def take(self, sent: Sent, answer: Answer, *, on_stream: bool) -> InferRequest:
+        """Take in one request, whose answer `answer` becomes.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+        message, raw, nbytes, arrived_ns, deadline_ns = sent
+        try:
+            request, parsed = self._reader.read(message, raw, nbytes, self, arrived_ns)
+        except TaxiwayError as error:
+            self._statistics.invalid(error.code)
+            raise
+        typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
+        request.ask = Ask(answer, parsed.choices, typed, on_stream)
+        request.deadline_ns = min(request.deadline_ns, deadline_ns)
+        self._admission.reserve_bytes(nbytes)
+        try:
+            self._entrance.submit(request)
+        except Exception:
+            self._admission.release_bytes(nbytes)
+            raise
+        return request
+
+    def abandon(self, request: InferRequest) -> None:
+        """The caller has gone: a request that is not answered yet costs no execution, if it still can."""
+        if request.ask is not None:
+            request.ask = None
+            self._entrance.abandon(request)
+            self._admission.release_bytes(request.nbytes)
+
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        """The batcher's answer: write it."""
+        ask = self._settle(request)
+        if ask.answer.done():  # its caller went away, and has not been heard yet
+            return
+        try:
+            ask.answer.set_result(self._write(ask, request.id, result, start, stop))
+        except Exception as problem:  # noqa: BLE001 - the boundary: nobody above would answer this caller
+            ask.answer.set_result(problem)
+
+    def reject(self, request: InferRequest, error: TaxiwayError) -> None:
+        """The batcher's refusal: tell it."""
+        ask = self._settle(request)
+        if not ask.answer.done():
+            ask.answer.set_result(error)
+
+    def _settle(self, request: InferRequest) -> Ask:
+        ask = cast("Ask", request.ask)
+        request.ask = None
+        self._entrance.leave()
+        self._admission.release_bytes(request.nbytes)
+        return ask
+
+    def _write(self, ask: Ask, request_id: str | None, result: BatchResult, start: int, stop: int) -> bytes:
+        opening = self._writer.opening(request_id, final=ask.on_stream)
+        if ask.typed:
+            body = self._writer.write_typed(opening, ask.choices or self._every, result, start, stop)
+        elif ask.choices is not None:
+            body = self._writer.write_chosen(opening, ask.choices, result, start, stop)
+        else:
+            body = self._writer.write(opening, result, start, stop)
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise InvalidArgument(
+                f"the answer is {len(body)} bytes; gRPC carries at most {MAX_MESSAGE_BYTES} in one message",
+                hint="ask for fewer rows or outputs, or over HTTP",
+            )
+        return body
+
+
+class InferEndpoint:
+    """Takes in requests for any model, and answers ModelInfer."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._routing, self._admission, self._limits, self._calls, self._guard = edge
+        self._new_answer = asyncio.get_running_loop().create_future
+        self._snapshot = edge.routing()
+        self._codecs: dict[tuple[str, str], MessageCodec] = {}
+        """By the model and version that a request names, in this snapshot."""
+        self._waiting: set[Answer] = set()
+        """Everybody who is owed an answer."""
+
+    async def infer(self, body: bytes, context: Context) -> bytes:
+        """Answer one call."""
+        arrived_ns = monotonic_ns()
+        model = version = ""
+        try:
+            message, raw = open_request(body)
+            model, version = message.model_name, message.model_version
+            if self._guard is not None:
+                self._guard.check(authorization_of(context), "infer", model)
+            codec = self.codec(model, version)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_of(context, arrived_ns))
+            answer: Answer = self._new_answer()
+            request = codec.take(sent, answer, on_stream=False)
+            self._waiting.add(answer)
+            try:
+                told = await answer
+            except asyncio.CancelledError:  # the client has gone, or cancelled the call
+                codec.abandon(request)
+                self._calls.statistics.ended(METHOD, "CANCELLED")
+                raise
+            finally:
+                self._waiting.discard(answer)
+            content = content_of(told)
+        except Exception as problem:  # noqa: BLE001 - the boundary: every call ends with a status
+            await self._calls.fail(context, METHOD, problem, model, version)
+        self._calls.statistics.ended(METHOD, "OK")
+        if len(content) >= _LARGE_BYTES:
+            self._hold(context, len(content))
+        return content
+
+    def codec(self, model: str, version: str) -> MessageCodec:
+        """The codec of the version that a request names.
+
+        Raises:
+            ModelNotFound, Unavailable, InvalidArgument: as `Snapshot.find`.
+        """
+        snapshot = self._routing()
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._codecs.clear()
+        codec = self._codecs.get((model, version))
+        if codec is None:
+            served = snapshot.find(model, version_of(version))
+            codec = served.codecs.get("grpc")
+            if codec is None:
+                codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits)
+            self._codecs[model, version] = codec
+        return codec
+
+    def expect(self) -> Answer:
+        """Somebody who waits on a stream."""
+        answer: Answer = self._new_answer()
+        self._waiting.add(answer)
+        answer.add_done_callback(self._waiting.discard)
+        return answer
+
+    def give_up(self, error: TaxiwayError) -> None:
+        """Answer everybody who waits by `error`, now."""
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_result(error)
+
+    def _hold(self, context: Context, nbytes: int) -> None:
+        """Count an answer that may be a while in memory, until its call has ended."""
+        admission = self._admission
+        admission.hold_bytes(nbytes)
+
+        def release(_: Any) -> None:  # noqa: ANN401 - the context again
+            admission.release_bytes(nbytes)
+
+        context.add_done_callback(release)
+
+
+def content_of(told: bytes | Exception) -> bytes:
+    """The answer, if it is one.
+
+    Raises:
+        Exception: it is the reason why there is none.
+    """
+    if isinstance(told, bytes):
+        return told
+    raise told
+
+
+def version_of(text: str) -> str | None:
+    """A version as `Snapshot.find` takes it; None where a message leaves it out.
+
+    Raises:
+        InvalidArgument: it is no number.
+    """
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidArgument(
+            f"failed to get model version from specified version string '{text[:40]}', "
+            "version should be an integral value > 0"
+        )
+    return text

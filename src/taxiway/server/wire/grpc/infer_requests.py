@@ -1,0 +1,174 @@
+"""A ModelInferRequest into `InferRequest`: typed contents and raw ones, by Triton's rules."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor, ValueOutOfRange, WrongElementCount
+from taxiway.core.requests import InferRequest, Responder
+from taxiway.core.tensors import Datatype, Shape
+from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, no_region, read_parameters
+from taxiway.server.wire.elements import Elements
+from taxiway.server.wire.grpc.protos import Message
+from taxiway.server.wire.signature import Given, Signature
+
+CONTENTS: Mapping[Datatype, tuple[str, str]] = {
+    Datatype.BOOL: ("bool_contents", "B"),
+    Datatype.INT8: ("int_contents", "b"),
+    Datatype.INT16: ("int_contents", "h"),
+    Datatype.INT32: ("int_contents", "i"),
+    Datatype.INT64: ("int64_contents", "q"),
+    Datatype.UINT8: ("uint_contents", "B"),
+    Datatype.UINT16: ("uint_contents", "H"),
+    Datatype.UINT32: ("uint_contents", "I"),
+    Datatype.UINT64: ("uint64_contents", "Q"),
+    Datatype.FP32: ("fp32_contents", "f"),
+    Datatype.FP64: ("fp64_contents", "d"),
+    Datatype.BYTES: ("bytes_contents", ""),
+}
+"""The list of InferTensorContents that holds a datatype's elements, and the typecode of `array` that packs them."""
+_FINAL_RESPONSE = "triton_enable_empty_final_response"
+"""The one reserved name that a request may use: it concerns models that answer several times, which none here does."""
+
+
+class MessageReader:
+    """Reads requests for one version of a model."""
+
+    def __init__(self, signature: Signature, menu: OutputMenu) -> None:
+        self._signature = signature
+        self._menu = menu
+
+    def read(
+        self, message: Message, raw: Sequence[bytes | memoryview], nbytes: int, responder: Responder, arrived_ns: int
+    ) -> tuple[InferRequest, Parsed]:
+        """The request in `message`.
+
+        Args:
+            message: a ModelInferRequest.
+            raw: its raw contents, which need not be in it.
+            nbytes: of the whole message.
+            responder: is told the answer.
+            arrived_ns: when it came, on the monotonic clock.
+
+        Raises:
+            InvalidArgument: what is wrong with it, and where.
+        """
+        parsed = self._read_rest(message)
+        given = self._read_inputs(message, raw)
+        return self._signature.assemble(given, parsed, nbytes, responder, arrived_ns), parsed
+
+    # --- inputs -------------------------------------------------------------------------------------------
+
+    def _read_inputs(self, message: Message, raw: Sequence[bytes | memoryview]) -> dict[str, Given]:
+        given: dict[str, Given] = {}
+        used = 0
+        for entry in message.inputs:
+            name, dims = entry.name, tuple(entry.shape)
+            datatype = Datatype.by_name(entry.datatype)
+            if entry.HasField("contents"):
+                data = self._typed(entry, name, datatype, dims, raw=raw)
+            elif entry.parameters and "shared_memory_region" in entry.parameters:
+                raise no_region(parameter_value("shared_memory_region", entry.parameters["shared_memory_region"]))
+            elif used < len(raw):
+                self._count(name, dims)
+                data = memoryview(raw[used])
+                used += 1
+            else:
+                raise InvalidArgument(
+                    f"unable to find data for input tensor '{name}' for model '{self._signature.model}' in request."
+                )
+            if name in given:
+                raise UnknownTensor(f"input '{name}' already exists in request")
+            given[name] = (datatype, dims, data)
+        return given
+
+    def _typed(
+        self, entry: Message, name: str, datatype: Datatype | None, dims: Shape, *, raw: Sequence[bytes | memoryview]
+    ) -> Elements:
+        model = self._signature.model
+        if raw:
+            raise InvalidArgument(
+                f"contents field must not be specified when using raw_input_contents for '{name}' for model '{model}'"
+            )
+        if entry.parameters and "shared_memory_region" in entry.parameters:
+            raise InvalidArgument(
+                f"unexpected 'content' provided when using shared memory for input tensor '{name}' for model '{model}'"
+            )
+        if datatype is None:
+            raise InvalidArgument(f"invalid datatype for input {name}: {entry.datatype[:40]!r}")
+        return typed_elements(name, datatype, entry.contents, self._count(name, dims))
+
+    def _count(self, name: str, dims: Shape) -> int | None:
+        """Elements of a shape that is sane; None if there is no shape to count by, which is told later."""
+        signature = self._signature
+        position = signature.positions.get(name)
+        count = signature.known_shapes[position].get(dims) if position is not None else None
+        if count is None and (dims or not signature.max_batch_size):
+            count = signature.count_sane(name, dims)
+        return count
+
+    # --- everything beside the inputs ---------------------------------------------------------------------
+
+    def _read_rest(self, message: Message) -> Parsed:
+        identity = message.id
+        if not identity and not message.parameters and not message.outputs:
+            return NOTHING_MORE
+        parsed = Parsed(id=identity or None)
+        if message.parameters:
+            values = parameter_values(message.parameters)
+            values.pop(_FINAL_RESPONSE, None)
+            read_parameters(values, parsed)
+        if message.outputs:
+            parsed.binary = True
+            self._menu.read(
+                [{"name": entry.name, "parameters": parameter_values(entry.parameters)} for entry in message.outputs],
+                parsed,
+            )
+        return parsed
+
+
+def typed_elements(name: str, datatype: Datatype, contents: Message, count: int | None) -> Elements:
+    """The elements in an InferTensorContents, which must be `count` if that is given.
+
+    Raises:
+        InvalidArgument: a datatype that has no list there (FP16, BF16).
+        WrongElementCount, ValueOutOfRange: what it says, naming the input.
+    """
+    if datatype not in CONTENTS:
+        raise InvalidArgument(
+            f"input '{name}' is {datatype.wire_name}, which 'contents' cannot hold",
+            hint="send its bytes in raw_input_contents",
+        )
+    field, typecode = CONTENTS[datatype]
+    values = list(getattr(contents, field))
+    if count is not None and len(values) != count:
+        raise WrongElementCount(f"input {name!r} has {len(values)} elements in '{field}'; its shape says {count}")
+    if not typecode:
+        return values
+    try:
+        return array(typecode, values)
+    except OverflowError as problem:
+        raise ValueOutOfRange(f"an element of input {name!r} does not fit {datatype.wire_name}: {problem}") from None
+
+
+def parameter_values(parameters: Mapping[str, Message]) -> dict[str, Any]:
+    """A map of InferParameter as Python's own values.
+
+    Raises:
+        MalformedRequest: one has no value.
+    """
+    return {name: parameter_value(name, value) for name, value in parameters.items()}
+
+
+def parameter_value(name: str, parameter: Message) -> Any:  # noqa: ANN401 - any of five types
+    """The value of an InferParameter, or of a parameter of the repository.
+
+    Raises:
+        MalformedRequest: it has none.
+    """
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind is None:
+        raise MalformedRequest(f"parameter '{name}' has no value")
+    return getattr(parameter, kind)
