@@ -1,4 +1,4 @@
-"""Tensors in shared memory over HTTP: by hand, and by Triton's own client."""
+"""Tensors in shared memory: by hand, and by Triton's own clients over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support import onnx_models
 from tests.support.raw_http import request, serve_process
 
 http = pytest.importorskip("tritonclient.http")
+triton_grpc = pytest.importorskip("tritonclient.grpc")
+triton_utils = pytest.importorskip("tritonclient.utils")
 shm = pytest.importorskip("tritonclient.utils.shared_memory")
 
 SYSTEM = "/v2/systemsharedmemory"
@@ -302,3 +304,109 @@ def test_a_client_that_truncates_while_it_is_served_hurts_only_itself(models: Pa
     finally:
         stop.set()
         memory.path.unlink()
+
+
+# --- over gRPC ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Any]:
+    with triton_grpc.InferenceServerClient(server.grpc) as made:
+        yield made
+
+
+def test_tritonclient_over_grpc(client: Any) -> None:
+    key = f"/test-{uuid.uuid4().hex}"
+    handle = shm.create_shared_memory_region("both", key, 64)
+    try:
+        numbers = np.array([[1, 2], [3, 4]], np.float32)
+        shm.set_shared_memory_region(handle, [numbers, numbers * 10])
+        client.register_system_shared_memory("both", key, 64)
+        assert client.get_system_shared_memory_status("both").regions["both"].byte_size == 64
+        inputs = [triton_grpc.InferInput(name, [2, 2], "FP32") for name in "ab"]
+        outputs = [triton_grpc.InferRequestedOutput(name) for name in ("SUM", "DIFFERENCE")]
+        for place, tensor in enumerate((*inputs, *outputs)):
+            tensor.set_shared_memory("both", 16, offset=16 * place)
+        answer = client.infer("both", inputs, outputs=outputs)
+        assert list(answer.get_output("SUM").shape) == [2, 2]
+        assert list(answer.get_response().raw_output_contents) == [b"", b""]
+        assert shm.get_contents_as_numpy(handle, np.float32, [2, 2], offset=32).tolist() == [[11, 22], [33, 44]]
+        assert shm.get_contents_as_numpy(handle, np.float32, [2, 2], offset=48).tolist() == [[-9, -18], [-27, -36]]
+        client.unregister_system_shared_memory("both")
+        assert not client.get_system_shared_memory_status().regions
+    finally:
+        shm.destroy_shared_memory_region(handle)
+
+
+def test_one_input_in_a_region_and_another_in_the_call(client: Any, memory: Memory) -> None:
+    memory.put(4, _two(5, 6))
+    outside, inside = (triton_grpc.InferInput(name, [1, 2], "FP32") for name in "ab")
+    outside.set_shared_memory("r", 8)
+    inside.set_data_from_numpy(np.array([[1, 2]], np.float32))
+    there, here = (triton_grpc.InferRequestedOutput(name) for name in ("SUM", "DIFFERENCE"))
+    there.set_shared_memory("r", 8, offset=100)
+    answer = client.infer("both", [outside, inside], outputs=[there, here])
+    assert memory.get(104, 8) == _two(6, 8)
+    assert answer.as_numpy("DIFFERENCE").tolist() == [[4, 4]]
+    typed = client.infer("both", [outside, inside], outputs=[there], parameters={"contents": "typed"})
+    assert not typed.get_response().outputs[0].HasField("contents")
+
+
+@pytest.mark.parametrize(
+    ("region", "byte_size", "offset", "status", "text"),
+    [
+        ("other", 8, 0, "NOT_FOUND", "Unable to find shared memory region: 'other'"),
+        ("r", 12, 0, "INVALID_ARGUMENT", "Expected 8, got 12"),
+        ("r", 8, SIZE - 8, "INVALID_ARGUMENT", "Invalid offset + byte size for shared memory region: 'r'"),
+        ("r", 8, SIZE, "INVALID_ARGUMENT", "Invalid offset for shared memory region: 'r'"),
+    ],
+)
+def test_mistakes_over_grpc(
+    client: Any, memory: Memory, region: str, byte_size: int, offset: int, status: str, text: str
+) -> None:
+    del memory
+    tensor = triton_grpc.InferInput("x", [1, 2], "FP32")
+    tensor.set_shared_memory(region, byte_size, offset=offset)
+    with pytest.raises(triton_utils.InferenceServerException) as caught:
+        client.infer("double", [tensor])
+    assert caught.value.status() == f"StatusCode.{status}"
+    assert text in str(caught.value)
+
+
+def test_an_output_that_does_not_fit_over_grpc(client: Any, memory: Memory) -> None:
+    tensor, output = triton_grpc.InferInput("x", [1, 2], "FP32"), triton_grpc.InferRequestedOutput("y")
+    tensor.set_data_from_numpy(np.array([[1, 2]], np.float32))
+    output.set_shared_memory("r", 7)
+    with pytest.raises(triton_utils.InferenceServerException, match="should be at least 8 bytes to hold the results"):
+        client.infer("double", [tensor], outputs=[output])
+    assert memory.get(0, 20) == bytes(20)
+
+
+def test_registering_over_grpc(client: Any, server: Server, memory: Memory) -> None:
+    with pytest.raises(triton_utils.InferenceServerException, match="already in manager") as caught:
+        client.register_system_shared_memory("r", memory.key, 8)
+    assert caught.value.status() == "StatusCode.ALREADY_EXISTS"
+    with pytest.raises(triton_utils.InferenceServerException, match="necessary"):
+        client.register_system_shared_memory("", memory.key, 8)
+    with pytest.raises(triton_utils.InferenceServerException, match="Unable to find system shared memory region"):
+        client.get_system_shared_memory_status("other")
+    client.register_system_shared_memory("q", memory.key, 8, offset=16)
+    known = {one["name"]: one["offset"] for one in server.ask("GET", f"{SYSTEM}/status").json()}
+    assert known == {"r": 4, "q": 16}, "both protocols know the same"
+    client.unregister_system_shared_memory()
+    assert server.ask("GET", f"{SYSTEM}/status").json() == []
+    assert "system_shared_memory" in client.get_server_metadata().extensions
+    assert not client.get_cuda_shared_memory_status().regions
+    client.unregister_cuda_shared_memory()
+    with pytest.raises(triton_utils.InferenceServerException, match="GPUs not supported"):
+        client.register_cuda_shared_memory("g", b"AAAA", 0, 8)
+
+
+def test_what_was_copied_is_given_back(server: Server, client: Any, memory: Memory) -> None:
+    del memory
+    tensor = triton_grpc.InferInput("x", [1, 2], "FP32")
+    tensor.set_shared_memory("r", 8)
+    for _ in range(3):
+        client.infer("double", [tensor])
+        assert _infer(server, OK).status == 200
+    assert server.plane._admission.bytes == 0

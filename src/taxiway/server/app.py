@@ -224,7 +224,7 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None)
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, guard=None, regions=self._regions)
         services = Services(edge, self._administration, profile, settings, limits)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)
