@@ -274,17 +274,10 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(
-            self._routing,
-            self._admission,
-            self._wire_limits(),
-            calls,
-            self._models.cold,
-            self.reception.guard,
-            self._regions,
-        )
-        access = self.reception.access
-        log = None if access is None else CallLog(access, self.reception.guard)
+        guard, tls, access = self.reception.guard, self.reception.tls, self.reception.access
+        limited = self._wire_limits()
+        edge = Edge(self._routing, self._admission, limited, calls, self._models.cold, guard, self._regions)
+        log = None if access is None else CallLog(access, guard)
         services = Services(edge, self._administration, profile, settings, limits, log)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)
