@@ -207,6 +207,14 @@ class InferEndpoint:
             self._hold(context, len(content))
         return content
 
+    def refuse(self, error: TaxiwayError) -> None:
+        """From now on answer every further request by `error`; what was taken is answered as before."""
+
+        def refused() -> Snapshot:
+            raise error
+
+        self._routing = refused
+
     def codec(self, model: str, version: str) -> MessageCodec:
         """The codec of the version that a request names.
 
