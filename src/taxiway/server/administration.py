@@ -308,7 +308,10 @@ class Administration:
 
         Of several processes, the one tells of a version in which it is furthest from being ready.
         """
-        indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        if self._accepting():
+            indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        else:  # it is loading, or stopping: the fleet does not count it, and it tells of itself
+            indexes = [await self._own_index({})]
         lines = merge_indexes(indexes)
         return [line for line in lines if line.get("state") == "READY"] if only_ready else lines
 
