@@ -6,13 +6,17 @@ import base64
 import gzip
 import json
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.flow.serving import Answer, Server, serve
 from tests.support import numbered_models, onnx_models
+from tests.support.grpc_calls import connected, infer_request, output_of
 from tests.support.numbered_models import numbered
 from tests.support.raw_http import wait_until
 
@@ -240,3 +244,49 @@ def test_a_single_file_may_be_replaced(tmp_path: Path) -> None:
         numbered_models.adder(path, 5)
         assert _load(server).status == 200
         assert _infer(server) == (200, "1", 5.0)
+
+
+def test_cached_answers_leave_with_the_version_that_gave_them(tmp_path: Path) -> None:
+    path = numbered_models.version_file(tmp_path, "m", 1)
+    numbered_models.adder(path, 1)
+    (tmp_path / "m" / "config.pbtxt").write_text("response_cache { enable: true }")
+    with serve(tmp_path, models__control="explicit", cache__max_bytes=1 << 20) as server:
+        assert _infer(server) == _infer(server) == (200, "1", 1.0)
+        numbered_models.adder(path, 5)
+        assert _load(server).status == 200
+        assert _infer(server) == (200, "1", 5.0)
+        wait_until(lambda: "taxiway_cache_entries 1" in server.scrape(), "only the new answer is kept")
+
+
+def test_no_grpc_call_is_lost_or_answered_by_the_wrong_version_over_many_switches(
+    server: Server, repository: Path
+) -> None:
+    acknowledged = [1]
+    wrong: list[str] = []
+    asked = [0] * 3
+    over = threading.Event()
+
+    def ask(index: int) -> None:
+        with connected(server.grpc) as channel:
+            while not over.is_set():
+                least = acknowledged[-1]
+                answer = channel.call("ModelInfer", infer_request("m", ("x", np.zeros((1, 1), np.float32))))
+                asked[index] += 1
+                version = int(answer.model_version)
+                if output_of(answer) != [[version]] or version < least:
+                    wrong.append(f"version {version} answered {output_of(answer)}; {least} was acknowledged")
+
+    with ThreadPoolExecutor(3) as pool:
+        callers = [pool.submit(ask, index) for index in range(3)]
+        try:
+            for version in range(2, 12):
+                enough = sum(asked) + 60
+                numbered(repository, "m", version)
+                assert _load(server).status == 200
+                acknowledged.append(version)
+                wait_until(lambda enough=enough: sum(asked) >= enough, "the new version is asked")  # type: ignore[misc]
+        finally:
+            over.set()
+        for caller in callers:
+            caller.result(20)
+    assert wrong == []

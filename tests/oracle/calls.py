@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from tests.oracle.models import BY_NAME, MODELS, Model, Tensor
-from tests.oracle.replies import STREAM, Call
+from tests.oracle.replies import SPOILT_TWICE, STREAM, Call, parsed
 from tests.oracle.requests import IDS, packed, shape_of, values
 from tritonclient.grpc import service_pb2
 
@@ -83,9 +83,8 @@ class CallDraft:
 
 def call_breaks_triton(message: bytes) -> bool:
     """Whether this may end real Triton 2.51.0, or be left without an answer for ever; see `breaks_triton`."""
-    try:
-        request: Any = service_pb2.ModelInferRequest.FromString(message)
-    except Exception:  # noqa: BLE001 (the parser's own error, whose module is private)
+    request: Any = parsed(service_pb2.ModelInferRequest, message)
+    if request is None:
         return False
     classified = any("classification" in output.parameters for output in request.outputs)
     shapes = [list(each.shape) for each in request.inputs]
@@ -340,6 +339,8 @@ def _parameter(draw: st.DrawFn, draft: CallDraft) -> None:
     name = draw(st.sampled_from(names))
     if name == "timeout" and strange == ("int64_param", 1):
         strange = ("string_param", "1")  # a microsecond: who wins is a race
+    if name in {"triton_x", "triton_"} and not strange[0]:
+        strange = ("bool_param", True)  # not two mistakes
     set_parameter(draft.message.parameters, name, *strange)
 
 
@@ -468,7 +469,7 @@ def _spoilt(draw: st.DrawFn, *names: str) -> CallDraft:
     for name in names:
         with contextlib.suppress(IndexError, KeyError, TypeError, ValueError):  # the one before took it away
             SPOILS[name](draw, draft)
-    draft.label = f"infer {' '.join(names)}" if len(names) == 1 else "infer spoilt twice"
+    draft.label = f"infer {' '.join(names)}" if len(names) == 1 else SPOILT_TWICE
     return draft
 
 

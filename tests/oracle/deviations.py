@@ -25,12 +25,14 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
-from tests.oracle.replies import CallExchange, Reply
+from tests.oracle.replies import SPOILT_TWICE, CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
 
 DEVIATIONS: Final = Path(__file__).resolve().parents[2] / "deviations.toml"
 
+FLOATS: Final = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
+"""numpy's names of the datatypes that have NaN."""
 SCORE: Final = re.compile(r"-?[0-9]+\.[0-9]{6}")
 """The number of a classification, as std::to_string prints it."""
 
@@ -106,7 +108,7 @@ def _holds_no_number(exchange: Exchange, _: Difference) -> bool:
     position = len(body) - sum(size for _, size in _binary_inputs(document))
     for datatype, size in _binary_inputs(document):
         part, position = body[position : position + size], position + size
-        dtype = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}.get(datatype)
+        dtype = FLOATS.get(datatype)
         if dtype is not None and not np.isfinite(np.frombuffer(part, dtype)).all():
             return True
     return False
@@ -138,7 +140,11 @@ def _tells_of_another_input(exchange: Exchange, _: Difference) -> bool:
 
 def _told_input(answer: Answer) -> str | None:
     """The input that an error names."""
-    found = re.search(r"input '?([^' :]+)", error_text(answer))
+    return _input_in(error_text(answer))
+
+
+def _input_in(text: str) -> str | None:
+    found = re.search(r"input '?([^' :]+)", text)
     return None if found is None else found[1]
 
 
@@ -175,7 +181,51 @@ PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
 }
 """What a deviation may name where patterns cannot say it."""
 
-CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {}
+
+def _made_two_mistakes(exchange: CallExchange, _: Difference) -> bool:
+    """Whoever made the request spoilt it twice."""
+    return exchange.call.label == SPOILT_TWICE
+
+
+def _not_a_message(exchange: CallExchange, _: Difference) -> bool:
+    """Some message of the call cannot be read."""
+    kind = request_type(exchange.call.rpc)
+    return any(parsed(kind, message) is None for message in exchange.call.messages)
+
+
+def _lists_output_twice(exchange: CallExchange, _: Difference) -> bool:
+    """Some output is named twice."""
+    requests: list[Any] = [parsed(request_type(exchange.call.rpc), message) for message in exchange.call.messages]
+    named = [[output.name for output in request.outputs] for request in requests if request is not None]
+    return any(len(set(names)) < len(names) for names in named)
+
+
+def _call_holds_no_number(exchange: CallExchange, _: Difference) -> bool:
+    """Some FP element of a request is NaN, or an infinity, of which models make NaN."""
+    requests: list[Any] = [parsed(request_type(exchange.call.rpc), message) for message in exchange.call.messages]
+    return any(map(_lacks_a_number, filter(None, requests)))
+
+
+def _lacks_a_number(request: Any) -> bool:
+    typed = [value for each in request.inputs for value in (*each.contents.fp32_contents, *each.contents.fp64_contents)]
+    raw = zip((each.datatype for each in request.inputs), request.raw_input_contents, strict=False)
+    arrays = [np.frombuffer(data, FLOATS[datatype]) for datatype, data in raw if datatype in FLOATS]
+    return not np.isfinite(typed).all() or any(not np.isfinite(array).all() for array in arrays)
+
+
+def _tells_of_another_tensor(exchange: CallExchange, _: Difference) -> bool:
+    """Both errors name an input, and not the same one."""
+    names = {_input_in(exchange.triton.details), _input_in(exchange.taxiway.details)}
+    return None not in names and len(names) == 2
+
+
+CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {
+    "holds-no-number": _call_holds_no_number,
+    "lists-output-twice": _lists_output_twice,
+    "made-two-mistakes": _made_two_mistakes,
+    "not-a-message": _not_a_message,
+    "tells-of-another-input": _tells_of_another_tensor,
+}
 """The same for gRPC calls."""
 
 

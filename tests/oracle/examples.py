@@ -9,7 +9,7 @@ import math
 from typing import Any, Final
 
 from tests.oracle.lifecycle import Walk
-from tests.oracle.replies import Call
+from tests.oracle.replies import SPOILT_TWICE, STREAM, Call, call_of
 from tests.oracle.requests import INFERENCE_HEADER, Request
 
 # --- over HTTP
@@ -105,7 +105,78 @@ BREAKING: Final = {name for name in EXAMPLES if name.startswith(("classification
 
 # --- over gRPC
 
-CALL_EXAMPLES: Final[dict[str, Call]] = {}
+INT32 = 'model_name: "identity_int32" inputs { name: "INPUT0" datatype: "INT32" shape: %s %s }'
+ONE_INT32: Final = INT32 % ("[1, 1]", "contents { int_contents: 1 }")
+
+
+def _raw_call(datatype: str, shape: str, raw: str) -> Call:
+    """ModelInfer of an identity with one raw tensor, its bytes as protobuf text."""
+    named = (
+        f'model_name: "identity_{datatype.lower()}" inputs {{ name: "INPUT0" datatype: "{datatype}" shape: {shape} }}'
+    )
+    return call_of("ModelInfer", f'{named} raw_input_contents: "{raw}"')
+
+
+CALL_EXAMPLES: Final[dict[str, Call]] = {
+    "server-metadata": call_of("ServerMetadata", ""),
+    "extensions-not-served": call_of("SystemSharedMemoryStatus", ""),
+    "version-is-a-number": call_of("ModelMetadata", 'name: "versions" version: "1x"'),
+    "message-not-readable": Call("ModelInfer", (b"\xff",)),
+    "negative-dimension": call_of("ModelInfer", INT32 % ("[-1, 1]", "contents { int_contents: 1 }")),
+    "claimed-shape-too-large-told": call_of(
+        "ModelInfer", INT32 % ("[1, 1099511627776]", "contents { int_contents: 1 }")
+    ),
+    "typed-contents-counted-first": call_of("ModelInfer", INT32 % ("[9, 1]", "contents { int_contents: 1 }")),
+    "id-with-nul": call_of("ModelInfer", ONE_INT32 + r' id: "a\000b"'),
+    "integers-in-range": call_of(
+        "ModelInfer",
+        'model_name: "identity_uint8" inputs { name: "INPUT0" datatype: "UINT8" shape: [1, 1]'
+        " contents { uint_contents: 300 } }",
+    ),
+    "booleans-are-0-or-1": _raw_call("BOOL", "[1, 1]", r"\002"),
+    "bytes-length-past-the-end": _raw_call("BYTES", "[1, 2]", r"\377\377\377\377"),
+    "batch-of-no-rows": call_of(
+        "ModelInfer",
+        'model_name: "versions" inputs { name: "X" datatype: "FP32" shape: [0, 2] } raw_input_contents: "8 bytes "',
+    ),
+    "output-listed-twice": call_of(
+        "ModelInfer",
+        ONE_INT32 + ' outputs { name: "OUTPUT0" } outputs { name: "OUTPUT0"'
+        ' parameters { key: "classification" value { int64_param: 1 } } }',
+    ),
+    "classes-without-a-score": call_of(
+        "ModelInfer",
+        'model_name: "identity_fp32" inputs { name: "INPUT0" datatype: "FP32" shape: [1, 2]'
+        ' contents { fp32_contents: [nan, 1] } } outputs { name: "OUTPUT0"'
+        ' parameters { key: "classification" value { int64_param: 2 } } }',
+    ),
+    "which-input-is-told": call_of(
+        "ModelInfer",
+        'model_name: "int_add" inputs { name: "A" datatype: "INT32" shape: [1, 1, 1] contents { int_contents: 1 } }'
+        ' inputs { name: "B" datatype: "FP32" shape: [1, 1] contents { fp32_contents: 1 } }',
+    ),
+    "timeout-is-not-negative": call_of(
+        "ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'
+    ),
+    "streamed-refusals": call_of(
+        STREAM,
+        'model_name: "identity_bytes" inputs { name: "INPUT0" datatype: "BYTES" shape: [1, 1] }'
+        r' raw_input_contents: "\002\000\000\000a"',
+    ),
+    "parameters-of-more-kinds": call_of(
+        "ModelInfer", ONE_INT32 + ' parameters { key: "custom" value { uint64_param: 7 } }'
+    ),
+    "regions-not-served": call_of(
+        "ModelInfer",
+        INT32 % ("[1, 1]", 'parameters { key: "shared_memory_region" value { string_param: "r" } }'),
+    ),
+    "which-mistake-is-told": call_of(
+        "ModelInfer", ONE_INT32 + ' raw_input_contents: "1234" outputs { name: "UNKNOWN" }', label=SPOILT_TWICE
+    ),
+    "stream-errors-as-status": call_of(
+        STREAM, 'model_name: "nope"', ONE_INT32, metadata=(("triton_grpc_error", "true"),), lockstep=True
+    ),
+}
 """The same for those that are declared for calls."""
 
 # --- walks

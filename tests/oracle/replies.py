@@ -39,6 +39,9 @@ TOLD: Final = "TOLD"
 NO_REPLY: Final = "NO_REPLY"
 """The code of a reply that never came: the connection broke, or time ran out."""
 
+SPOILT_TWICE: Final = "infer spoilt twice"
+"""The label of a call in which two mistakes were made."""
+
 NAMES_BACKEND: Final = ("ModelMetadata", "ModelConfig")
 
 
@@ -137,11 +140,17 @@ def _class(name: str) -> type[Message]:
     return found
 
 
-def _text(kind: type[Message], data: bytes, *, as_one_line: bool = False) -> str:
+def parsed(kind: type[Message], data: bytes) -> Message | None:
+    """The message, or None where the bytes are none."""
     try:
-        return str(text_format.MessageToString(kind.FromString(data), as_one_line=as_one_line))
+        return kind.FromString(data)
     except DecodeError:
-        return repr(data)
+        return None
+
+
+def _text(kind: type[Message], data: bytes, *, as_one_line: bool = False) -> str:
+    message = parsed(kind, data)
+    return repr(data) if message is None else str(text_format.MessageToString(message, as_one_line=as_one_line))
 
 
 # --- comparing
@@ -261,12 +270,8 @@ class _Messages:
 
 def _models(call: Call) -> list[str]:
     """The models of the suite that a call names."""
-    kind, names = request_type(call.rpc), []
-    for message in call.messages:
-        try:
-            names.append(getattr(kind.FromString(message), "model_name", ""))
-        except DecodeError:
-            continue
+    requests = [parsed(request_type(call.rpc), message) for message in call.messages]
+    names = [getattr(request, "model_name", "") for request in requests]
     return [name for name in names if name in BY_NAME]
 
 

@@ -20,7 +20,7 @@ from tests.oracle.deviations import DEVIATIONS, Deviation, Match, declared, load
 from tests.oracle.examples import CLASSIFIED, EXAMPLES, identity
 from tests.oracle.requests import INFERENCE_HEADER, Draft, Request, breaks_triton, drafts, kinds
 from tests.oracle.survey import Survey, explore
-from tests.oracle.words import ERROR_CLASSES, OWN_CLASSES, TAXIWAY_WORDS, error_class
+from tests.oracle.words import ERROR_CLASSES, GRPC_WORDS, OWN_CLASSES, TAXIWAY_WORDS, error_class
 
 if TYPE_CHECKING:
     from tests.oracle.servers import Pair
@@ -170,6 +170,7 @@ def test_error_classes_are_named_once() -> None:
     names = [name for name, _ in ERROR_CLASSES]
 
     assert len(set(names)) == len(names)
+    assert {name for name, _ in GRPC_WORDS} <= set(names)
     assert {name.partition(":")[0] for name, _ in TAXIWAY_WORDS} - set(names) == OWN_CLASSES
     assert error_class("Unable to parse 'id': attempt to access JSON non-string as string") == "json-member:id"
     assert error_class("'id' is int; it must be a string") == "json-member:id"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, seed, settings
@@ -31,8 +30,6 @@ def test_generated_walks_end_alike(
     walker: Walker, deviations: tuple[Deviation, ...], report: list[str], pytestconfig: pytest.Config
 ) -> None:
     number = pytestconfig.getoption("--oracle-seed")
-    if pytestconfig.getoption("--oracle-against") == "taxiway" and find_spec("taxiway.server.wire.grpc") is None:
-        pytest.skip("this taxiway serves no gRPC yet")
     chosen = _some_walks(pytestconfig.getoption("--oracle-walks"), number)
     with ThreadPoolExecutor(walker.at_once) as pool:
         taken = dict(zip(chosen, pool.map(walker.take, chosen), strict=True))

@@ -18,7 +18,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("unknown-model", r"unknown model: '.*' is not found"),
     ("bad-version", r"version should be an integral value > 0"),
     ("not-ready", r"^Model version not ready$"),
-    ("load-no-version", r"at least one version must be available under the version policy"),
+    ("load-no-version", r"at least one version must be available|version_policy of model '.*' chooses none"),
     ("load-broken", r"load failed for model '.*': "),
     ("load-failed", r"failed to load '.*', failed to poll from model repository"),
     ("load-parameter", r"unrecognized load parameter|unexpected error on creating Triton parameter"),
@@ -27,11 +27,10 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("message-syntax", r"Unable to parse request"),
     ("contents-both", r"contents field must not be specified when using raw_input_contents"),
     ("contents-none", r"unable to find data for input tensor"),
-    ("contents-datatype", r"unexpected explicit tensor data for input tensor"),
-    ("grpc-parameter-kind", r"invalid value type for '(?P<field>\w*)' parameter"),
-    ("grpc-parameter-value", r"invalid value for '(?P<field>\w*)'"),
+    ("region-alone", r"can not be specified without 'shared_memory_region'"),
     ("region-size", r"'shared_memory_byte_size' must be specified along"),
     ("shape-wildcard", r"All input dimensions should be specified"),
+    ("region-arguments", r"failed to register shared memory region|Unable to open shared memory region"),
     ("trace-model", r"Request for unknown model : "),
     ("trace-value", r"Unable to parse '(?P<field>trace_\w+|log_frequency)'"),
     ("no-statistics", r"requested model .*is not available"),
@@ -44,7 +43,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("json-member", r"Unable to (parse|set) '(?P<field>\w+)'"),
     ("json-bytes", r"Unable to parse JSON bytes array"),
     ("json-parameters", r"failed to get request params|Expected JSON object for keyword: 'parameters'"),
-    ("json-kind", r"attempt to (access|get members)"),
+    ("json-kind", r"attempt to (access|get members)|^expect (boolean|string|unsigned|uint32)"),
     ("input-duplicate", r"already exists in request"),
     ("input-content", r"Input must set only one of the following fields"),
     ("input-count", r"expected \d+ inputs but got \d+ inputs"),
@@ -53,7 +52,8 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("output-conflict", r"Output can't set both"),
     ("output-fp16-json", r"sending \w+ data via JSON is not supported"),
     ("input-fp16-json", r"receiving \w+ data via JSON is not supported"),
-    ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'"),
+    ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'|expected datatype '<invalid>'"),
+    ("contents-datatype", r"unexpected explicit tensor data for input tensor"),
     ("datatype", r"data-type is '\w+', but model"),
     ("batch-size", r"batch-size must be <="),
     ("batch-mismatch", r"batch size does not match other inputs"),
@@ -74,6 +74,9 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("execution", r"ONNXRuntimeError|Failed to process the request"),
 )
 """Kinds of refusal, by the words Triton uses for them; the first that matches names the error."""
+
+GRPC_WORDS: Final[Sequence[tuple[str, str]]] = (("json-member", r"invalid value (type )?for '(?P<field>\w*)'"),)
+"""Triton's words for the same kinds where it says them otherwise over gRPC."""
 
 TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("compression-unsupported", r"content-encoding '.*' is not supported"),
@@ -97,12 +100,20 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("raw-inputs", r"a raw binary request is for models with one input"),
     ("class-type", r"classification needs numbers"),
     ("execution", r"an ONNX string tensor holds UTF-8 text"),
+    ("json-member", r"parameter '(?P<field>\w*)' has no value"),
+    ("json-member:data", r"an element of input '.*' does not fit \w+:"),
+    ("bytes-count", r"input '.*' has \d+ elements in 'bytes_contents'"),
+    ("byte-size", r"input '.*' has \d+ elements in '\w+_contents'"),
+    ("json-kind", r"load parameter '.*' must be a string|the (parameters|body) must be a JSON object"),
+    ("message-syntax", r"the call's message is not an? inference\.\w+"),
+    ("contents-datatype", r"input '.*' is \w+, which 'contents' cannot hold"),
+    ("shm-disabled", r"Client shared memory is disabled"),
     ("no-body", r"the request has no body"),
     ("too-large", r"has \d+ elements; at most \d+ are taken|nests deeper than \d+ arrays"),
 )
 """taxiway's own words for the same kinds, and for those that Triton does not know (`OWN_CLASSES`)."""
 
-OWN_CLASSES: Final = frozenset({"no-body", "too-large"})
+OWN_CLASSES: Final = frozenset({"no-body", "too-large", "shm-disabled"})
 
 SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
 """Members of an input that taxiway refuses in one breath."""
@@ -110,7 +121,7 @@ SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
 
 def error_class(text: str) -> str:
     """What an error text means; a text of no known kind means only itself."""
-    for name, pattern in (*ERROR_CLASSES, *TAXIWAY_WORDS):
+    for name, pattern in (*ERROR_CLASSES, *GRPC_WORDS, *TAXIWAY_WORDS):
         if (found := re.search(pattern, text)) is not None:
             field = found.groupdict().get("field")
             return f"{name}:{SAME_MEMBER.get(field, field)}" if field else name

@@ -310,7 +310,7 @@ def _front(server: Server, guard: Guard | None, credentials: grpc.ServerCredenti
     calls = Calls(STRICT, plane._grpc_statistics, Complaints(Log("taxiway.test"), lambda _: None))
 
     async def listen() -> str:
-        edge = Edge(plane._routing, plane._admission, plane._wire_limits(), calls, guard)
+        edge = Edge(plane._routing, plane._admission, plane._wire_limits(), calls, plane._models.cold, guard)
         services = Services(edge, plane._administration, STRICT, settings.grpc, settings.limits)
         front = GrpcFront(settings.grpc, settings.limits, services)
         plane._grpc_fronts.append(front)

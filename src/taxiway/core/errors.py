@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ErrorKind(enum.Enum):
@@ -71,6 +71,10 @@ class TaxiwayError(Exception):
         self.message = message
         self.hint = hint
         self.facts = facts
+
+    def retold(self, message: str | None = None) -> Self:
+        """The same error anew, for another who is told of it: an exception keeps where it was raised, each time."""
+        return type(self)(self.message if message is None else message, hint=self.hint, **self.facts)
 
     def to_data(self) -> dict[str, Any]:
         """The error as plain data, to cross a process or a wire."""
@@ -231,6 +235,12 @@ class ModelNotFound(NotFound):
     """No model, or no such version of it, is served under this name."""
 
     code = "model-not-found"
+
+
+class VersionNotServed(ModelNotFound):
+    """A version that is known, and not served: it was unloaded, or could not be loaded."""
+
+    code = "version-not-served"
 
 
 class RepositoryModelNotFound(ModelNotFound):

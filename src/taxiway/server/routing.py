@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable
+from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable, VersionNotServed
 from taxiway.server.models.machine import ModelState
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
@@ -66,15 +66,14 @@ class Snapshot:
         if number is None:
             return _no_version(name, routes)
         chapter = routes.others.get(number)
-        if chapter is not None and chapter.state is ModelState.LOADING:
-            text = f"Request for unknown model: '{name}' version {number} is not at ready state"
+        hint = f"versions of {name}: {', '.join(map(str, sorted(routes.served))) or 'none that is loaded'}"
+        if chapter is None:
+            text = f"Request for unknown model: '{name}' version {number} is not found"
+            return ModelNotFound(text, hint=hint, model=name, version=number)
+        text = f"Request for unknown model: '{name}' version {number} is not at ready state"
+        if chapter.state is ModelState.LOADING:
             return Unavailable(text, hint="it is being loaded; retry shortly", model=name, version=number)
-        return ModelNotFound(
-            f"Request for unknown model: '{name}' version {number} is not found",
-            hint=f"versions of {name}: {', '.join(map(str, sorted(routes.served))) or 'none that is loaded'}",
-            model=name,
-            version=number,
-        )
+        return VersionNotServed(text, hint=f"{chapter.reason}; {hint}", model=name, version=number)
 
 
 def _no_version(name: str, routes: ModelRoutes) -> TaxiwayError:

@@ -378,8 +378,8 @@ class ServerStatistics:
 class LifecycleStatistics:
     """What happened to models as a whole; whoever does it adds to its integers in place."""
 
-    def __init__(self, memory: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> None:
-        self.memory = memory
+    def __init__(self) -> None:
+        self.memory: Callable[[], tuple[int, int]] = lambda: (0, 0)
         """Asked at a scrape: bytes that loaded models take, by the size of their files, and what they may."""
         self.loads = dict.fromkeys(LoadOutcome, 0)
         self.unloads = dict.fromkeys(UnloadReason, 0)

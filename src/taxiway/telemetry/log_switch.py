@@ -37,6 +37,17 @@ class LogSwitch:
         verbose = max(1, self._verbose) if root.level <= logging.DEBUG else 0
         return {"log_file": "", **written, "log_verbose_level": verbose, "log_format": self._format}
 
+    def words_after(self, words: Mapping[str, Any]) -> dict[str, str | bool | int]:
+        """All settings after this change, so that `change` makes them so anywhere.
+
+        Raises:
+            MalformedRequest, InvalidArgument, Unsupported: as `change`.
+        """
+        given = {key: _checked(key, value) for key, value in words.items() if value is not None}
+        told = {**self.words(), **given}
+        del told["log_file"]
+        return told
+
     def change(self, words: Mapping[str, Any]) -> None:
         """Change what `words` says, or nothing; a null changes nothing.
 

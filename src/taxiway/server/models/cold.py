@@ -113,7 +113,7 @@ class ColdStarts:
             if error is None:
                 done.set_result(None)
             else:
-                done.set_exception(error)
+                done.set_exception(error.retold())
 
         held = self.hold(name, resume, deadline_ns)
         try:
@@ -130,7 +130,7 @@ class ColdStarts:
     def _check(self, name: str, waiting: int) -> None:
         until_ns, error = self._failed.get(name, (0, None))
         if error is not None and self._now_ns() < until_ns:
-            raise error
+            raise error.retold()
         if waiting >= self._limit:
             raise Overloaded(
                 f"{waiting} requests wait for model '{name}' to be loaded again; models.cold_requests allows "

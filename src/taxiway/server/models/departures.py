@@ -68,10 +68,10 @@ class Departures:
         for version in versions:
             version.step(ModelEvent.RETIRED, reason, self._now_ns())
         self._statistics.unloads[why] += len(versions)
-        departure = _Departure(versions, asyncio.ensure_future(_settle(versions)))
+        departure = _Departure(versions, asyncio.ensure_future(self._answer_all(versions)))
         task = asyncio.ensure_future(self._see_off(departure, upload))
         self._under_way[task] = departure
-        task.add_done_callback(self._under_way.pop)
+        task.add_done_callback(self._left)
         return task
 
     async def finish(self, timeout_s: float) -> bool:
@@ -95,20 +95,30 @@ class Departures:
             departure.answered.cancel()
         return not late
 
+    async def _answer_all(self, versions: Sequence[Version]) -> None:
+        await asyncio.gather(*(self._answer(version) for version in versions))
+        if versions:
+            self._changed()
+
+    async def _answer(self, version: Version) -> None:
+        if version.served is not None:
+            await version.served.batcher.settle()
+            # No turn of the loop comes between: until it is closed, a version takes whatever reaches it.
+            version.served.front.close()
+        version.step(ModelEvent.DRAINED, version.life.now.reason, self._now_ns())
+
     async def _see_off(self, departure: _Departure, upload: FoundModel | None) -> None:
         await departure.answered
-        # No turn of the loop may come between these two: until it is closed, a version takes whatever reaches it.
-        for version in departure.versions:
-            if version.served is not None:
-                version.served.front.close()
-            version.step(ModelEvent.DRAINED, version.life.now.reason, self._now_ns())
-        if departure.versions:
-            self._changed()
         for version in departure.versions:
             await close_version(version, self._loading)
             _log.info("model_gone", model=version.life.name, reason=version.life.now.reason)
         if upload is not None:
             await self._loading.discard(upload)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            _log.error("bug", error=problem)
 
     def _give_up(self, version: Version) -> None:
         served = version.served
@@ -125,9 +135,6 @@ async def close_version(version: Version, loading: Loading) -> None:
     """Free what a version that takes nothing any more was made of."""
     served, version.served = version.served, None
     if served is not None:
+        served.front.close()
         served.codecs.clear()
         await loading.close(served)
-
-
-async def _settle(versions: Sequence[Version]) -> None:
-    await asyncio.gather(*(version.served.batcher.settle() for version in versions if version.served is not None))

@@ -147,11 +147,9 @@ class ModelLoader:
         return served
 
     def close(self, served: ServedModel) -> None:
-        """Free a version that takes nothing any more, and runs nothing; the memory goes back to the system."""
-        served.front.close()
+        """Free a version whose front is closed, and that runs nothing; the memory goes back to the system."""
         served.executor.close()
         served.model.close()
-        served.codecs.clear()
         _trim_memory()
 
     def _file(self, version: Path, message: ModelConfig) -> Path:
@@ -354,15 +352,14 @@ def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]
     """The versions to serve.
 
     Raises:
-        InvalidModel: there is none.
-        InvalidConfig: the version policy chooses none.
+        InvalidModel: there is none, or the version policy chooses none.
     """
     if not found.versions:
         hint = f"put a model into {found.directory}/1/model.onnx"
         raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
     chosen = version_policy(message).choose(found.versions)
     if not chosen:
-        raise InvalidConfig(
+        raise InvalidModel(
             f"version_policy of model {found.name!r} chooses none of its versions {sorted(found.versions)}",
             hint="name a version that exists, or leave version_policy out",
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 
 from taxiway.config.problems import suggest
 from taxiway.config.settings import ModelsSettings
@@ -21,7 +20,6 @@ from taxiway.core.errors import (
     InvalidArgument,
     InvalidConfig,
     InvalidModel,
-    NoRoom,
     RepositoryModelNotFound,
     TaxiwayError,
 )
@@ -30,13 +28,14 @@ from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.departures import Departures, close_version
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.loading_thread import Loading
-from taxiway.server.models.machine import ModelEvent, ModelState, begin_life, never_lived
-from taxiway.server.models.memory import choose_leavers, tenant_of
+from taxiway.server.models.machine import ModelEvent, ModelState, begin_life
+from taxiway.server.models.memory import MemoryBudget
 from taxiway.server.models.poller import Poller
 from taxiway.server.models.progress import ProgressWatch
 from taxiway.server.models.repository import FoundModel, Look, check_look, check_overrides
 from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Roster, Version
 from taxiway.server.models.served import ServedModel
+from taxiway.server.models.turns import Turns
 from taxiway.server.statistics import LifecycleStatistics
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import LoadOutcome, UnloadReason
@@ -56,7 +55,8 @@ class ModelManager:
         settings: what to serve, and who may change that.
         clock: monotonic time.
         admission: where requests count that wait for a model.
-        on_routes: told the routes of every model whenever they change; from then on they hold.
+        on_routes: told the routes of every model, which hold from then on, whenever they or the states of versions
+            change.
     """
 
     def __init__(
@@ -67,19 +67,21 @@ class ModelManager:
         admission: Admission,
         on_routes: Callable[[Mapping[str, ModelRoutes]], None],
     ) -> None:
-        self.statistics = LifecycleStatistics(self._memory)
+        self.statistics = LifecycleStatistics()
         self.cold = ColdStarts(settings.cold_requests, admission, clock, self._bring_back, self.statistics)
         """Holds requests for models that were unloaded to make room."""
         self._loading = loading
         self._settings = settings
         self._now_ns = clock.monotonic_ns
         self._on_routes = on_routes
-        self._listeners: list[Callable[[], None]] = []
         self._roster = Roster()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns = Turns()
         self._one_load = asyncio.Lock()
         self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
-        self._progress = ProgressWatch(self._roster, settings.stall_timeout_s, self._now_ns, self._publish)
+        limit_bytes, stalled_s = settings.memory_bytes, settings.stall_timeout_s
+        self._budget = MemoryBudget(self._roster, self._departures, limit_bytes, stalled_s, self._publish)
+        self.statistics.memory = self._budget.used
+        self._progress = ProgressWatch(self._roster, stalled_s, self._now_ns, self._publish)
         self._poller = Poller(loading, settings.poll_s, self._follow, self._unfollow)
         self._started = False
 
@@ -111,15 +113,6 @@ class ModelManager:
         loadable = (await self._loading.look()).models if on_demand else ()
         self._progress.look()
         return self._roster.index(loadable)
-
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called whenever readiness may have changed, of the server or of a version.
-
-        Returns:
-            What ends that.
-        """
-        self._listeners.append(listener)
-        return partial(self._listeners.remove, listener)
 
     def points(self) -> Iterator[Point]:
         """Every series of the models as a whole, and of each version that is served."""
@@ -175,14 +168,14 @@ class ModelManager:
             InvalidModel, InvalidConfig, Unsupported: it cannot be loaded; what served before still serves.
         """
         self._check_on_demand()
-        async with self._lock(name):
+        async with self._turns.of(name):
             found = await self._find(name, config, files)
             try:
                 await self._bring(self._roster.of(name), found)
             except BaseException as problem:
-                await self._loading.discard(found)
+                await self._discard(found)
                 if isinstance(problem, InvalidModel | InvalidConfig):
-                    raise _load_failed(name, problem) from problem
+                    raise problem.retold(f"load failed for model '{name}': {problem.message}") from problem
                 raise
 
     async def unload(self, name: str) -> None:
@@ -192,7 +185,7 @@ class ModelManager:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
         """
         self._check_on_demand()
-        async with self._lock(name):
+        async with self._turns.of(name):
             self._take_out(name, UnloadReason.ASKED, "unloaded")
 
     async def drain(self, timeout_s: float) -> bool:
@@ -211,7 +204,7 @@ class ModelManager:
     # --- following the files ------------------------------------------------------------------------------
 
     async def _follow(self, found: FoundModel) -> None:
-        async with self._lock(found.name):
+        async with self._turns.of(found.name):
             model = self._roster.of(found.name)
             if model.cold:
                 model.found = found  # it is read when it is asked for
@@ -220,7 +213,7 @@ class ModelManager:
                 await self._bring(model, found)
 
     async def _unfollow(self, name: str) -> None:
-        async with self._lock(name):
+        async with self._turns.of(name):
             self._take_out(name, UnloadReason.REMOVED, "its files are gone")
 
     # --- loading and switching ----------------------------------------------------------------------------
@@ -234,7 +227,7 @@ class ModelManager:
         async with self._one_load:
             with self._noting_failure(model):
                 prepared = await self._loading.prepare(found)
-                await self._make_room(model, prepared)
+                await self._budget.make_room(model, prepared)
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
@@ -243,16 +236,15 @@ class ModelManager:
         async with self._one_load:
             with self._noting_failure(model):
                 prepared = await self._loading.prepare(found)
-                self._check_size(model.name, prepared)
-                if self._excess(model, prepared) > 0:
-                    self._leave_cold(model, prepared)
+                if not self._budget.has_room(model, prepared):
+                    self._budget.leave_cold(model, prepared, self._now_ns())
                     return
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
     async def _bring_back(self, name: str) -> None:
         """A request asks for a model that was unloaded to make room."""
-        async with self._lock(name):
+        async with self._turns.of(name):
             model = self._roster.of(name)
             if model.cold and model.found is not None:
                 await self._bring(model, model.found)
@@ -304,8 +296,17 @@ class ModelManager:
         if model is None:
             return
         before, model.found, model.cold = model.found, None, False
-        self._departures.begin(model.routed, why, reason, before)
+        model.forget_failure()
+        leaving = self._departures.begin(model.routed, why, reason, before)
+        if before is not None and before.upload is not None:
+            leaving.add_done_callback(lambda _: self._roster.forget_unserved(name))
         self._publish()
+
+    async def _discard(self, found: FoundModel) -> None:
+        """It could not be loaded: what came with the call leaves nothing behind."""
+        await self._loading.discard(found)
+        if found.upload is not None:
+            self._roster.forget_unserved(found.name)
 
     @contextlib.contextmanager
     def _noting_failure(self, model: Model) -> Iterator[None]:
@@ -330,60 +331,8 @@ class ModelManager:
         """The routes as they are now, from now on. Until the start is over, nothing is in them."""
         if self._started:
             self._on_routes(self._roster.routes())
-        for listener in tuple(self._listeners):
-            listener()
-
-    # --- memory -------------------------------------------------------------------------------------------
-
-    def _memory(self) -> tuple[int, int]:
-        return sum(model.nbytes for model in self._roster.models.values()), self._settings.memory_bytes
-
-    def _excess(self, model: Model, prepared: Prepared) -> int:
-        """Bytes over the budget if `model` were loaded beside all others; 0 or less if it fits."""
-        budget = self._settings.memory_bytes
-        others = sum(other.nbytes for other in self._roster.models.values() if other is not model)
-        return others + prepared.nbytes - budget if budget else 0
-
-    def _check_size(self, name: str, prepared: Prepared) -> None:
-        budget = self._settings.memory_bytes
-        if budget and prepared.nbytes > budget:
-            raise NoRoom(
-                f"model '{name}' takes {prepared.nbytes} bytes; models.memory_bytes allows {budget} for all together",
-                hint="raise models.memory_bytes, or serve fewer versions of it (version_policy)",
-                model=name,
-            )
-
-    async def _make_room(self, model: Model, prepared: Prepared) -> None:
-        """Unload those that were not used for longest, idle ones first, and wait until they have left.
-
-        Raises:
-            NoRoom: it would not fit alone.
-        """
-        self._check_size(model.name, prepared)
-        if self._excess(model, prepared) <= 0:
-            return
-        others = [other for other in self._roster.models.values() if other is not model and other.routed]
-        chosen = choose_leavers([tenant_of(other) for other in others], prepared.nbytes, self._settings.memory_bytes)
-        leaving = [self._evict(self._roster.of(name), model.name) for name in chosen]
-        self._publish()
-        await asyncio.wait(leaving, timeout=self._settings.stall_timeout_s)
-
-    def _evict(self, model: Model, newcomer: str) -> asyncio.Task[None]:
-        reason = f"unloaded to make room for '{newcomer}' (models.memory_bytes); loaded again when it is asked for"
-        model.cold = True
-        return self._departures.begin(model.routed, UnloadReason.ROOM, reason, None)
-
-    def _leave_cold(self, model: Model, prepared: Prepared) -> None:
-        reason = "not loaded, models.memory_bytes is used up; loaded when it is asked for"
-        model.cold, model.found = True, prepared.found
-        for number, print_ in prepared.versions.items():
-            life = never_lived(f"{model.name}:{number}", reason, self._now_ns())
-            model.versions[number] = Version(number, print_, life)
 
     # --- what is meant by a name --------------------------------------------------------------------------
-
-    def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
 
     def _wanted_at_start(self, look: Look) -> list[str]:
         control, wanted = self._settings.control, self._settings.load
@@ -439,11 +388,6 @@ def _as_ours(name: str, problem: Exception) -> TaxiwayError:
         return InvalidModel(f"model {name!r} cannot be read: {problem}")
     _log.error("bug", model=name, error=problem)
     return InternalError(f"model {name!r} could not be loaded; the server's log has the details")
-
-
-def _load_failed(name: str, error: InvalidModel | InvalidConfig) -> TaxiwayError:
-    """As Triton begins to tell it."""
-    return type(error)(f"load failed for model '{name}': {error.message}", hint=error.hint, **error.facts)
 
 
 def _describe(version: Version) -> LogFields:

@@ -1,11 +1,17 @@
-"""Which models make room when another one needs it: the least recently used, idle ones first."""
+"""What loaded models may take together; who makes room: the least recently used, idle ones first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from taxiway.server.models.roster import Model
+from taxiway.core.errors import NoRoom
+from taxiway.server.models.departures import Departures
+from taxiway.server.models.loading import Prepared
+from taxiway.server.models.machine import never_lived
+from taxiway.server.models.roster import Model, Roster, Version
+from taxiway.telemetry.catalogue import UnloadReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class Tenant:
 
 
 def choose_leavers(tenants: Sequence[Tenant], needed: int, budget: int) -> list[str]:
-    """Pure: the models to unload so that `needed` more bytes fit into `budget`, in the order to unload them.
+    """The models to unload so that `needed` more bytes fit into `budget`, in the order to unload them. Pure.
 
     `needed` is at most `budget`. No model leaves that need not: of those chosen, one that is not wanted after all
     because a larger one followed stays.
@@ -46,7 +52,80 @@ def choose_leavers(tenants: Sequence[Tenant], needed: int, budget: int) -> list[
     return [tenant.name for tenant in leavers if tenant.name not in spared]
 
 
-def tenant_of(model: Model) -> Tenant:
+class MemoryBudget:
+    """Keeps what is loaded within `limit_bytes` (`models.memory_bytes`); 0 for no limit.
+
+    Args:
+        patience_s: how long a newcomer waits for those that leave; what is stuck then goes on leaving without it.
+        changed: told when models have left the routes.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        departures: Departures,
+        limit_bytes: int,
+        patience_s: float,
+        changed: Callable[[], None],
+    ) -> None:
+        self._roster = roster
+        self._departures = departures
+        self._limit_bytes = limit_bytes
+        self._patience_s = patience_s
+        self._changed = changed
+
+    def used(self) -> tuple[int, int]:
+        """Bytes that are taken, and that may be."""
+        return sum(model.nbytes for model in self._roster.models.values()), self._limit_bytes
+
+    def has_room(self, model: Model, prepared: Prepared) -> bool:
+        """Whether `model` fits beside all that is loaded.
+
+        Raises:
+            NoRoom: it would not even fit alone.
+        """
+        needed, limit = prepared.nbytes, self._limit_bytes
+        if not limit:
+            return True
+        if needed > limit:
+            raise NoRoom(
+                f"model '{model.name}' takes {needed} bytes; models.memory_bytes allows {limit} for all together",
+                hint="raise models.memory_bytes, or serve fewer versions of it (version_policy)",
+                model=model.name,
+            )
+        return sum(other.nbytes for other in self._others(model)) + needed <= limit
+
+    async def make_room(self, model: Model, prepared: Prepared) -> None:
+        """Have others leave until `model` fits, and wait until they have.
+
+        Raises:
+            NoRoom: it would not even fit alone.
+        """
+        if self.has_room(model, prepared):
+            return
+        tenants = [_tenant(other) for other in self._others(model)]
+        chosen = choose_leavers(tenants, prepared.nbytes, self._limit_bytes)
+        leaving = [self._evict(self._roster.of(name), model.name) for name in chosen]
+        self._changed()
+        await asyncio.wait(leaving, timeout=self._patience_s)
+
+    def leave_cold(self, model: Model, prepared: Prepared, at_ns: int) -> None:
+        """Make `model` known without loading it: it is loaded when it is asked for."""
+        reason = "not loaded, models.memory_bytes is used up; loaded when it is asked for"
+        model.cold, model.found = True, prepared.found
+        for number, print_ in prepared.versions.items():
+            model.versions[number] = Version(number, print_, never_lived(f"{model.name}:{number}", reason, at_ns))
+
+    def _others(self, model: Model) -> list[Model]:
+        return [other for other in self._roster.models.values() if other is not model and other.routed]
+
+    def _evict(self, model: Model, newcomer: str) -> asyncio.Task[None]:
+        reason = f"unloaded to make room for '{newcomer}' (models.memory_bytes); loaded again when it is asked for"
+        model.cold = True
+        return self._departures.begin(model.routed, UnloadReason.ROOM, reason, None)
+
+
+def _tenant(model: Model) -> Tenant:
     """A loaded model as it is now."""
     served = [version.served for version in model.routed if version.served is not None]
     used_ns = max([model.since_ns, *(one.statistics.last_ns for one in served)])

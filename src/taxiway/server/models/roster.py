@@ -39,6 +39,11 @@ class Version:
         """Whether it is sent requests."""
         return self.life.now.state in IN_ROUTES
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left."""
+        return self.life.now.state in {ModelState.GONE, ModelState.FAILED}
+
     def step(self, event: ModelEvent, reason: str, at_ns: int) -> None:
         """Something happened to it.
 
@@ -90,6 +95,12 @@ class Model:
         self.note = ""
         self.found, self.cold, self.since_ns = found, False, at_ns
 
+    def forget_failure(self) -> None:
+        """What could not be loaded no longer matters: it is unloaded."""
+        self.note = ""
+        for version in self.versions.values():
+            version.note = ""
+
     def note_failure(self, message: str) -> None:
         """It could not be loaded (again); what serves goes on serving."""
         self.note = message
@@ -131,6 +142,12 @@ class Roster:
     def of(self, name: str) -> Model:
         """The model of this name, known from now on."""
         return self.models.setdefault(name, Model(name))
+
+    def forget_unserved(self, name: str) -> None:
+        """Forget a model of which nothing is left: callers may bring any number of them, under any name."""
+        model = self.models.get(name)
+        if model is not None and model.found is None and all(one.is_over for one in model.versions.values()):
+            del self.models[name]
 
     def in_routes(self) -> list[Version]:
         """Every version that is sent requests, by name and number."""

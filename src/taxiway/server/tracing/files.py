@@ -15,7 +15,7 @@ import orjson
 
 from taxiway.server.tracing.outbox import Outbox
 from taxiway.server.tracing.tensors import print_elements
-from taxiway.server.tracing.trace import Origin, Trace
+from taxiway.server.tracing.trace import INPUT, OUTPUT, Origin, Tensor, Trace
 from taxiway.telemetry.render import Point
 
 
@@ -89,43 +89,29 @@ class TraceFile:
 
 def describe_trace(trace: Trace) -> Iterator[dict[str, Any]]:
     """What Triton writes of one request, in the order of time; and how it failed, if it did."""
-    edge = trace.origin.protocol
-    timed = "TIMESTAMPS" in trace.plan.levels
-    told_who = False
-    tensors = sorted(trace.tensors, key=lambda tensor: tensor.at_ns)
+    inputs = [tensor for tensor in trace.tensors if tensor.activity == INPUT]
+    outputs = [tensor for tensor in trace.tensors if tensor.activity == OUTPUT]
     for name, ns in trace.timestamps():
-        if not told_who and not (edge and name.startswith(edge)):
-            told_who = True
-            yield _who(trace)
-        while tensors and name in _AFTER_INPUTS and tensors[0].activity == "TENSOR_QUEUE_INPUT":
-            yield _tensor(trace, tensors.pop(0))
-        while tensors and name in _AFTER_OUTPUTS:
-            yield _tensor(trace, tensors.pop(0))
-        if timed:
+        if name == "REQUEST_START":
+            told = {"id": trace.id, "model_name": trace.model, "model_version": trace.version}
+            yield told | ({"request_id": trace.request_id} if trace.request_id else {})
+        if name == "INFER_RESPONSE_COMPLETE":
+            yield from (_describe_tensor(trace.id, tensor) for tensor in outputs)
+        if "TIMESTAMPS" in trace.plan.levels:
             yield {"id": trace.id, "timestamps": [{"name": name, "ns": ns}]}
+        if name == "QUEUE_START":
+            yield from (_describe_tensor(trace.id, tensor) for tensor in inputs)
     if trace.is_cancelled:
         yield {"id": trace.id, "error": {"code": "cancelled", "message": "the client went away"}}
     elif trace.error is not None:
         yield {"id": trace.id, "error": {"code": trace.error.code, "message": trace.error.message}}
 
 
-_AFTER_INPUTS = frozenset({"COMPUTE_START", "INFER_RESPONSE_COMPLETE", "REQUEST_END"})
-_AFTER_OUTPUTS = frozenset({"INFER_RESPONSE_COMPLETE", "REQUEST_END"})
-
-
-def _who(trace: Trace) -> dict[str, Any]:
-    told = {"id": trace.id, "model_name": trace.model, "model_version": trace.version}
-    return told | ({"request_id": trace.request_id} if trace.request_id else {})
-
-
-def _tensor(trace: Trace, tensor: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {
-        "id": trace.id,
-        "activity": tensor.activity,
-        "tensor": {
-            "name": tensor.name,
-            "data": print_elements(tensor),
-            "shape": ",".join(map(str, tensor.shape)),
-            "dtype": tensor.datatype,
-        },
+def _describe_tensor(trace_id: int, tensor: Tensor) -> dict[str, Any]:
+    told = {
+        "name": tensor.name,
+        "data": print_elements(tensor),
+        "shape": ",".join(map(str, tensor.shape)),
+        "dtype": tensor.datatype,
     }
+    return {"id": trace_id, "activity": tensor.activity, "tensor": told}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import count
 from weakref import WeakSet
 
@@ -98,7 +98,23 @@ class TraceGates:
             InvalidArgument, Unsupported: as `TracePlans.changed`.
             FailedPrecondition: a mode whose packages are not installed.
         """
-        self._apply(self._plans.changed(model, words))
+        self.replace(model, self.changes_after(model, words))
+
+    def changes_after(self, model: str | None, words: Words) -> dict[str, list[str]]:
+        """All that would be changed for a model, or (None) for all others, after this change.
+
+        Raises:
+            InvalidArgument, Unsupported: as `TracePlans.changed`.
+        """
+        return self._plans.changed(model, words).changes(model)
+
+    def replace(self, model: str | None, words: Words) -> None:
+        """Have `words`, and nothing else, changed for a model, or (None) for all others; their count begins anew.
+
+        Raises:
+            InvalidArgument, Unsupported, FailedPrecondition: as `change`.
+        """
+        self._apply(self._plans.replaced(model, words), anew={model})
 
     def points(self) -> Iterator[Point]:
         """What was written and dropped so far."""
@@ -110,15 +126,14 @@ class TraceGates:
         for sink in self._sinks.values():
             sink.close(timeout_s)
 
-    def _apply(self, plans: TracePlans) -> None:
+    def _apply(self, plans: TracePlans, anew: Collection[str | None] = ()) -> None:
         tracers: dict[str | None, Tracer] = {}
         for scope in (None, *plans.by_model):
             plan, old = plans.plan(scope), self._tracers.get(scope)
-            if not plan.is_on:
-                continue
-            tracers[scope] = (
-                old if old is not None and old.plan == plan else Tracer(plan, self._sink(plan.mode), self._ground)
-            )
+            if plan.is_on and old is not None and old.plan == plan and scope not in anew:
+                tracers[scope] = old
+            elif plan.is_on:
+                tracers[scope] = Tracer(plan, self._sink(plan.mode), self._ground)
         with self._lock:
             self._plans, self._tracers = plans, tracers
             for gate in tuple(self._gates):

@@ -21,7 +21,7 @@ class Outbox:
     Args:
         mode: of tracing, for metrics and the log.
         write: writes some traces. Blocks; what it raises is logged and costs only these traces.
-        abort: stops a write under way, at the end of time.
+        capacity: how many may wait.
     """
 
     def __init__(self, mode: str, write: Callable[[Sequence[Trace]], None], capacity: int = EXPORT_QUEUE) -> None:

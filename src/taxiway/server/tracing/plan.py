@@ -97,13 +97,29 @@ class TracePlans:
             InvalidArgument: a key or a value that is none.
             Unsupported: the file's name, which only who starts the server may choose.
         """
-        change = read_change(words)
-        if model is not None and "mode" in change:
-            raise InvalidArgument("'trace_mode' holds for the whole server", hint="change it at /v2/trace/setting")
+        return self._with(model, _merged(self._own(model), read_change(words)))
+
+    def replaced(self, model: str | None, words: Words) -> TracePlans:
+        """These plans with `words`, and nothing else, changed for one model or (None) for all others.
+
+        Raises:
+            InvalidArgument, Unsupported: as `changed`.
+        """
+        return self._with(model, _merged({}, read_change(words)))
+
+    def changes(self, model: str | None) -> dict[str, list[str]]:
+        """What is changed for a model, or (None) for all others, so that `replaced` makes it so again."""
+        return {key: write(self._own(model)[name]) for key, name, write in _WRITERS if name in self._own(model)}
+
+    def _own(self, model: str | None) -> Mapping[str, Any]:
+        return self.everywhere if model is None else self.by_model.get(model, {})
+
+    def _with(self, model: str | None, own: Mapping[str, Any]) -> TracePlans:
         if model is None:
-            plans = replace(self, everywhere=_merged(self.everywhere, change))
+            plans = replace(self, everywhere=own)
+        elif "mode" in own:
+            raise InvalidArgument("'trace_mode' holds for the whole server", hint="change it at /v2/trace/setting")
         else:
-            own = _merged(self.by_model.get(model, {}), change)
             others = {name: kept for name, kept in self.by_model.items() if name != model}
             plans = replace(self, by_model=MappingProxyType(others | {model: own} if own else others))
         plans._check()
@@ -113,7 +129,7 @@ class TracePlans:
         """The plan of a model in Triton's words and order; `left` is told as the count if it is known."""
         plan = self.plan(model)
         told: dict[str, str | list[str]] = {
-            "trace_level": [level for level in _LEVELS if level in plan.levels] or ["OFF"],
+            "trace_level": _write_levels(plan.levels),
             "trace_rate": str(plan.rate),
             "trace_count": str(plan.count if left is None else left),
         }
@@ -206,6 +222,17 @@ _READERS: Mapping[str, tuple[str, Callable[[str, Sequence[str]], Any]]] = {
     "log_frequency": ("log_frequency", _read_frequency),
     "trace_mode": ("mode", _read_mode),
 }
+
+
+def _write_levels(levels: frozenset[str]) -> list[str]:
+    return [level for level in _LEVELS if level in levels] or ["OFF"]
+
+
+def _write_one(value: object) -> list[str]:
+    return [str(value)]
+
+
+_WRITERS = tuple((key, name, _write_levels if name == "levels" else _write_one) for key, (name, _) in _READERS.items())
 
 
 def _single(key: str, values: Sequence[str]) -> str:

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
-from taxiway.server.tracing.trace import MAX_ELEMENTS, Tensor
+from taxiway.server.tracing.trace import INPUT, MAX_ELEMENTS, OUTPUT, Tensor
 
 _MAX_TEXT_BYTES = 256
 """Of one element of a BYTES tensor."""
 
 
-def inputs_of(request: InferRequest, specs: Sequence[TensorSpec], at_ns: int) -> Iterator[Tensor]:
+def inputs_of(request: InferRequest, specs: Sequence[TensorSpec]) -> Iterator[Tensor]:
     """The inputs of a request, as it brought them."""
     for spec, tensor in zip(specs, request.inputs, strict=True):
         if tensor is not None:
             data = _beginning(tensor.data, spec.datatype)
-            yield Tensor("TENSOR_QUEUE_INPUT", spec.name, spec.datatype.wire_name, tensor.shape, data, at_ns)
+            yield Tensor(INPUT, spec.name, spec.datatype.wire_name, tensor.shape, data)
 
 
 def outputs_of(
-    result: BatchResult, start: int, stop: int, specs: Sequence[TensorSpec], *, batches: bool, at_ns: int
+    result: BatchResult, start: int, stop: int, specs: Sequence[TensorSpec], *, batches: bool
 ) -> Iterator[Tensor]:
     """Rows [start, stop) of what a run gave; everything if its rows are not rows of requests."""
     by_name = {spec.name: spec for spec in specs}
@@ -34,7 +34,7 @@ def outputs_of(
         spec = by_name[name]
         array = whole[start:stop] if batches else whole
         data = _beginning(array, spec.datatype)
-        yield Tensor("TENSOR_BACKEND_OUTPUT", name, spec.datatype.wire_name, array.shape, data, at_ns)
+        yield Tensor(OUTPUT, name, spec.datatype.wire_name, array.shape, data)
 
 
 def _beginning(data: Any, datatype: Datatype) -> Any:  # noqa: ANN401 - what InputTensor holds, or an array
@@ -43,8 +43,10 @@ def _beginning(data: Any, datatype: Datatype) -> Any:  # noqa: ANN401 - what Inp
         return [bytes(item)[:_MAX_TEXT_BYTES] for item in islice(items, MAX_ELEMENTS)]
     if isinstance(data, np.ndarray):
         return data.reshape(-1)[:MAX_ELEMENTS].copy()
-    raw = memoryview(data).cast("B")[: MAX_ELEMENTS * datatype.itemsize]
-    return np.frombuffer(bytes(raw), dtype=datatype.numpy_dtype)
+    view = memoryview(data)
+    if not view.nbytes:  # which cannot be cast
+        return np.empty(0, datatype.numpy_dtype)
+    return np.frombuffer(bytes(view.cast("B")[: MAX_ELEMENTS * datatype.itemsize]), datatype.numpy_dtype)
 
 
 def print_elements(tensor: Tensor) -> str:

@@ -37,13 +37,16 @@ NOWHERE = Origin()
 _RECEIVING = {"HTTP": "RECV", "GRPC": "WAITREAD"}
 
 
+INPUT, OUTPUT = "TENSOR_QUEUE_INPUT", "TENSOR_BACKEND_OUTPUT"
+"""What Triton calls a tensor's part in a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """The beginning of one tensor: at most `MAX_ELEMENTS` elements in `data`, a numpy array or a list of bytes.
 
     Attributes:
-        activity: TENSOR_QUEUE_INPUT or TENSOR_BACKEND_OUTPUT.
-        at_ns: when it was noted.
+        activity: `INPUT` or `OUTPUT`.
     """
 
     activity: str
@@ -51,7 +54,6 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     data: Any
-    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Trace:
         self,
         trace_id: int,
         plan: TracePlan,
+        model: str,
+        version: int,
         request: InferRequest,
         origin: Origin,
         now_ns: Callable[[], int],
@@ -119,8 +123,8 @@ class Trace:
     ) -> None:
         self.id = trace_id
         self.plan = plan
-        self.model = ""
-        self.version = 0
+        self.model = model
+        self.version = version
         self.request_id = request.id
         self.rows = request.rows
         self.origin = origin

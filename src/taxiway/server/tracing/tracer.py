@@ -44,10 +44,10 @@ class Tracer:
             return None
         origin = originate(request)
         ground = self._ground
-        trace = Trace(next(ground.ids), self.plan, request, origin, ground.clock.monotonic_ns, self._close_soon)
-        trace.model, trace.version = spec.name, version
+        now_ns = ground.clock.monotonic_ns
+        trace = Trace(next(ground.ids), self.plan, spec.name, version, request, origin, now_ns, self._close_soon)
         if self.plan.keeps_tensors:
-            trace.tensors += inputs_of(request, spec.inputs, trace.started_ns)
+            trace.tensors += inputs_of(request, spec.inputs)
         request.trace = trace
         request.responder = _Following(request.responder, trace, spec)
         return trace
@@ -76,14 +76,13 @@ class _Following:
         """Note it, and pass it on."""
         trace = self._trace
         trace.answer()
-        if trace.plan.keeps_tensors:
-            batches = self._spec.max_batch_size > 0
-            at_ns = trace.answered_ns
-            trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches, at_ns=at_ns)
         try:
             self._responder.resolve(request, result, start, stop)
         finally:
             trace.sent()
+        if trace.plan.keeps_tensors:
+            batches = self._spec.max_batch_size > 0
+            trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """Note it, and pass it on."""

@@ -24,7 +24,7 @@ def read_load(body: Buffer) -> tuple[str | None, dict[str, bytes]]:
     files: dict[str, bytes] = {}
     for name, value in _parameters(body).items():
         if name != "config" and not name.startswith(_FILE):
-            raise InvalidArgument(f"unrecognized load parameter '{name[:200]}'.", hint=_HINT)
+            raise MalformedRequest(f"unrecognized load parameter '{name[:200]}'.", hint=_HINT)
         if value.__class__ is not str:
             raise MalformedRequest(f"load parameter '{name[:200]}' must be a string", hint=_HINT)
         if name == "config":
@@ -57,7 +57,7 @@ def _parameters(body: Buffer) -> dict[str, Any]:
         raise MalformedRequest("the body must be a JSON object")
     parameters = document.get("parameters", {})
     if parameters.__class__ is not dict:
-        raise MalformedRequest("'parameters' must be an object", hint=_HINT)
+        raise MalformedRequest("the parameters must be a JSON object", hint=_HINT)
     return dict(parameters)
 
 

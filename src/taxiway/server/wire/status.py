@@ -42,7 +42,10 @@ _TRITON_CODES: dict[str, int] = {
     "wrong-element-type": 500,
     "wrong-element-count": 500,
     "value-out-of-range": 500,
+    # So does whoever cannot read a model's configuration, or find it.
+    "invalid-config": 500,
     "repository-model-not-found": 500,
+    "version-not-served": 503,
     "generate-invalid": 400,
     "deadline-exceeded": 503,
     "failed-precondition": 503,
@@ -55,7 +58,11 @@ _TRITON_GRPC: dict[str, str] = {
     "overloaded": "UNAVAILABLE",
     "deadline-exceeded": "UNAVAILABLE",
     "failed-precondition": "UNAVAILABLE",
+    "invalid-config": "INTERNAL",
+    "repository-model-not-found": "INTERNAL",
+    "version-not-served": "UNAVAILABLE",
     "statistics-not-found": "INVALID_ARGUMENT",
+    "trace-model-not-found": "INVALID_ARGUMENT",
 }
 
 REASONS: Mapping[int, str] = {

@@ -102,7 +102,7 @@ def test_a_broken_version_that_is_served_is_refused(tmp_path: Path, load: Load) 
 def test_a_policy_that_chooses_nothing_is_told(tmp_path: Path, load: Load) -> None:
     model = _config(tmp_path / "m", "version_policy { specific { versions: [7] } }")
     onnx_models.doubler(model / "1" / "model.onnx")
-    with pytest.raises(InvalidConfig, match=r"chooses none of its versions \[1\]"):
+    with pytest.raises(InvalidModel, match=r"chooses none of its versions \[1\]"):
         load(model)
 
 

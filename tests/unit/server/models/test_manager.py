@@ -38,6 +38,8 @@ class Bench:
         self.disk = disk
         self.loading = FakeLoading(clock, disk)
         self.routes: Mapping[str, ModelRoutes] = {}
+        self.heard: list[bool] = []
+        """Whether all was ready, each time something had changed."""
         self.responder = RecordingResponder()
         self.admission = Admission(1000, 1 << 30)
         chosen = ModelsSettings.model_validate({"control": "explicit", **settings})
@@ -45,6 +47,7 @@ class Bench:
 
     def _keep(self, routes: Mapping[str, ModelRoutes]) -> None:
         self.routes = routes
+        self.heard.append(self.manager.is_ready())
 
     def served(self, name: str) -> dict[int, ServedModel]:
         return dict(self.routes[name].served)
@@ -286,6 +289,25 @@ async def test_a_model_may_come_with_the_call_and_its_files_leave_with_it() -> N
     await bench.manager.unload("m")
     await asyncio.sleep(1)
     assert not bench.loading.uploads
+    assert not await bench.manager.index()
+
+
+@virtual
+async def test_names_that_callers_make_up_leave_nothing_behind() -> None:
+    bench = Bench({})
+    await bench.manager.start()
+    for index in range(10):
+        with pytest.raises(RepositoryModelNotFound):
+            await bench.load(f"nobody-{index}")
+        await bench.manager.unload(f"nobody-{index}")
+        with pytest.raises(InvalidModel):
+            await bench.manager.load(f"broken-{index}", "{}", {"1/model.onnx": b"broken"})
+        await bench.manager.load(f"brought-{index}", "{}", {"1/model.onnx": b"one"})
+        await bench.manager.unload(f"brought-{index}")
+    await asyncio.sleep(1)
+    assert not await bench.manager.index()
+    assert not bench.manager._roster.models
+    assert not bench.manager._turns
 
 
 @virtual
@@ -388,8 +410,7 @@ async def test_polling_tries_a_broken_version_once_and_again_when_it_changes() -
 async def test_a_run_that_does_not_come_back_makes_its_version_unready_until_it_does() -> None:
     bench = Bench({"m": FakeFiles({1: "one"}), "other": FakeFiles({1: "one"})}, stall_timeout_s=10)
     await bench.manager.start()
-    heard: list[bool] = []
-    end = bench.manager.listen(lambda: heard.append(bench.manager.is_ready()))
+    heard = bench.heard = []
     bench.loading.run_ns = 30_000 * MS
     bench.submit(bench.served("m")[1], "stuck")
     await asyncio.sleep(9)
@@ -405,9 +426,6 @@ async def test_a_run_that_does_not_come_back_makes_its_version_unready_until_it_
     await asyncio.sleep(20)
     assert heard == [False, True]
     assert bench.manager.is_ready()
-    end()
-    await bench.manager.unload("m")
-    assert heard == [False, True]
     await bench.manager.drain(1)
 
 

@@ -137,6 +137,17 @@ def test_models_without_settings_of_their_own_share_one_count(loop: asyncio.Abst
     assert gates.words(None)["trace_count"] == "0"
 
 
+def test_a_count_that_is_set_again_begins_anew(loop: asyncio.AbstractEventLoop) -> None:
+    gates = _gates(loop, {})
+    gate = gates.gate(_spec("a"), 1)
+    chosen = []
+    for scope in (None, None, "a", "a"):
+        gates.change(scope, {**ON, "trace_count": ["1"]})
+        chosen += [gate.begin(InferRequest((), 1, _Waiter(), 0), lambda _: NOWHERE) is not None for _ in range(2)]
+
+    assert chosen == [True, False] * 4
+
+
 def test_a_trace_is_put_once_after_its_run_was_told(loop: asyncio.AbstractEventLoop) -> None:
     made: dict[Mode, _Kept] = {}
     gates = _gates(loop, made)

@@ -63,6 +63,16 @@ def test_what_is_told_can_be_said_again(scope: str | None, words: dict[str, Any]
     assert PLANS.changed(None, said).plan(None) == plans.plan(scope)
 
 
+@given(SCOPES, WORDS, WORDS, WORDS)
+def test_all_changes_of_a_scope_can_be_made_at_once(
+    scope: str | None, first: dict[str, Any], second: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """As a process that starts later is told of them."""
+    changed = PLANS.changed(scope, first).changed(scope, second)
+
+    assert PLANS.changed(scope, other).replaced(scope, changed.changes(scope)) == changed
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -46,8 +46,7 @@ def _request(arrived_ns: int, rows: int = 1) -> InferRequest:
 
 
 def _trace(clock: _Steps, request: InferRequest, closed: list[Trace]) -> Trace:
-    trace = Trace(7, PLAN, request, Origin("HTTP"), clock, closed.append)
-    trace.model, trace.version = "m", 3
+    trace = Trace(7, PLAN, "m", 3, request, Origin("HTTP"), clock, closed.append)
     request.trace = trace
     return trace
 
@@ -122,4 +121,4 @@ def test_how_it_failed_is_told_last() -> None:
     ],
 )
 def test_elements_are_printed_as_triton_prints_them(datatype: str, data: Any, text: str) -> None:
-    assert print_elements(Tensor("TENSOR_QUEUE_INPUT", "x", datatype, (1,), data, 0)) == text
+    assert print_elements(Tensor("TENSOR_QUEUE_INPUT", "x", datatype, (1,), data)) == text

@@ -75,6 +75,10 @@ class GrpcFront:
         self._server = server
         return host, got
 
+    def forget_routes(self) -> None:
+        """The routes have changed: remember nothing of the last ones."""
+        self._services.infer.forget_routes()
+
     def retire(self) -> None:
         """Go on as before; that we are not ready is told by whoever watches our health. HTTP/2 has no gentler word."""
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any, NamedTuple, cast
 
-from taxiway.core.errors import InvalidArgument, TaxiwayError
+from taxiway.core.errors import ColdModel, InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
+from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.shared_memory import NO_REGIONS, Regions
 from taxiway.server.wire.asks import Choices, OutputMenu
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of
 from taxiway.server.wire.grpc.envelope import open_request
@@ -35,14 +38,18 @@ class Edge(NamedTuple):
     """What inference over gRPC is made with.
 
     Attributes:
+        cold: holds requests for models that were unloaded to make room.
         guard: who decides who may call; None lets everybody.
+        regions: the shared memory in which tensors may lie.
     """
 
     routing: Callable[[], Snapshot]
     admission: Admission
     limits: WireLimits
     calls: Calls
+    cold: ColdStarts
     guard: Guard | None
+    regions: Regions = NO_REGIONS
 
 
 class Sent(NamedTuple):
@@ -72,14 +79,15 @@ class Ask(NamedTuple):
 class MessageCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits) -> None:
+    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions) -> None:
         spec = served.spec
         self._admission = admission
         self._entrance = Entrance(served, admission)
         self._statistics = served.statistics
-        menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True)
+        menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True, regions=regions)
         self._every = menu.all_binary()
-        self._reader = MessageReader(Signature(spec.name, spec.inputs, spec.max_batch_size, limits), menu)
+        signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
+        self._reader = MessageReader(signature, menu, regions)
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def take(self, sent: Sent, answer: Answer, *, on_stream: bool) -> InferRequest:
@@ -97,11 +105,11 @@ class MessageCodec:
         typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
         request.ask = Ask(answer, parsed.choices, typed, on_stream)
         request.deadline_ns = min(request.deadline_ns, deadline_ns)
-        self._admission.reserve_bytes(nbytes)
+        self._admission.reserve_bytes(request.nbytes)
         try:
             self._entrance.submit(request)
         except Exception:
-            self._admission.release_bytes(nbytes)
+            self._admission.release_bytes(request.nbytes)
             raise
         return request
 
@@ -155,7 +163,7 @@ class InferEndpoint:
     """Takes in requests for any model, and answers ModelInfer."""
 
     def __init__(self, edge: Edge) -> None:
-        self._routing, self._admission, self._limits, self._calls, self._guard = edge
+        self._routing, self._admission, self._limits, self._calls, self._cold, self._guard, self._regions = edge
         self._new_answer = asyncio.get_running_loop().create_future
         self._snapshot = edge.routing()
         self._codecs: dict[tuple[str, str], MessageCodec] = {}
@@ -172,20 +180,26 @@ class InferEndpoint:
             model, version = message.model_name, message.model_version
             if self._guard is not None:
                 self._guard.check(authorization_of(context), "infer", model)
-            codec = self.codec(model, version)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_of(context, arrived_ns))
+            deadline_ns = deadline_of(context, arrived_ns)
+            try:
+                codec = self.codec(model, version)
+            except ColdModel:
+                codec = await self.warm_codec(model, version, len(body), deadline_ns)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
             answer: Answer = self._new_answer()
             request = codec.take(sent, answer, on_stream=False)
             self._waiting.add(answer)
             try:
                 told = await answer
-            except asyncio.CancelledError:  # the client has gone, or cancelled the call
+            except asyncio.CancelledError:
                 codec.abandon(request)
-                self._calls.statistics.ended(METHOD, "CANCELLED")
                 raise
             finally:
                 self._waiting.discard(answer)
             content = content_of(told)
+        except asyncio.CancelledError:  # the client has gone, or cancelled the call
+            self._calls.statistics.ended(METHOD, "CANCELLED")
+            raise
         except Exception as problem:  # noqa: BLE001 - the boundary: every call ends with a status
             await self._calls.fail(context, METHOD, problem, model, version)
         self._calls.statistics.ended(METHOD, "OK")
@@ -216,9 +230,30 @@ class InferEndpoint:
             served = snapshot.find(model, version_of(version))
             codec = served.codecs.get("grpc")
             if codec is None:
-                codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits)
+                codec = MessageCodec(served, self._admission, self._limits, self._regions)
+                served.codecs["grpc"] = codec
             self._codecs[model, version] = codec
         return codec
+
+    async def warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
+        """The codec of a version that was unloaded to make room, once it is back; `nbytes` are held meanwhile.
+
+        Raises:
+            TaxiwayError: it will not be, or not in time.
+        """
+        self._admission.reserve_bytes(nbytes)
+        try:
+            while True:
+                await self._cold.wait(model, deadline_ns)
+                with contextlib.suppress(ColdModel):  # another may have pushed it out again
+                    return self.codec(model, version)
+        finally:
+            self._admission.release_bytes(nbytes)
+
+    def forget_routes(self) -> None:
+        """Drop what is remembered of routes that hold no more: it keeps closed models in memory."""
+        self._codecs.clear()
+        self._snapshot = self._routing()
 
     def expect(self) -> Answer:
         """Somebody who waits on a stream."""

@@ -9,7 +9,8 @@ from typing import Any
 from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor, ValueOutOfRange, WrongElementCount
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape
-from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, no_region, read_parameters
+from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters
 from taxiway.server.wire.elements import Elements
 from taxiway.server.wire.grpc.protos import Message
 from taxiway.server.wire.signature import Given, Signature
@@ -36,9 +37,10 @@ _FINAL_RESPONSE = "triton_enable_empty_final_response"
 class MessageReader:
     """Reads requests for one version of a model."""
 
-    def __init__(self, signature: Signature, menu: OutputMenu) -> None:
+    def __init__(self, signature: Signature, menu: OutputMenu, regions: Regions = NO_REGIONS) -> None:
         self._signature = signature
         self._menu = menu
+        self._regions = regions
 
     def read(
         self, message: Message, raw: Sequence[bytes | memoryview], nbytes: int, responder: Responder, arrived_ns: int
@@ -56,21 +58,26 @@ class MessageReader:
             InvalidArgument: what is wrong with it, and where.
         """
         parsed = self._read_rest(message)
-        given = self._read_inputs(message, raw)
-        return self._signature.assemble(given, parsed, nbytes, responder, arrived_ns), parsed
+        given, copied = self._read_inputs(message, raw)
+        return self._signature.assemble(given, parsed, nbytes + copied, responder, arrived_ns), parsed
 
     # --- inputs -------------------------------------------------------------------------------------------
 
-    def _read_inputs(self, message: Message, raw: Sequence[bytes | memoryview]) -> dict[str, Given]:
+    def _read_inputs(self, message: Message, raw: Sequence[bytes | memoryview]) -> tuple[dict[str, Given], int]:
+        """What was sent, by name, and how many bytes of it were copied from shared memory."""
         given: dict[str, Given] = {}
-        used = 0
+        used = copied = 0
         for entry in message.inputs:
             name, dims = entry.name, tuple(entry.shape)
+            if name in given:
+                raise UnknownTensor(f"input '{name}' already exists in request")
             datatype = Datatype.by_name(entry.datatype)
             if entry.HasField("contents"):
                 data = self._typed(entry, name, datatype, dims, raw=raw)
             elif entry.parameters and "shared_memory_region" in entry.parameters:
-                raise no_region(parameter_value("shared_memory_region", entry.parameters["shared_memory_region"]))
+                self._count(name, dims)
+                data = self._regions.read(*place_of(parameter_values(entry.parameters)))
+                copied += len(data)
             elif used < len(raw):
                 self._count(name, dims)
                 data = memoryview(raw[used])
@@ -79,10 +86,8 @@ class MessageReader:
                 raise InvalidArgument(
                     f"unable to find data for input tensor '{name}' for model '{self._signature.model}' in request."
                 )
-            if name in given:
-                raise UnknownTensor(f"input '{name}' already exists in request")
             given[name] = (datatype, dims, data)
-        return given
+        return given, copied
 
     def _typed(
         self, entry: Message, name: str, datatype: Datatype | None, dims: Shape, *, raw: Sequence[bytes | memoryview]
@@ -118,14 +123,12 @@ class MessageReader:
         parsed = Parsed(id=identity or None)
         if message.parameters:
             values = parameter_values(message.parameters)
-            values.pop(_FINAL_RESPONSE, None)
+            if values.pop(_FINAL_RESPONSE, False).__class__ is not bool:
+                raise MalformedRequest(f"parameter '{_FINAL_RESPONSE}' must be true or false")
             read_parameters(values, parsed)
         if message.outputs:
             parsed.binary = True
-            self._menu.read(
-                [{"name": entry.name, "parameters": parameter_values(entry.parameters)} for entry in message.outputs],
-                parsed,
-            )
+            self._menu.read([_asked_output(entry) for entry in message.outputs], parsed)
         return parsed
 
 
@@ -133,7 +136,7 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
     """The elements in an InferTensorContents, which must be `count` if that is given.
 
     Raises:
-        InvalidArgument: a datatype that has no list there (FP16, BF16).
+        InvalidArgument: a datatype that has no list there (FP16, BF16), or elements in the list of another one.
         WrongElementCount, ValueOutOfRange: what it says, naming the input.
     """
     if datatype not in CONTENTS:
@@ -142,6 +145,12 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
             hint="send its bytes in raw_input_contents",
         )
     field, typecode = CONTENTS[datatype]
+    for held, _ in contents.ListFields():
+        if held.name != field:
+            raise InvalidArgument(
+                f"unexpected explicit tensor data for input tensor '{name}' in '{held.name}'; "
+                f"{datatype.wire_name} belongs in '{field}'"
+            )
     values = list(getattr(contents, field))
     if count is not None and len(values) != count:
         raise WrongElementCount(f"input {name!r} has {len(values)} elements in '{field}'; its shape says {count}")
@@ -151,6 +160,12 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
         return array(typecode, values)
     except OverflowError as problem:
         raise ValueOutOfRange(f"an element of input {name!r} does not fit {datatype.wire_name}: {problem}") from None
+
+
+def _asked_output(entry: Message) -> dict[str, Any]:
+    """An output as the menu reads it. Answers are always raw: `binary_data` says nothing here, whatever it is."""
+    values = {name: value for name, value in entry.parameters.items() if name != "binary_data"}
+    return {"name": entry.name, "parameters": parameter_values(values)}
 
 
 def parameter_values(parameters: Mapping[str, Message]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import contextlib
 from time import monotonic_ns
 from typing import NamedTuple
 
-from taxiway.core.errors import Unavailable
+from taxiway.core.errors import ColdModel, Unavailable
 from taxiway.core.requests import InferRequest
 from taxiway.server.wire.grpc.calls import EOF, Context, authorization_of, deadline_of, details_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
@@ -117,11 +117,11 @@ class InferStream:
                 await self._room.acquire()
                 if (body := await self._context.read()) is EOF:
                     return
-                self._owed.put_nowait(self._take(body))
+                self._owed.put_nowait(await self._take(body))
         finally:
             self._owed.put_nowait(None)
 
-    def _take(self, body: bytes) -> Owed:
+    async def _take(self, body: bytes) -> Owed:
         arrived_ns = monotonic_ns()
         answer = self._infer.expect()
         message: Message | None = None
@@ -129,9 +129,17 @@ class InferStream:
             message, raw = open_request(body)
             if self._guard is not None:
                 self._guard.check(self._authorization, "infer", message.model_name)
-            codec = self._infer.codec(message.model_name, message.model_version)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_of(self._context, arrived_ns))
+            model, version = message.model_name, message.model_version
+            deadline_ns = deadline_of(self._context, arrived_ns)
+            try:
+                codec = self._infer.codec(model, version)
+            except ColdModel:
+                codec = await self._infer.warm_codec(model, version, len(body), deadline_ns)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
             return Owed(answer, message, codec, codec.take(sent, answer, on_stream=True))
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
         except Exception as problem:  # noqa: BLE001 - the boundary: the stream goes on
             answer.set_result(problem)
             return Owed(answer, message, None, None)

@@ -143,7 +143,8 @@ REFUSED: dict[str, tuple[Message, type[TaxiwayError], str]] = {
     ),
     "no data": (_changed(lambda m: m.ClearField("raw_input_contents")), errors.InvalidArgument, "unable to find data"),
     "too few typed": (_request(fp32_contents=[1]), errors.WrongElementCount, "1 elements in 'fp32_contents'"),
-    "wrong list": (_request(int_contents=[1, 2]), errors.WrongElementCount, "0 elements in 'fp32_contents'"),
+    "wrong list": (_request(int_contents=[1, 2]), errors.InvalidArgument, "FP32 belongs in 'fp32_contents'"),
+    "two lists": (_request(fp32_contents=[1, 2], bool_contents=[True]), errors.InvalidArgument, "'bool_contents'"),
     "too few bytes": (
         _changed(lambda m: m.raw_input_contents.__setitem__(0, bytes(7))),
         errors.WrongByteSize,
@@ -178,6 +179,11 @@ REFUSED: dict[str, tuple[Message, type[TaxiwayError], str]] = {
         _changed(lambda m: m.outputs.add(name="q")),
         errors.UnknownTensor,
         "unexpected inference output",
+    ),
+    "final response": (
+        _changed(_set("triton_enable_empty_final_response", "int64_param", 1)),
+        errors.MalformedRequest,
+        "must be true or false",
     ),
     "reserved": (_changed(_set("triton_x", "int64_param", 1)), errors.ReservedParameter, "reserved"),
     "negative timeout": (_changed(_set("timeout", "int64_param", -1)), errors.MalformedRequest, "timeout"),
