@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -94,6 +95,21 @@ def test_what_they_count_is_added_up(server: Process) -> None:
     assert now['taxiway_inference_request_seconds_count{model="double",version="1"}'] == 16
     assert (now[READY], now["taxiway_worker_restarts_total"]) == (2, 0)
     assert all(now[f'taxiway_worker_resident_bytes{{worker="{index}"}}'] > 1 << 20 for index in range(2))
+
+
+def test_a_unix_socket_is_served_by_all(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serve_process(models, workers=2, http__unix_socket=path, log__level="error") as server:
+        os.kill(server.workers()[0], signal.SIGKILL)
+        for _ in range(4):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE_S)
+                client.connect(str(path))
+                client.sendall(DOUBLE)
+                assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 0
+    assert not path.exists()
 
 
 def test_the_supervisors_families_are_in_a_scrape(server: Process) -> None:

@@ -16,11 +16,9 @@ class Lasting:
 
     Attributes:
         name: what it changes. A name that ends with a slash stands for every name that begins with it.
-        partial: its words go over those of the one before, instead of taking its place.
     """
 
     name: str
-    partial: bool = False
 
 
 class Fleet(Protocol):

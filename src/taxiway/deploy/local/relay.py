@@ -31,9 +31,6 @@ class Kept:
     def keep(self, lasting: Lasting, verb: str, words: Mapping[str, Any]) -> None:
         """Put this instruction in the place of what was kept under its name."""
         name = lasting.name
-        before = self._instructions.get(name)
-        if lasting.partial and before is not None:
-            words = _over(before[1], words)
         for old in [old for old in self._instructions if old == name or (name.endswith("/") and old.startswith(name))]:
             del self._instructions[old], self._bytes[old]
         self._instructions[name] = (verb, words)
@@ -123,15 +120,6 @@ def _sorted_out(answers: list[Any]) -> list[Any]:
     if not good:
         raise Unavailable("no process of the server answered", hint="ask again; the log tells what became of them")
     return good
-
-
-def _over(before: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """What was said before, with what is said now over it, at every depth."""
-    merged = dict(before)
-    for key, value in words.items():
-        old = merged.get(key)
-        merged[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def bytes_in(words: object) -> int:

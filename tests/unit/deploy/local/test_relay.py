@@ -66,9 +66,8 @@ async def admit(relay: Relay, index: int, end: End) -> Any:
     return await relay.admit(index, cast("Channel", end), _opened)
 
 
-def words(verb: str = "statistics", keep_as: str = "", *, partial: bool = False, **inner: Any) -> dict[str, Any]:
-    lasting = {"name": keep_as, "partial": partial} if keep_as else None
-    return {"verb": verb, "words": inner, "lasting": lasting}
+def words(verb: str = "statistics", keep_as: str = "", **inner: Any) -> dict[str, Any]:
+    return {"verb": verb, "words": inner, "lasting": {"name": keep_as} if keep_as else None}
 
 
 def test_all_answer_and_the_asker_first() -> None:
@@ -180,14 +179,6 @@ def test_a_key_that_ends_with_a_slash_stands_for_all_below_it() -> None:
         kept.keep(Lasting(key), "do", {"key": key})
     kept.keep(Lasting("regions/"), "clear", {})
     assert kept.told() == [("do", {"key": "log"}), ("clear", {})]
-
-
-def test_partial_words_go_over_those_before() -> None:
-    kept = Kept()
-    kept.keep(Lasting("traces/a", partial=True), "trace", {"model": "a", "words": {"rate": ["1"], "level": ["OFF"]}})
-    kept.keep(Lasting("traces/a", partial=True), "trace", {"model": "a", "words": {"rate": ["5"], "count": None}})
-    words = {"rate": ["5"], "level": ["OFF"], "count": None}
-    assert kept.told() == [("trace", {"model": "a", "words": words})]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
