@@ -37,6 +37,8 @@ def _merged(before: Point, value: Value) -> Value:
         return _joined(before.value, value)
     if before.family.merge is Merge.MAX:
         return max(before.value, value)
+    if before.family.merge is Merge.MIN:
+        return min(before.value, value)
     return before.value + value
 
 

@@ -23,6 +23,7 @@ class Merge(enum.Enum):
 
     SUM = "sum"
     MAX = "max"
+    MIN = "min"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,9 @@ CACHE_BYPASSED = _counter(
     "taxiway_cache_bypassed_total", "Requests of cached models not looked up: over cache.max_input_bytes"
 )
 CACHE_WAITING = _gauge("taxiway_cache_waiting_requests", "Requests waiting for the run of an equal request", MODEL)
-VERSION_READY = _gauge("taxiway_model_ready", "1 if the version answers and makes progress, 0 if it stalled", MODEL)
+VERSION_READY = _gauge(
+    "taxiway_model_ready", "1 if the version answers and makes progress, 0 if it stalled", MODEL, merge=Merge.MIN
+)
 
 # --- the life of models ---------------------------------------------------------------------------------
 
