@@ -177,3 +177,4 @@ def test_the_log_tells_the_story(tmp_path: Path) -> None:
     assert by_event["drain_timeout"]["model"] == "slow"
     assert "limits.drain_timeout_s" in by_event["drain_timeout"]["reason"]
     assert "stopped" in by_event
+    assert "bug" not in by_event

@@ -54,26 +54,40 @@ class Look:
         models: by name.
         problems: what is wrong there, and what is missing.
         empty: the directories that hold no model, which is no mistake where models may come later.
-        missing: the paths that are not there at all.
+        missing: the paths, and the directories at them, that are not there or cannot be read.
+        unversioned: directories that hold ONNX files, and no version.
     """
 
     models: dict[str, FoundModel]
     problems: list[Problem]
     empty: list[Path]
     missing: list[Path]
+    unversioned: list[Path]
+
+    def refuse(self, rule: str, at: Path | str) -> None:
+        """Note that what is there breaks the rule."""
+        self.problems.append(Problem("models.paths", str(at), rule, "command line"))
+
+    def unless_unreadable(self, look: Callable[[Path, Look], Iterable[FoundModel]], at: Path) -> Iterable[FoundModel]:
+        """What `look` finds there; what the system does not let us see is a problem, and may be there."""
+        try:
+            return look(at, self)
+        except OSError as problem:
+            self.missing.append(at)
+            self.refuse(f"cannot be read: {problem}", at)
+            return ()
 
 
 def look_at(paths: Sequence[Path]) -> Look:
     """Every model at `paths`, and every problem."""
-    look = Look({}, [], [], [])
+    look = Look({}, [], [], [], [])
     for path in paths:
-        for model in _look(path, look):
+        for model in look.unless_unreadable(_look, path):
             other = look.models.setdefault(model.name, model)
             if other is not model:
-                rule = f"names the same model as {other.directory}; names must differ"
-                look.problems.append(Problem("models.paths", str(path), rule, "command line"))
+                look.refuse(f"names the same model as {other.directory}; names must differ", path)
     if not paths:
-        look.problems.append(Problem("models.paths", "(nothing)", "must name at least one model", "command line"))
+        look.refuse("must name at least one model", "(nothing)")
     return look
 
 
@@ -87,6 +101,13 @@ def check_look(look: Look, *, may_be_empty: bool) -> None:
     Raises:
         InvalidConfig: nothing is served by these paths, or something at them cannot be; every problem is told.
     """
+    for path in look.unversioned:
+        _log.warning(
+            "directory_not_served",
+            path=str(path),
+            reason="it holds ONNX files, but no version: a directory named by a number, such as 1/model.onnx",
+            hint="name the version's directory 1, or serve the files by their own paths",
+        )
     problems = list(look.problems)
     if not may_be_empty:
         rule = "holds no model: neither ONNX files nor model directories"
@@ -121,56 +142,44 @@ def check_overrides(overrides: Iterable[str], names: Sequence[str]) -> None:
         raise invalid_config("models.overrides", problems, hint=f"the models are {', '.join(names)}")
 
 
-Refuse = Callable[[str, Path], None]
-"""Notes that the path breaks the rule."""
-
-
 def _look(path: Path, look: Look) -> Iterable[FoundModel]:
-    def refuse(rule: str, at: Path) -> None:
-        look.problems.append(Problem("models.paths", str(at), rule, "command line"))
-
     if path.is_file():
-        return _single_file(path, refuse)
+        return _single_file(path, look)
     if not path.is_dir():
         look.missing.append(path)
-        refuse("no such file or directory", path)
+        look.refuse("no such file or directory", path)
         return ()
     if (path / CONFIG_FILE).is_file() or _versions(path):
         return [one_model(path)]
-    models = [model for entry in sorted(path.iterdir()) for model in _entry(entry, refuse)]
+    models = [model for entry in sorted(path.iterdir()) for model in look.unless_unreadable(_entry, entry)]
     if not models:
         look.empty.append(path)
     return models
 
 
-def _entry(entry: Path, refuse: Refuse) -> Iterable[FoundModel]:
+def _entry(entry: Path, look: Look) -> Iterable[FoundModel]:
     if entry.name.startswith("."):
         return ()
     if entry.is_file():
-        return _single_file(entry, refuse) if entry.suffix == ".onnx" else ()
+        return _single_file(entry, look) if entry.suffix == ".onnx" else ()
     if (entry / CONFIG_FILE).is_file() or _versions(entry):
         model = one_model(entry)
         if not model.versions:
-            refuse("has no version: a directory named by a number, with the model's file in it", entry)
+            look.refuse("has no version: a directory named by a number, with the model's file in it", entry)
         return [model]
     if entry.is_dir() and any(any(entry.glob(pattern)) for pattern in ("*.onnx", "*/*.onnx")):
-        _log.warning(
-            "directory_not_served",
-            path=str(entry),
-            reason="it holds ONNX files, but no version: a directory named by a number, such as 1/model.onnx",
-            hint="name the version's directory 1, or serve the files by their own paths",
-        )
+        look.unversioned.append(entry)
     return ()
 
 
-def _single_file(path: Path, refuse: Refuse) -> Iterable[FoundModel]:
+def _single_file(path: Path, look: Look) -> Iterable[FoundModel]:
     if path.suffix != ".onnx":
-        refuse(f"is a {path.suffix or 'file without suffix'}; only .onnx files are served yet", path)
+        look.refuse(f"is a {path.suffix or 'file without suffix'}; only .onnx files are served yet", path)
         return ()
     try:
         ModelRef.parse(path.stem)
     except InvalidArgument as error:
-        refuse(f"its name cannot be a model's: {error.hint}", path)
+        look.refuse(f"its name cannot be a model's: {error.hint}", path)
         return ()
     return [FoundModel(path.stem, path.parent, None, {1: path})]
 

@@ -75,6 +75,7 @@ class FakeLoading:
         self.loads: list[str] = []
         self.closed: list[str] = []
         self.uploads: set[str] = set()
+        self.missing: list[Path] = []
         self.models: list[FakeModel] = []
         self._clock = clock
         self._uploaded: dict[Path, FakeFiles] = {}
@@ -82,7 +83,7 @@ class FakeLoading:
 
     async def look(self) -> Look:
         found = {name: _found(name, files) for name, files in sorted(self.disk.items())}
-        return Look(found, [], [] if found else [Path("disk")], [])
+        return Look(found, [], [] if found else [Path("disk")], self.missing, [])
 
     async def stamp(self, models: Sequence[FoundModel]) -> dict[str, Stamps]:
         return {

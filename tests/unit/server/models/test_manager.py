@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -400,6 +401,24 @@ async def test_polling_tries_a_broken_version_once_and_again_when_it_changes() -
     bench.disk["m"].versions[2] = "two"
     await asyncio.sleep(30)
     assert bench.contents("m") == {2: "two"}
+    await bench.manager.drain(1)
+
+
+@virtual
+async def test_while_a_path_is_missing_nothing_is_unloaded() -> None:
+    bench = Bench({"m": FakeFiles({1: "one"})}, control="poll", poll_s=10)
+    await bench.manager.start()
+    files = bench.disk.pop("m")
+    bench.loading.missing.append(Path("disk"))
+    await asyncio.sleep(100)
+    assert bench.contents("m") == {1: "one"}
+    bench.loading.missing.clear()
+    bench.disk["m"] = files
+    await asyncio.sleep(100)
+    assert bench.loading.loads == ["m:1"]
+    del bench.disk["m"]
+    await asyncio.sleep(100)
+    assert not bench.served("m")
     await bench.manager.drain(1)
 
 

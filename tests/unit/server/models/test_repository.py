@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taxiway.core.errors import InvalidConfig
-from taxiway.server.models.repository import find_models
+from taxiway.server.models.repository import find_models, look_at
 
 
 def _touch(path: Path) -> Path:
@@ -80,3 +81,21 @@ def test_a_directory_with_files_but_no_version_is_told(tmp_path: Path, caplog: p
     (record,) = caplog.records
     assert record.message == "directory_not_served"
     assert record.taxiway_fields["path"] == str(tmp_path / "typo")  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_read_is_a_problem_and_may_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _touch(tmp_path / "good" / "1" / "model.onnx")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    look = look_at([tmp_path])
+    assert list(look.models) == ["good"]
+    assert look.missing == [locked]
+    assert "Permission denied" in str(look.problems[0])

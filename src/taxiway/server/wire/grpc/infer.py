@@ -253,7 +253,7 @@ class InferEndpoint:
     def forget_routes(self) -> None:
         """Drop what is remembered of routes that hold no more: it keeps closed models in memory."""
         self._codecs.clear()
-        self._snapshot = self._routing()
+        self._snapshot = Snapshot()
 
     def expect(self) -> Answer:
         """Somebody who waits on a stream."""
