@@ -410,3 +410,19 @@ def test_what_was_copied_is_given_back(server: Server, client: Any, memory: Memo
         client.infer("double", [tensor])
         assert _infer(server, OK).status == 200
     assert server.plane._admission.bytes == 0
+
+
+def test_every_process_of_a_server_knows_a_region(models: Path) -> None:
+    memory = Memory()
+    try:
+        with serve_process(models / "double.onnx", shared_memory__system=True, workers=2) as process:
+            body = f'{{"key":"{memory.key}","byte_size":8}}'.encode()
+            assert process.ask(request("POST", f"{SYSTEM}/region/r/register", body)).status == 200
+            ask = '{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":'
+            ask += '{"shared_memory_region":"r","shared_memory_byte_size":8}}]}'
+            raw = request("POST", "/v2/models/double/infer", ask.encode())
+            assert [process.ask(raw).status for _ in range(20)] == [200] * 20
+            assert process.ask(request("POST", f"{SYSTEM}/unregister")).status == 200
+            assert [process.ask(raw).status for _ in range(20)] == [404] * 20
+    finally:
+        memory.path.unlink()
