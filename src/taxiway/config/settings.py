@@ -84,7 +84,7 @@ class HttpSettings(Section):
     """Share the port with other processes (SO_REUSEPORT); the kernel spreads connections over them."""
 
     unix_socket: SocketPath = ""
-    """Path of a Unix socket to listen on as well; empty opens none."""
+    """Path of a Unix socket to listen on as well, for its owner and group (mode 0660), without TLS; empty: none."""
 
 
 class GrpcSettings(Section):
