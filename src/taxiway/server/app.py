@@ -33,8 +33,10 @@ from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.grpc.calls import Calls
+from taxiway.server.wire.grpc.credentials import credentials_of
 from taxiway.server.wire.grpc.front import GrpcFront
 from taxiway.server.wire.grpc.infer import Edge
+from taxiway.server.wire.grpc.logged import CallLog
 from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.reception import Reception
@@ -265,13 +267,18 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._models.cold, guard=None)
-        services = Services(edge, self._administration, profile, settings, limits)
+        guard, tls, access = self.reception.guard, self.reception.tls, self.reception.access
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._models.cold, guard)
+        log = None if access is None else CallLog(access, guard)
+        services = Services(edge, self._administration, profile, settings, limits, log)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)
-        shared = self._settings.workers > 1
         host, port = await front.listen(
-            settings.host, settings.port, reuse_port=shared, unix_socket=settings.unix_socket
+            settings.host,
+            settings.port,
+            reuse_port=self._settings.workers > 1,
+            unix_socket=settings.unix_socket,
+            credentials=None if tls is None else credentials_of(tls),
         )
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
