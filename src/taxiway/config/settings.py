@@ -157,6 +157,9 @@ class SharedMemorySettings(Section):
     system: bool = False
     """Whether clients may register regions of /dev/shm. They must be on this machine, and trusted with each other."""
 
+    max_regions: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Regions registered at once; each keeps a file open."""
+
 
 class CacheSettings(Section):
     """Answers kept for requests that come again, of models whose config.pbtxt enables `response_cache`."""
