@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,11 @@ def _lines(log: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
+
+
 def test_broken_files_stop_the_start_and_say_where(models: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text("keys:\n- name: a\n  sha256: short\n  scopes: [everything]\n")
@@ -85,7 +91,7 @@ def test_beyond_loopback_nobody_is_served_unasked(models: Path) -> None:
 @pytest.mark.skipif(CURL is None, reason="curl is not installed (Debian: apt-get install curl)")
 def test_from_a_new_key_to_a_clean_end(models: Path, tmp_path: Path) -> None:
     """The commands that docs/security.md tells of, on every kind of line at once."""
-    keys, socket, log = tmp_path / "keys.yaml", tmp_path / "http.sock", tmp_path / "log"
+    keys, door, log = tmp_path / "keys.yaml", tmp_path / "http.sock", tmp_path / "log"
     authority = Authority(tmp_path / "ca.pem")
     live = tmp_path / "live"
     for name in ("one", "two"):
@@ -93,12 +99,12 @@ def test_from_a_new_key_to_a_clean_end(models: Path, tmp_path: Path) -> None:
     live.symlink_to(tmp_path / "one")
     key = _told("keys", "new", "shop", "--scope", "infer", "--model", "dou*", "--file", keys).stdout.strip()
     words = ("--auth.keys-file", keys, "--tls.certificate", live / "tls.crt", "--tls.key", live / "tls.key")
-    with _serving(log, models, *words, "--http.unix-socket", socket, "--log.access") as (process, url):
+    with _serving(log, models, *words, "--http.unix-socket", door, "--log.access") as (process, url):
         asking = ("--cacert", authority.path, "-d", ASKED, f"{url}/v2/models/double/infer")
         assert url.startswith("https://127.0.0.1:")
         assert json.loads(_curl("-H", f"X-API-Key: {key}", *asking))["outputs"][0]["data"] == [2, 4]
         assert json.loads(_curl(*asking))["code"] == "unauthenticated"
-        plain = ("--unix-socket", socket, "http://localhost/v2/models/double/infer", "-d", ASKED)
+        plain = ("--unix-socket", door, "http://localhost/v2/models/double/infer", "-d", ASKED)
         for _ in range(20):
             assert "outputs" in _curl("-H", f"Authorization: Bearer {key}", *plain)
         swap_link(live, tmp_path / "two")
@@ -106,7 +112,7 @@ def test_from_a_new_key_to_a_clean_end(models: Path, tmp_path: Path) -> None:
         assert json.loads(_curl("--cacert", authority.path, f"{url}/v2/health/ready")) == {"ready": True}
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
-    assert not socket.exists()
+    assert not door.exists()
     access = [line for line in _lines(log) if line["event"] == "request"]
     assert [(line["peer"] == "unix", line["status"], line.get("caller")) for line in access] == [
         (False, 200, "shop"),
@@ -118,18 +124,19 @@ def test_from_a_new_key_to_a_clean_end(models: Path, tmp_path: Path) -> None:
 
 
 def test_a_socket_that_a_killed_server_left_is_taken_over(models: Path, tmp_path: Path) -> None:
-    socket = tmp_path / "http.sock"
-    with _serving(tmp_path / "log", models, "--http.unix-socket", socket) as (process, _):
+    door = tmp_path / "http.sock"
+    with _serving(tmp_path / "log", models, "--http.unix-socket", door) as (process, _):
         os.kill(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_S)
-        assert socket.exists()
-    with _serving(tmp_path / "log", models, "--http.unix-socket", socket) as (process, url):
+        wait_until(lambda: not _listens(door), "its workers have followed it")
+        assert door.exists()
+    with _serving(tmp_path / "log", models, "--http.unix-socket", door) as (process, url):
         assert url.startswith("http://")
         told = _told(
-            "serve", models, "--http.port", 0, "--metrics.port", 0, "--no-grpc.enabled", "--http.unix-socket", socket
+            "serve", models, "--http.port", 0, "--metrics.port", 0, "--no-grpc.enabled", "--http.unix-socket", door
         )
         assert told.returncode == 4
         assert "another process listens on it" in told.stderr
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
-    assert not socket.exists()
+    assert not door.exists()

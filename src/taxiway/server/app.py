@@ -130,10 +130,10 @@ class DataPlane:
         """
         http = self._settings.http
         sockets = bind_tcp(http.host, http.port, reuse_port=http.reuse_port)
-        if http.unix_socket:
-            opened, self._unix = open_unix(http.unix_socket, backlog=http.backlog)
-            sockets.append(opened)
         try:
+            if http.unix_socket:
+                opened, self._unix = open_unix(http.unix_socket, backlog=http.backlog)
+                sockets.append(opened)
             if http.reuse_port:
                 await self.load()
             addresses = await self.open(sockets)
@@ -142,6 +142,8 @@ class DataPlane:
         except BaseException:
             await asyncio.gather(*(door.close(0) for door in self._doors()))
             close_all(sockets)
+            if self._unix is not None:
+                self._unix.remove()
             raise
         self.admit()
         return addresses

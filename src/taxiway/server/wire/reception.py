@@ -1,4 +1,4 @@
-"""How callers are received: who may call, and over what line; both from files that are read again when they change."""
+"""How callers are received: who may call, over what line, and whether each request is logged."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taxiway.core.errors import FailedPrecondition
-from taxiway.server.wire.sockets import bind_tcp, open_unix
+from taxiway.server.wire.sockets import bind_tcp, open_unix, url_of
 
 
 def _has_ipv6() -> bool:
@@ -32,14 +32,14 @@ def opened() -> Iterator[ExitStack]:
 
 
 def _open(opened: ExitStack, host: str, port: int = 0, *, reuse_port: bool = False) -> list[socket.socket]:
-    bound = [opened.enter_context(one) for one in bind_tcp(host, port, reuse_port=reuse_port)]
-    for one in bound:
+    sockets = [opened.enter_context(one) for one in bind_tcp(host, port, reuse_port=reuse_port)]
+    for one in sockets:
         one.listen(8)
-    return bound
+    return sockets
 
 
-def _address(one: socket.socket) -> tuple[str, int]:
-    host, port = one.getsockname()[:2]
+def _address(bound: socket.socket) -> tuple[str, int]:
+    host, port = bound.getsockname()[:2]
     return host, port
 
 
@@ -61,7 +61,7 @@ def test_one_address_is_one_socket(opened: ExitStack, host: str) -> None:
 @needs_ipv6
 def test_brackets_are_taken_as_in_an_address(opened: ExitStack) -> None:
     (one,) = _open(opened, "[::1]")
-    assert _address(one)[0] == "::1"
+    assert url_of(one, "https") == f"https://[::1]:{_address(one)[1]}"
 
 
 @needs_ipv6
