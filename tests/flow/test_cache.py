@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from onnx import helper
 from tests.flow.plain_models import prompt
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
+from tests.support.grpc_calls import connected, infer_request, output_of
 from tests.support.onnx_models import tensor
 from tests.support.raw_http import wait_until
 
@@ -80,6 +82,48 @@ def test_json_and_binary_share_an_answer_in_their_own_forms(server: Server) -> N
         "outputs"
     ][0]["data"] == ["4.000000:1"]
     assert _cache(server, "double") == (3, 1)
+
+
+def test_grpc_shares_answers_too(server: Server) -> None:
+    numbers = np.array([[1, 2]], np.float32)
+    assert server.ask("POST", "/v2/models/double/infer", _rows([1, 2])).status == 200
+    with connected(server.grpc) as channel:
+        for _ in range(2):
+            answer = channel.call("ModelInfer", infer_request("double", ("x", numbers)))
+            assert output_of(answer, 0) == [[2, 4]]
+    assert _cache(server, "double") == (2, 1)
+
+
+def test_shared_memory_and_traces_and_the_cache_go_together(models: Path, tmp_path: Path) -> None:
+    key = f"test-{uuid.uuid4().hex}"
+    memory = Path("/dev/shm", key)  # noqa: S108 - shared memory is what is tested
+    memory.write_bytes(np.array([1, 2, 0, 0], np.float32).tobytes())
+    flags = {"trace__level": "TIMESTAMPS", "trace__rate": 1, "trace__file": str(tmp_path / "traces.json")}
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 8}
+    document = {
+        "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": place}],
+        "outputs": [{"name": "y", "parameters": {**place, "shared_memory_offset": 8}}],
+    }
+    try:
+        with serve(models / "double", cache__max_bytes=1 << 20, shared_memory__system=True, **flags) as server:
+            register = {"key": key, "byte_size": 16}
+            assert server.ask("POST", "/v2/systemsharedmemory/region/r/register", register).status == 200
+            for _ in range(2):
+                assert server.ask("POST", "/v2/models/double/infer", document).status == 200
+                assert np.frombuffer(memory.read_bytes(), np.float32).tolist() == [1, 2, 2, 4]
+                memory.write_bytes(np.array([1, 2, 0, 0], np.float32).tobytes())
+            assert _cache(server, "double") == (1, 1)
+            assert server.ask("POST", "/v2/models/double/infer", _rows([1, 2])).json()["outputs"][0]["data"] == [2, 4]
+            assert _cache(server, "double") == (2, 1)
+    finally:
+        memory.unlink()
+    steps = [[stamp["name"] for stamp in one["timestamps"]] for one in _traces(tmp_path) if "timestamps" in one]
+    assert sum("COMPUTE_START" in names for names in steps) == 1, "a hit is not run"
+    assert sum("REQUEST_END" in names for names in steps) == 3
+
+
+def _traces(folder: Path) -> list[Any]:
+    return [one for file in sorted(folder.glob("traces.json*")) for one in json.loads(file.read_text())]
 
 
 def test_what_is_counted(server: Server) -> None:

@@ -28,7 +28,8 @@ _THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name}
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:
-    with serve(onnx_models.cached(onnx_models.doubler(tmp_path / "double/1/model.onnx")), cache__max_bytes=1) as server:
+    model = onnx_models.cached(onnx_models.doubler(tmp_path / "double/1/model.onnx"))
+    with serve(model, cache__max_bytes=1, shared_memory__system=True) as server:
         server.scrape()  # a rate needs two
         told = {line.split()[2] for line in server.scrape().splitlines() if line.startswith("# TYPE ")}
     absent = {family.name for family in CATALOGUE} - told

@@ -23,8 +23,8 @@ StreamResponse = message_class("inference.ModelStreamInferResponse")
 class Channel:
     """One connection to a server, and the methods of its services."""
 
-    def __init__(self, address: str, *options: tuple[str, int]) -> None:
-        own = [("grpc.use_local_subchannel_pool", 1), *options]
+    def __init__(self, address: str, *options: tuple[str, int | str]) -> None:
+        own: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1), *options]
         self.channel = grpc.insecure_channel(address, options=own)
 
     def method(self, name: str, service: str = INFERENCE) -> Any:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -146,6 +146,7 @@ class Process:
     process: subprocess.Popen[str] = field(repr=False)
     address: tuple[str, int]
     metrics_address: tuple[str, int]
+    grpc: str = ""
 
     def connect(self, *, receive_buffer: int = 0) -> Raw:
         """A new connection to the front door."""
@@ -191,7 +192,8 @@ def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
         assert process.stdout is not None
         try:
             addresses = [_address(process.stdout.readline()) for _ in range(2)]
-            yield Process(process, addresses[0], addresses[1])
+            grpc = _grpc_address(process.stdout) if named.get("grpc.enabled", True) else ""
+            yield Process(process, addresses[0], addresses[1], grpc)
         finally:
             process.terminate()
             try:
@@ -204,6 +206,10 @@ def _flag(name: str, value: object) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
     return [f"--{name}", str(value)]
+
+
+def _grpc_address(lines: Iterable[str]) -> str:
+    return next((line.split()[1] for line in lines if line.startswith("grpc: ")), "")
 
 
 def _address(line: str) -> tuple[str, int]:

@@ -74,12 +74,14 @@ def _askers(server: Process, acknowledged: list[int], count: int = 4) -> Iterato
             asker.join(20)
 
 
-@pytest.mark.parametrize("mode", ["inline", "thread"])
-def test_no_request_is_lost_or_answered_by_the_wrong_version_over_many_switches(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "workers"), [("inline", 1), ("thread", 1), ("inline", 2)])
+def test_no_request_is_lost_or_answered_by_the_wrong_version_over_many_switches(
+    tmp_path: Path, mode: str, workers: int
+) -> None:
     numbered(tmp_path, "m", 1)
     acknowledged = [1]
     with (
-        serve_process(tmp_path, models__control="explicit", execution__mode=mode) as server,
+        serve_process(tmp_path, models__control="explicit", execution__mode=mode, workers=workers) as server,
         _askers(server, acknowledged) as askers,
     ):
         for version in range(2, _SWITCHES + 2):

@@ -84,7 +84,7 @@ class HttpSettings(Section):
     """Share the port with other processes (SO_REUSEPORT); the kernel spreads connections over them."""
 
     unix_socket: SocketPath = ""
-    """Path of a Unix socket to listen on as well; empty opens none."""
+    """Path of a Unix socket to listen on as well, for its owner and group (mode 0660), without TLS; empty: none."""
 
 
 class GrpcSettings(Section):
@@ -156,6 +156,9 @@ class SharedMemorySettings(Section):
 
     system: bool = False
     """Whether clients may register regions of /dev/shm. They must be on this machine, and trusted with each other."""
+
+    max_regions: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Regions registered at once; each keeps a file open."""
 
 
 class CacheSettings(Section):

@@ -15,21 +15,25 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import IndexEntry
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Service, Snapshot, version_number
+from taxiway.server.shared_memory import Regions
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.telemetry.log_switch import LogSwitch
 
+SHARED_MEMORY = ("system_shared_memory",)
+"""The one that is off unless it is turned on."""
 EXTENSIONS = (
     "classification",
     "model_repository",
     "schedule_policy",
     "model_configuration",
+    *SHARED_MEMORY,
     "binary_tensor_data",
     "parameters",
     "statistics",
     "trace",
     "logging",
 )
-"""The protocol extensions that work here, by Triton's names."""
+"""The protocol extensions that work here, by Triton's names and in its order."""
 
 _STATES = {
     ModelState.LOADING: "LOADING",
@@ -53,6 +57,7 @@ class Administration:
         accepting: whether this server takes requests: it has started, and is not stopping.
         version: of the server.
         traces: what is traced in this process.
+        regions: the shared memory that is registered in this process.
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
     """
 
@@ -63,6 +68,7 @@ class Administration:
         accepting: Callable[[], bool],
         version: str,
         traces: TraceGates,
+        regions: Regions,
         make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
     ) -> None:
         self._routing = routing
@@ -70,6 +76,7 @@ class Administration:
         self._accepting = accepting
         self._version = version
         self._traces = traces
+        self._regions = regions
         self._listeners: list[Callable[[], None]] = []
         self._logs = LogSwitch()
         self._fleet = make_fleet(
@@ -80,6 +87,8 @@ class Administration:
                 "unload": self._unload_here,
                 "replace_trace_settings": self._replace_own_traces,
                 "change_log_settings": self._change_own_logs,
+                "register_region": self._register_here,
+                "unregister_region": self._unregister_here,
             }
         )
 
@@ -87,7 +96,9 @@ class Administration:
 
     def server_metadata(self) -> dict[str, Any]:
         """Name, version and extensions."""
-        return {"name": "taxiway", "version": self._version, "extensions": list(EXTENSIONS)}
+        hidden = () if self._regions.enabled else SHARED_MEMORY
+        extensions = [name for name in EXTENSIONS if name not in hidden]
+        return {"name": "taxiway", "version": self._version, "extensions": extensions}
 
     def is_accepting(self) -> bool:
         """Whether this server has started and is not stopping."""
@@ -255,6 +266,41 @@ class Administration:
         self._logs.change(words)
         return self._logs.words()
 
+    # --- shared memory ------------------------------------------------------------------------------------
+
+    def regions(self, name: str | None) -> list[dict[str, Any]]:
+        """What is registered as `name`, or everything if it is None; all processes have the same.
+
+        Raises:
+            NotFound: nothing is.
+            Unsupported: shared memory is off.
+        """
+        return self._regions.status(name)
+
+    async def register_region(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Let requests name a piece of shared memory.
+
+        Raises:
+            AlreadyExists, InvalidArgument, Overloaded: as `SystemRegions.register`.
+            Unsupported: shared memory is off.
+        """
+        words = {"name": name, "key": key, "offset": offset, "byte_size": byte_size}
+        await self._fleet.ask("register_region", words, Lasting(f"regions/{name}"))
+
+    async def _register_here(self, words: Mapping[str, Any]) -> None:
+        self._regions.register(words["name"], words["key"], words["offset"], words["byte_size"])
+
+    async def unregister_region(self, name: str | None) -> None:
+        """Forget `name`, or everything if it is None.
+
+        Raises:
+            Unsupported: shared memory is off.
+        """
+        await self._fleet.ask("unregister_region", {"name": name}, Lasting(f"regions/{name or ''}"))
+
+    async def _unregister_here(self, words: Mapping[str, Any]) -> None:
+        self._regions.unregister(words["name"])
+
     # --- repository ---------------------------------------------------------------------------------------
 
     async def repository_index(self, *, only_ready: bool) -> list[dict[str, str]]:
@@ -262,7 +308,10 @@ class Administration:
 
         Of several processes, the one tells of a version in which it is furthest from being ready.
         """
-        indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        if self._accepting():
+            indexes: list[list[dict[str, str]]] = await self._fleet.ask("index", {})
+        else:  # it is loading, or stopping: the fleet does not count it, and it tells of itself
+            indexes = [await self._own_index({})]
         lines = merge_indexes(indexes)
         return [line for line in lines if line.get("state") == "READY"] if only_ready else lines
 

@@ -23,6 +23,7 @@ from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
+from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
 from taxiway.server.statistics import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
@@ -33,12 +34,16 @@ from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.grpc.calls import Calls
+from taxiway.server.wire.grpc.credentials import credentials_of
 from taxiway.server.wire.grpc.front import GrpcFront
 from taxiway.server.wire.grpc.infer import Edge
+from taxiway.server.wire.grpc.logged import CallLog
 from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
+from taxiway.server.wire.oip import Common
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
+from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix, url_of
 from taxiway.server.wire.status import PROFILES
@@ -101,8 +106,9 @@ class DataPlane:
         host = Host(self._loop, self._clock, cpus or available_cpus(), self._traces.gate)
         loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
         self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
+        self._regions = _regions(settings)
         self._administration = Administration(
-            self._routing, self._models, self._is_accepting, __version__, self._traces, make_fleet
+            self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions, make_fleet
         )
         self._fronts: list[HttpFront] = []
         self._grpc_fronts: list[GrpcFront] = []
@@ -211,6 +217,7 @@ class DataPlane:
         yield Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())
         if self._store is not None:
             yield from self._store.points()
+        yield from self._regions.points()
         yield from self._models.points()
 
     def _doors(self) -> list[HttpFront | GrpcFront]:
@@ -221,10 +228,12 @@ class DataPlane:
         profile = PROFILES[self._settings.compat]
         manage = ManagementEndpoints(self._administration, profile)
         settings = SettingsEndpoints(self._administration)
+        memory = SharedMemoryEndpoints(self._administration)
         hold: Hold = never_cold
         if self._settings.models.memory_bytes:
             hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
-        endpoints = make_endpoints(self._routing, self._admission, self._wire_limits(), manage, settings, profile, hold)
+        common = Common(self._routing, self._admission, self._wire_limits(), self._regions, hold)
+        endpoints = make_endpoints(common, manage, settings, memory, profile)
         return inference_routes(endpoints, profile, __version__)
 
     def _wire_limits(self) -> WireLimits:
@@ -265,15 +274,26 @@ class DataPlane:
     async def _open_grpc(self) -> str:
         settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
         calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._models.cold, guard=None)
-        services = Services(edge, self._administration, profile, settings, limits)
+        guard, tls, access = self.reception.guard, self.reception.tls, self.reception.access
+        limited = self._wire_limits()
+        edge = Edge(self._routing, self._admission, limited, calls, self._models.cold, guard, self._regions)
+        log = None if access is None else CallLog(access, guard)
+        services = Services(edge, self._administration, profile, settings, limits, log)
         front = GrpcFront(settings, limits, services)
         self._grpc_fronts.append(front)
-        shared = self._settings.workers > 1
         host, port = await front.listen(
-            settings.host, settings.port, reuse_port=shared, unix_socket=settings.unix_socket
+            settings.host,
+            settings.port,
+            reuse_port=self._settings.workers > 1,
+            unix_socket=settings.unix_socket,
+            credentials=None if tls is None else credentials_of(tls),
         )
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _regions(settings: Settings) -> Regions:
+    memory = settings.shared_memory
+    return SystemRegions(memory.max_regions, settings.limits.max_body_bytes) if memory.system else NO_REGIONS
 
 
 def _report_bug(problem: BaseException) -> None:

@@ -268,6 +268,7 @@ HANDSHAKES = _counter(
     "TLS handshakes over HTTP: done, failed, late, or the client was gone before it was over",
     ("outcome",),
 )
+SHARED_MEMORY_REGIONS = _gauge("taxiway_shared_memory_regions", "Regions of shared memory registered now")
 GRPC_CALLS = _counter(
     "taxiway_grpc_calls_total", "gRPC calls that have ended, by method and status; a stream is one", ("method", "code")
 )
@@ -343,6 +344,7 @@ CATALOGUE: tuple[Family, ...] = (
     RELOADS,
     TRACES,
     HANDSHAKES,
+    SHARED_MEMORY_REGIONS,
     GRPC_CALLS,
     BUILD_INFO,
     LOG_SUPPRESSED,

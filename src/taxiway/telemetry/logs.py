@@ -28,6 +28,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 MAX_TEXT = 2000
 """Characters of one field; what is longer is cut."""
 MAX_FRAMES = 20
+ACCESS_LOGGER = "taxiway.access"
+"""Its lines are asked for one by one, so none is held back for being like another."""
 _OWN_FIELDS = "taxiway_fields"
 _REPEAT_FIELDS = ("model", "version", "code")
 
@@ -82,6 +84,8 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write it; sets `record.suppressed` to the lines held back before it."""
+        if record.name == ACCESS_LOGGER:
+            return True
         fields = getattr(record, _OWN_FIELDS, {})
         event = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         error = type(fields.get("error")).__name__

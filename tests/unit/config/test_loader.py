@@ -140,6 +140,40 @@ def test_insecure_opens_the_doors(host: str) -> None:
     assert settings.http.host == host
 
 
+@pytest.mark.parametrize("section", ["http", "grpc", "metrics"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"auth.keys_file": "keys.yaml"},
+        {"tls.certificate": "tls.crt", "tls.key": "tls.key", "tls.client_ca": "ca.crt"},
+    ],
+    ids=["keys", "certificates"],
+)
+def test_doors_open_where_callers_are_told_apart(section: str, asked: dict[str, object]) -> None:
+    beyond = {f"{section}.host": "::"}
+    assert getattr(load_settings(None, {}, {**beyond, **asked}), section).host == "::"
+    with pytest.raises(InvalidConfig, match=r"set auth\.keys_file or tls\.client_ca, or insecure: true"):
+        load_settings(None, {}, beyond)
+
+
+def test_encryption_alone_tells_nobody_apart() -> None:
+    with pytest.raises(InvalidConfig, match="callers are not authenticated"):
+        load_settings(None, {}, {"http.host": "::", "tls.certificate": "tls.crt", "tls.key": "tls.key"})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tls.certificate": "a"}, "tls.key"),
+        ({"tls.key": "a"}, "tls.certificate"),
+        ({"tls.client_ca": "a"}, "tls.client_ca"),
+    ],
+)
+def test_half_of_tls_is_refused(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidConfig, match=words):
+        load_settings(None, {}, given)
+
+
 def test_closed_metrics_may_have_any_address() -> None:
     assert not load_settings(None, {}, {"metrics.host": "::", "metrics.enabled": False}).metrics.enabled
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxiway.core.errors import InternalError, WrongShape
+from taxiway.server.access import AccessLog
 from taxiway.telemetry.log_fields import LogFields, describe_fields
 from taxiway.telemetry.logs import Log, RepeatLimit, configure_logs, describe_record
 
@@ -190,3 +191,17 @@ def test_every_field_is_described() -> None:
 def test_whatever_is_told_is_json(event: str, value: object) -> None:
     record = logging.makeLogRecord({"msg": event, "levelname": "INFO", "taxiway_fields": {"reason": value}})
     assert json.loads(json.dumps(describe_record(record), allow_nan=False))["event"] == event
+
+
+def test_access_lines_are_written_one_by_one_whatever_the_level() -> None:
+    stream = io.StringIO()
+    limit = configure_logs(form="json", level="error", stream=stream, clock=HandClock())
+    access = AccessLog()
+    for _ in range(50):
+        access.tell(0, path="/v2", status=200, caller="", model="m")
+    Log("taxiway.http").info("not_wanted")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(lines) == 50
+    assert limit.suppressed == 0
+    assert (lines[0]["event"], lines[0]["path"], lines[0]["status"]) == ("request", "/v2", 200)
+    assert "caller" not in lines[0]

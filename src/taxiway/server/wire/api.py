@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from taxiway.server.admission import Admission
 from taxiway.server.guard import ANY
-from taxiway.server.routing import Snapshot
 from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
-from taxiway.server.wire.oip import InferEndpoint
+from taxiway.server.wire.oip import Common, InferEndpoint
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route
-from taxiway.server.wire.signature import WireLimits
+from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.status import TRITON, Profile
 
 
@@ -29,28 +26,24 @@ class Endpoints(NamedTuple):
     predict: PredictEndpoint
     manage: ManagementEndpoints
     settings: SettingsEndpoints
+    memory: SharedMemoryEndpoints
     hold: Hold
     """What is made of an endpoint whose model may be cold."""
 
 
 def make_endpoints(
-    routing: Callable[[], Snapshot],
-    admission: Admission,
-    limits: WireLimits,
+    common: Common,
     manage: ManagementEndpoints,
     settings: SettingsEndpoints,
+    memory: SharedMemoryEndpoints,
     profile: Profile,
-    hold: Hold,
 ) -> Endpoints:
-    """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs.
-
-    `hold` makes of an endpoint one that waits for models which are loaded when they are asked for.
-    """
+    """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
     as_triton = profile is TRITON
-    infer = InferEndpoint(routing, admission, limits, hold, as_triton=as_triton)
-    edge = Edge(routing, admission, limits, infer)
+    infer = InferEndpoint(common, as_triton=as_triton)
+    edge = Edge(common.routing, common.admission, common.limits, infer)
     plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge)
-    return Endpoints(infer, *plain, manage, settings, hold)
+    return Endpoints(infer, *plain, manage, settings, memory, common.hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -107,6 +100,7 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
         ),
         Route("GET", "/v2/logging", settings.log_settings, "What is logged", scope="read"),
         Route("POST", "/v2/logging", settings.change_log_settings, "Change what is logged"),
+        *endpoints.memory.routes(),
     ]
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taxiway.core.errors import InvalidArgument, MalformedRequest, NotFound, ReservedParameter, UnknownTensor
+from taxiway.core.errors import InvalidArgument, MalformedRequest, ReservedParameter, UnknownTensor
 from taxiway.core.tensors import TensorSpec
+from taxiway.server.shared_memory import NO_REGIONS, Regions, Window
 
 
 @dataclass(frozen=True, slots=True)
 class OutputChoice:
-    """One output as it was asked for: its index, in binary or not, as `classes` best classes or (0) as it is."""
+    """One output as it was asked for: its index, in binary or not, as `classes` best classes or (0) as it is.
+
+    `window` is where in shared memory it is to be written instead of into the answer; it is `binary` then.
+    """
 
     index: int
     binary: bool
     classes: int
+    window: Window | None = None
 
+
+_PLACE = ("shared_memory_offset", "shared_memory_byte_size")
 
 Choices = tuple[OutputChoice, ...]
 """The outputs that were asked for, in the model's order."""
@@ -36,6 +43,8 @@ class Parsed:
     """None: all outputs, as JSON."""
     parameters: dict[str, Any] | None = None
     """The caller's own, beside those the protocol reserves."""
+    copied: int = 0
+    """Bytes of inputs that were copied from shared memory."""
 
 
 NOTHING_MORE = Parsed()
@@ -82,12 +91,21 @@ class OutputMenu:
     Args:
         binary_overrides_listed: `binary_data_output` also speaks for outputs that are listed (the protocol's text),
             or only for those that are not (what Triton does).
+        regions: where outputs may be written.
     """
 
-    def __init__(self, model: str, outputs: Sequence[TensorSpec], *, binary_overrides_listed: bool) -> None:
+    def __init__(
+        self,
+        model: str,
+        outputs: Sequence[TensorSpec],
+        *,
+        binary_overrides_listed: bool,
+        regions: Regions = NO_REGIONS,
+    ) -> None:
         self._model = model
         self._outputs = {spec.name: index for index, spec in enumerate(outputs)}
         self._binary_overrides_listed = binary_overrides_listed
+        self._regions = regions
 
     def all_binary(self) -> Choices:
         """Every output, in binary."""
@@ -136,19 +154,22 @@ class OutputMenu:
         binary = parameters.get("binary_data", default)
         if binary.__class__ is not bool:
             raise MalformedRequest(f"'binary_data' of output {name!r} is {binary!r}; it must be true or false")
-        if region is not None:
-            if "binary_data" in parameters and binary:
-                raise InvalidArgument("Output can't set both 'shared_memory_region' and 'binary_data'")
-            raise no_region(region)
+        if region is not None and "binary_data" in parameters and binary:
+            raise InvalidArgument("Output can't set both 'shared_memory_region' and 'binary_data'")
+        window = None if region is None else self._regions.find(*place_of(parameters))
         index = self._outputs.get(name)
-        return None if index is None else OutputChoice(index, binary, classes)
+        return None if index is None else OutputChoice(index, binary or window is not None, classes, window)
 
 
-def no_region(region: Any) -> NotFound:  # noqa: ANN401
-    """What a request is told that names a region of shared memory."""
-    return NotFound(
-        f"Unable to find shared memory region: '{region}'", hint="send the tensor in the body: shared memory is off"
-    )
+def place_of(parameters: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Where a tensor's parameters say that it is in shared memory: the region's name, offset and bytes.
+
+    Raises:
+        MalformedRequest: they are not of their types.
+    """
+    region = text_of("shared_memory_region", parameters["shared_memory_region"])
+    offset, byte_size = (_unsigned(name, parameters.get(name, 0)) for name in _PLACE)
+    return region, offset, byte_size
 
 
 def text_of(member: str, value: Any) -> str:  # noqa: ANN401

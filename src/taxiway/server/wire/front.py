@@ -56,6 +56,7 @@ class HttpFront:
         """Answers that are being worked out, held here so that they are not collected meanwhile."""
         self._connections: set[HttpConnection] = set()
         self._refused: set[HttpConnection] = set()
+        self._accept = reception.connection(self)
         self._tls = reception.tls
         self._handshaking: set[TlsLayer] = set()
         self._servers: list[asyncio.Server] = []
@@ -86,12 +87,9 @@ class HttpFront:
         self._servers.append(server)
         self._listening.append(bound)
 
-    def _accept(self) -> asyncio.Protocol:
-        return HttpConnection(self)
-
     def _accept_encrypted(self) -> asyncio.Protocol:
         assert self._tls is not None  # noqa: S101 - `serve` looked
-        return TlsLayer(self, self._tls.material.context, HttpConnection(self), self.limits.header_timeout_s)
+        return TlsLayer(self, self._tls.material.context, self._accept(), self.limits.header_timeout_s)
 
     def handshake_begun(self, layer: TlsLayer) -> bool:
         """Count a handshake in; False if with it there would be more connections than allowed."""

@@ -214,6 +214,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _await_body(self, head: Head, at_hand: int) -> None:
         """The body is not here yet: check that it may come, and make room for it."""
+        self._head = head
         if head.refusal is not None:
             raise head.refusal
         limits = self.front.limits
@@ -225,7 +226,6 @@ class HttpConnection(asyncio.Protocol):
                 limit=limit,
             )
         self.front.admission.check_open()
-        self._head = head
         if head.content_length < 0:
             self._body = ChunkedBody(limit, limits.max_chunks)
         else:
@@ -374,8 +374,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _refuse(self, error: TaxiwayError) -> None:
         """The connection cannot be understood, or must not go on: answer, and close after what is owed."""
-        head = Head(Match(_no_handler, {}, unkept=True), {}, keep_alive=False)
-        exchange = Exchange(self, head, b"", monotonic_ns())
+        exchange = Exchange(self, _without_body(self._head), b"", monotonic_ns())
         if self._filler is not None:
             self._switch_to(self)
         if self._body is not None:
@@ -545,6 +544,15 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     if isinstance(name, tuple):
         return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
     return "unknown" if name is None else "unix"
+
+
+def _without_body(asked: Head | None) -> Head:
+    """The head of what is refused before it is complete, as far as it is known: for the answer and the log."""
+    if asked is None:
+        return Head(Match(_no_handler, {}, unkept=True), {}, keep_alive=False)
+    head = Head(Match(_no_handler, asked.match.params, unkept=True), asked.headers, keep_alive=False)
+    head.method, head.path, head.caller = asked.method, asked.path, asked.caller
+    return head
 
 
 def _no_handler(_exchange: Exchange) -> None:

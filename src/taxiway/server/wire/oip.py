@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
@@ -12,6 +12,7 @@ from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.shared_memory import Regions
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
@@ -39,11 +40,14 @@ def origin_of(request: InferRequest) -> Origin:
 class InferCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, *, as_triton: bool) -> None:
-        spec = served.spec
+    def __init__(self, served: ServedModel, common: Common, *, as_triton: bool) -> None:
+        spec, admission = served.spec, common.admission
         self.entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
-        self._reader = RequestReader.of(spec, limits, binary_overrides_listed=not as_triton)
+        self._reserve_bytes = admission.reserve_bytes
+        self._reader = RequestReader.of(
+            spec, common.limits, binary_overrides_listed=not as_triton, regions=common.regions
+        )
         self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def infer(self, exchange: Exchange) -> None:
@@ -58,6 +62,9 @@ class InferCodec:
         except TaxiwayError as error:
             self._statistics.invalid(error.code)
             raise
+        if parsed.copied:
+            self._reserve_bytes(parsed.copied)
+            exchange.reserved_bytes += parsed.copied
         request.ask = (exchange, parsed.choices)
         if head.timeout_ns:
             request.deadline_ns = min(request.deadline_ns, exchange.arrived_ns + head.timeout_ns)
@@ -108,22 +115,28 @@ class InferCodec:
         exchange.reply_error(error)
 
 
+class Common(NamedTuple):
+    """What the front doors of inference share.
+
+    Attributes:
+        regions: the shared memory in which tensors may lie.
+        hold: makes of an endpoint one that waits for models which are loaded when they are asked for.
+    """
+
+    routing: Callable[[], Snapshot]
+    admission: Admission
+    limits: WireLimits
+    regions: Regions
+    hold: Hold
+
+
 class InferEndpoint:
     """POST /v2/models/{model}[/versions/{version}]/infer."""
 
-    def __init__(
-        self,
-        routing: Callable[[], Snapshot],
-        admission: Admission,
-        limits: WireLimits,
-        hold: Hold,
-        *,
-        as_triton: bool,
-    ) -> None:
-        self._routing = routing
-        self._decoded = hold(self)
-        self._admission = admission
-        self._limits = limits
+    def __init__(self, common: Common, *, as_triton: bool) -> None:
+        self._common = common
+        self._routing = common.routing
+        self._decoded = common.hold(self)
         self._as_triton = as_triton
 
     def codec(self, exchange: Exchange) -> InferCodec:
@@ -140,7 +153,7 @@ class InferEndpoint:
         served = snapshot.find(params["model"], params.get("version"))
         codec = served.codecs.get("oip")
         if codec is None:
-            codec = InferCodec(served, self._admission, self._limits, as_triton=self._as_triton)
+            codec = InferCodec(served, self._common, as_triton=self._as_triton)
             served.codecs["oip"] = codec
         match.memo = (snapshot, codec)
         return cast("InferCodec", codec)

@@ -106,6 +106,9 @@ class AnswerWriter:
         if not choice.binary:
             return words + b'"data":' + print_texts(items or [], spec.name) + b"}", None
         buffer: Buffer = _memory(array) if items is None else join_bytes(items)
+        if choice.window is not None:
+            choice.window.write(spec.name, buffer)
+            return words[:-1] + b"}", None
         return words + b'"parameters":{"binary_data_size":%d}}' % len(buffer), buffer
 
 

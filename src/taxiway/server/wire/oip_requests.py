@@ -7,13 +7,15 @@ JSON of every member, then what is missing or unknown, then batch, datatype and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor, WrongByteSize
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
-from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, no_region, read_parameters, text_of
+from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters, text_of
 from taxiway.server.wire.elements import elements_of, parse_json
 from taxiway.server.wire.exchange import Buffer
 from taxiway.server.wire.signature import Given, Signature, WireLimits
@@ -31,6 +33,7 @@ class RequestReader:
     Args:
         binary_overrides_listed: `binary_data_output` also speaks for outputs that are listed (the protocol's text),
             or only for those that are not (what Triton does).
+        regions: where inputs may lie, and outputs be written.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class RequestReader:
         max_batch_size: int,
         limits: WireLimits,
         binary_overrides_listed: bool,
+        regions: Regions = NO_REGIONS,
     ) -> None:
         signature = Signature(model, inputs, max_batch_size, limits)
         self._model = model
@@ -53,10 +57,18 @@ class RequestReader:
         self._known_shapes = signature.known_shapes
         self._count = signature.count_sane
         self._assemble = signature.assemble
-        self._menu = OutputMenu(model, outputs, binary_overrides_listed=binary_overrides_listed)
+        self._regions = regions
+        self._menu = OutputMenu(model, outputs, binary_overrides_listed=binary_overrides_listed, regions=regions)
 
     @classmethod
-    def of(cls, spec: ModelSpec, limits: WireLimits, *, binary_overrides_listed: bool = True) -> Self:
+    def of(
+        cls,
+        spec: ModelSpec,
+        limits: WireLimits,
+        *,
+        binary_overrides_listed: bool = True,
+        regions: Regions = NO_REGIONS,
+    ) -> Self:
         """The reader for a model as it is configured."""
         return cls(
             spec.name,
@@ -65,6 +77,7 @@ class RequestReader:
             max_batch_size=spec.max_batch_size,
             limits=limits,
             binary_overrides_listed=binary_overrides_listed,
+            regions=regions,
         )
 
     # --- whole requests -----------------------------------------------------------------------------------
@@ -98,10 +111,12 @@ class RequestReader:
             hint = "GET /v2/openapi.json shows the form"
             raise MalformedRequest("the request has no member 'inputs'", hint=hint) from None
         parsed = self._read_rest(document) if len(document) > 1 else NOTHING_MORE
-        given = self._read_inputs(entries, tail)
+        given, copied = self._read_inputs(entries, tail)
+        if copied:
+            parsed = replace(parsed, copied=copied)
         if parsed is not NOTHING_MORE:
             self._menu.read(document.get("outputs", ()), parsed)
-        return self._assemble(given, parsed, len(body), responder, arrived_ns), parsed
+        return self._assemble(given, parsed, len(body) + copied, responder, arrived_ns), parsed
 
     def _read_raw(self, body: memoryview, responder: Responder, arrived_ns: int) -> tuple[InferRequest, Parsed]:
         """A body that is one tensor and nothing else; its shape is worked out from its size."""
@@ -137,15 +152,23 @@ class RequestReader:
 
     # --- inputs: what was sent ----------------------------------------------------------------------------
 
-    def _read_inputs(self, entries: Any, tail: memoryview) -> dict[str, Given]:  # noqa: ANN401
+    def _read_inputs(self, entries: Any, tail: memoryview) -> tuple[dict[str, Given], int]:  # noqa: ANN401
+        """What was sent, by name, and how many bytes of it were copied from shared memory."""
         if entries.__class__ is not list:
             raise MalformedRequest(f"'inputs' is {type(entries).__name__}; it must be an array")
         given: dict[str, Given] = {}
-        used = 0
+        used = copied = 0
         for entry in entries:
             data, size = _content_of(entry)
             name, datatype, shape, count = self._read_head(entry)
-            if size is not None:
+            if size is None:
+                if datatype is None:
+                    raise InvalidArgument(f"invalid datatype for input {name}: {str(entry['datatype'])[:40]!r}")
+                data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
+            elif size.__class__ is dict:
+                data = self._regions.read(*place_of(size))
+                copied += len(data)
+            else:
                 if size.__class__ is not int or size < 0:
                     raise MalformedRequest(f"parameter 'binary_data_size' is {size!r}; it must be a number of bytes")
                 data = tail[used : used + size]
@@ -155,10 +178,6 @@ class RequestReader:
                         f"unexpected size for input '{name}', expecting {size - len(data)} additional bytes "
                         f"for model '{self._model}'"
                     )
-            elif datatype is None:
-                raise InvalidArgument(f"invalid datatype for input {name}: {str(entry['datatype'])[:40]!r}")
-            else:
-                data = elements_of(name, datatype, data, count, self._limits.max_json_depth)
             if name in given:
                 raise UnknownTensor(f"input '{name}' already exists in request")
             given[name] = (datatype, shape, data)
@@ -167,7 +186,7 @@ class RequestReader:
                 f"unexpected additional input data for model '{self._model}': "
                 f"{len(tail) - used} bytes after the last tensor"
             )
-        return given
+        return given, copied
 
     def _read_head(self, entry: dict[str, Any]) -> tuple[str, Datatype | None, Shape, int | None]:
         """Name, datatype, shape and number of elements of one input; None elements if it has no shape to count by."""
@@ -198,7 +217,7 @@ class RequestReader:
 
 
 def _content_of(entry: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """The JSON data of an input, or what it says about the number of bytes it has in the binary part."""
+    """The JSON data of an input, or its bytes in the binary part, or its parameters if it is in shared memory."""
     if entry.__class__ is not dict:
         raise InvalidArgument(f"Input {_ONE_CONTENT}. But no field is set")
     parameters = entry.get("parameters")
@@ -210,7 +229,7 @@ def _content_of(entry: Any) -> tuple[Any, Any]:  # noqa: ANN401
     if ("data" in entry) + (size is not None) + (region is not None) != 1:
         raise InvalidArgument(f"Input {_ONE_CONTENT}")
     if region is not None:
-        raise no_region(region)
+        return None, parameters
     return (entry["data"], None) if size is None else (None, size)
 
 

@@ -52,6 +52,7 @@ class Operation:
 
 
 _MODEL = "/v2/models/{model}"
+_SYSTEM, _CUDA = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
 OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/v2"): Operation("server", "ServerMetadata"),
     ("GET", "/v2/"): Operation("server", "ServerMetadata"),
@@ -88,6 +89,19 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v2/logging"): Operation("settings", "LogSettings"),
     ("POST", "/v2/logging"): Operation("settings", "LogSettings", "LogChange", (*_TAKING, 409, 501)),
+    ("GET", f"{_SYSTEM}/status"): Operation("shared memory", "Regions", errors=(501,)),
+    ("GET", f"{_SYSTEM}/region/{{region}}/status"): Operation("shared memory", "Regions", errors=(404, 501)),
+    ("POST", f"{_SYSTEM}/region/{{region}}/register"): Operation(
+        "shared memory", _NOTHING, "RegisterRequest", (*_TAKING, 409, 501)
+    ),
+    ("POST", f"{_SYSTEM}/register"): Operation("shared memory", "", errors=(400,)),
+    ("POST", f"{_SYSTEM}/region/{{region}}/unregister"): Operation("shared memory", _NOTHING, errors=(501,)),
+    ("POST", f"{_SYSTEM}/unregister"): Operation("shared memory", _NOTHING, errors=(501,)),
+    ("GET", f"{_CUDA}/status"): Operation("shared memory", "Regions", errors=(501,)),
+    ("GET", f"{_CUDA}/region/{{region}}/status"): Operation("shared memory", "", errors=(404, 501)),
+    ("POST", f"{_CUDA}/region/{{region}}/register"): Operation("shared memory", "", errors=(501,)),
+    ("POST", f"{_CUDA}/region/{{region}}/unregister"): Operation("shared memory", _NOTHING, errors=(501,)),
+    ("POST", f"{_CUDA}/unregister"): Operation("shared memory", _NOTHING, errors=(501,)),
     ("GET", "/v1/models"): Operation("kserve v1", "Models"),
     ("GET", "/v1/models/{model}"): Operation("kserve v1", "ModelReady", errors=(404,), also=(503,)),
     ("POST", "/v1/models/{model}:predict"): Operation("kserve v1", "PredictResponse", "PredictRequest", _RUNNING),

@@ -40,6 +40,7 @@ _DATA = _array(
 
 _LEVELS = _array({"enum": ["OFF", "TIMESTAMPS", "TENSORS"]}, "What is traced; OFF stands alone.")
 _NUMERAL: Final[Schema] = {"type": "string", "pattern": "^-?[0-9]+$"}
+_BYTES: Final[Schema] = {"type": "integer", "minimum": 0}
 _LOG_MEMBERS: Final[Schema] = {
     "log_info": _of("boolean"),
     "log_warning": _of("boolean"),
@@ -243,6 +244,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
         },
         text="Null takes an earlier change back.",
         further=False,
+    ),
+    "Regions": _array(
+        _object(
+            {"name": _of("string"), "key": _of("string"), "offset": _BYTES, "byte_size": _BYTES},
+            "name",
+            "key",
+            "offset",
+            "byte_size",
+        )
+    ),
+    "RegisterRequest": _object(
+        {"key": _of("string", "The name of a file in /dev/shm."), "offset": _BYTES, "byte_size": _BYTES},
+        "key",
+        "byte_size",
     ),
     "LogSettings": _object({"log_file": _of("string"), **_LOG_MEMBERS}, "log_file", *_LOG_MEMBERS),
     "LogChange": _object({key: _or_null(schema) for key, schema in _LOG_MEMBERS.items()}, further=False),

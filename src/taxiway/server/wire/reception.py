@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import Clock
+from taxiway.server.access import AccessLog
 from taxiway.server.guard import Guard
 from taxiway.server.reloading import Reloadable
 from taxiway.server.tls import TlsFiles
 from taxiway.server.wire.guarded import GuardedHeads
 from taxiway.server.wire.heads import HeadReader
+from taxiway.server.wire.http1 import HttpConnection
+from taxiway.server.wire.logged import LoggedConnection
 from taxiway.server.wire.routes import RouteTable
 from taxiway.telemetry.render import Point
+
+if TYPE_CHECKING:
+    from taxiway.server.wire.front import HttpFront
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +32,12 @@ class Reception:
     Attributes:
         guard: who may call; None: everybody.
         tls: over what line; None: in clear.
+        access: where each request is logged; None: nowhere.
     """
 
     guard: Guard | None = None
     tls: TlsFiles | None = None
+    access: AccessLog | None = None
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> Reception:
@@ -38,13 +48,20 @@ class Reception:
         """
         keys_file = settings.auth.keys_file
         guard = Guard(Path(keys_file), clock) if keys_file else None
-        return cls(guard, TlsFiles(settings.tls) if settings.tls.certificate else None)
+        tls = TlsFiles(settings.tls) if settings.tls.certificate else None
+        return cls(guard, tls, AccessLog() if settings.log.access else None)
 
     def heads(self, routes: RouteTable, max_headers: int) -> HeadReader:
         """The reader of heads that this takes."""
         if self.guard is None:
             return HeadReader(routes, max_headers)
         return GuardedHeads(routes, max_headers, self.guard)
+
+    def connection(self, front: HttpFront) -> Callable[[], HttpConnection]:
+        """What makes a connection of `front`."""
+        if self.access is None:
+            return partial(HttpConnection, front)
+        return partial(LoggedConnection, front, self.access)
 
     @property
     def scheme(self) -> str:

@@ -57,15 +57,22 @@ def bind_tcp(host: str, port: int, *, reuse_port: bool, section: str = "http") -
 
 @dataclass(frozen=True, slots=True)
 class UnixFile:
-    """The file of a Unix socket that was made here."""
+    """The file of a Unix socket that was made here; numbers of inodes are given again, so its time tells it apart."""
 
     path: Path
     inode: int
+    made_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> UnixFile:
+        """The file that is at `path` now."""
+        told = path.stat()
+        return cls(path, told.st_ino, told.st_mtime_ns)
 
     def remove(self) -> None:
         """Remove it, unless another has taken its place."""
         with contextlib.suppress(OSError):
-            if self.path.stat().st_ino == self.inode:
+            if self == UnixFile.of(self.path):
                 self.path.unlink()
 
 
@@ -85,7 +92,7 @@ def open_unix(path: str, *, backlog: int, section: str = "http") -> tuple[socket
         finally:
             os.umask(before)
         listening.listen(backlog)
-        return listening, UnixFile(Path(path), Path(path).stat().st_ino)
+        return listening, UnixFile.of(Path(path))
     except OSError as problem:
         listening.close()
         reason = "its path is too long" if "too long" in str(problem) else problem.strerror or str(problem)

@@ -1,4 +1,4 @@
-"""Triton's extensions that are off here: shared memory, traces, the log's settings. Whoever turns one on plugs in."""
+"""Triton's extensions that are off here: traces, the log's settings. Whoever turns one on plugs in."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import NoReturn
 
 from taxiway.core.errors import Unsupported
 from taxiway.server.wire.grpc.protos import Message
-from taxiway.server.wire.grpc.unary import Method, Scope, always
-
-_KINDS = ("System", "Cuda")
+from taxiway.server.wire.grpc.unary import Method, Scope
 
 
 class Extensions:
@@ -17,18 +15,8 @@ class Extensions:
 
     def methods(self) -> Iterator[Method]:
         """All of them, with what each needs."""
-        for kind in _KINDS:
-            yield Method(f"{kind}SharedMemoryStatus", self._no_shared_memory, always("read"))
-            yield Method(f"{kind}SharedMemoryRegister", self._no_shared_memory, always("admin"))
-            yield Method(f"{kind}SharedMemoryUnregister", self._no_shared_memory, always("admin"))
         yield Method("TraceSetting", self._no_traces, _read_or_change)
         yield Method("LogSettings", self._no_log_settings, _read_or_change)
-
-    def _no_shared_memory(self, _: Message) -> NoReturn:
-        raise Unsupported(
-            "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable.",
-            hint="send tensors in the request",
-        )
 
     def _no_traces(self, _: Message) -> NoReturn:
         raise Unsupported("traces cannot be set over the network")

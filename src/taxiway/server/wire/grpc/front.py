@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from taxiway.config.settings import GrpcSettings, LimitSettings
-from taxiway.core.errors import FailedPrecondition, TaxiwayError
+from taxiway.core.errors import FailedPrecondition, TaxiwayError, Unavailable
 from taxiway.server.wire.grpc.infer import MAX_MESSAGE_BYTES
 from taxiway.server.wire.grpc.services import Services
 
@@ -23,6 +23,7 @@ _COMPRESSION = {
 }
 _PATIENCE_S: Final = 3600.0
 """grpcio shall cut nobody off by itself: whoever closes it says when, by giving up."""
+_REFUSING_S: Final = 0.1
 _SPARE_CALLS: Final = 256
 """Calls beside inference that are answered although as many requests are in flight as may be: health above all."""
 
@@ -84,13 +85,18 @@ class GrpcFront:
     async def close(self, timeout_s: float) -> bool:
         """Take no more calls (GOAWAY), and answer what is owed.
 
+        Once grpcio is told to stop, it cancels the calls of clients that have not heard of it yet. So calls are
+        refused as UNAVAILABLE for a moment before: busy clients hear that, and know that they may ask elsewhere.
+
         Returns:
             False if something is still owed after `timeout_s`.
         """
         services = self._services
         services.health.close()
         services.stream.shut()
+        services.infer.refuse(Unavailable("the server is shutting down", hint="send the call to another replica"))
         if self._server is not None:
+            await asyncio.sleep(_REFUSING_S)
             self._stopping = asyncio.create_task(self._server.stop(timeout_s + _PATIENCE_S))
             _, late = await asyncio.wait([self._stopping], timeout=timeout_s)
             if late:

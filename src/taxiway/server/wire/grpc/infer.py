@@ -15,6 +15,7 @@ from taxiway.server.entrance import Entrance
 from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.shared_memory import NO_REGIONS, Regions
 from taxiway.server.wire.asks import Choices, OutputMenu
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of
 from taxiway.server.wire.grpc.envelope import open_request
@@ -39,6 +40,7 @@ class Edge(NamedTuple):
     Attributes:
         cold: holds requests for models that were unloaded to make room.
         guard: who decides who may call; None lets everybody.
+        regions: the shared memory in which tensors may lie.
     """
 
     routing: Callable[[], Snapshot]
@@ -47,6 +49,7 @@ class Edge(NamedTuple):
     calls: Calls
     cold: ColdStarts
     guard: Guard | None
+    regions: Regions = NO_REGIONS
 
 
 class Sent(NamedTuple):
@@ -76,14 +79,15 @@ class Ask(NamedTuple):
 class MessageCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits) -> None:
+    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions) -> None:
         spec = served.spec
         self._admission = admission
         self._entrance = Entrance(served, admission)
         self._statistics = served.statistics
-        menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True)
+        menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True, regions=regions)
         self._every = menu.all_binary()
-        self._reader = MessageReader(Signature(spec.name, spec.inputs, spec.max_batch_size, limits), menu)
+        signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
+        self._reader = MessageReader(signature, menu, regions)
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def take(self, sent: Sent, answer: Answer, *, on_stream: bool) -> InferRequest:
@@ -101,11 +105,11 @@ class MessageCodec:
         typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
         request.ask = Ask(answer, parsed.choices, typed, on_stream)
         request.deadline_ns = min(request.deadline_ns, deadline_ns)
-        self._admission.reserve_bytes(nbytes)
+        self._admission.reserve_bytes(request.nbytes)
         try:
             self._entrance.submit(request)
         except Exception:
-            self._admission.release_bytes(nbytes)
+            self._admission.release_bytes(request.nbytes)
             raise
         return request
 
@@ -159,7 +163,7 @@ class InferEndpoint:
     """Takes in requests for any model, and answers ModelInfer."""
 
     def __init__(self, edge: Edge) -> None:
-        self._routing, self._admission, self._limits, self._calls, self._cold, self._guard = edge
+        self._routing, self._admission, self._limits, self._calls, self._cold, self._guard, self._regions = edge
         self._new_answer = asyncio.get_running_loop().create_future
         self._snapshot = edge.routing()
         self._codecs: dict[tuple[str, str], MessageCodec] = {}
@@ -203,6 +207,14 @@ class InferEndpoint:
             self._hold(context, len(content))
         return content
 
+    def refuse(self, error: TaxiwayError) -> None:
+        """From now on answer every further request by `error`; what was taken is answered as before."""
+
+        def refused() -> Snapshot:
+            raise error
+
+        self._routing = refused
+
     def codec(self, model: str, version: str) -> MessageCodec:
         """The codec of the version that a request names.
 
@@ -218,7 +230,8 @@ class InferEndpoint:
             served = snapshot.find(model, version_of(version))
             codec = served.codecs.get("grpc")
             if codec is None:
-                codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits)
+                codec = MessageCodec(served, self._admission, self._limits, self._regions)
+                served.codecs["grpc"] = codec
             self._codecs[model, version] = codec
         return codec
 

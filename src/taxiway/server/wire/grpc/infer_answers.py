@@ -103,7 +103,11 @@ class MessageWriter:
         if choice.classes:
             shape, items = classify(rows, choice.classes, spec, batches=self._batches)
             return _described(spec.name, Datatype.BYTES, shape), join_bytes(items)
-        return _described(spec.name, spec.datatype, rows.shape), self._memory(choice.index, result, start, stop)
+        content = self._memory(choice.index, result, start, stop)
+        if choice.window is not None:
+            choice.window.write(spec.name, content)
+            content = b""
+        return _described(spec.name, spec.datatype, rows.shape), content
 
     def write_typed(self, opening: bytes, choices: Choices, result: BatchResult, start: int, stop: int) -> bytes:
         """The outputs in `choices` as typed contents, for clients that read no raw ones.
@@ -125,7 +129,10 @@ class MessageWriter:
             else:
                 shape = rows.shape
                 tensor.datatype = spec.datatype.wire_name
-                tensor.contents.CopyFrom(_typed(spec, rows))
+                if choice.window is not None:
+                    choice.window.write(spec.name, self._memory(choice.index, result, start, stop))
+                else:
+                    tensor.contents.CopyFrom(_typed(spec, rows))
             tensor.shape.extend(shape)
             told = tensor.SerializeToString()
             parts += (b"*", varint(len(told)), told)

@@ -9,7 +9,8 @@ from typing import Any
 from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor, ValueOutOfRange, WrongElementCount
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape
-from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, no_region, read_parameters
+from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters
 from taxiway.server.wire.elements import Elements
 from taxiway.server.wire.grpc.protos import Message
 from taxiway.server.wire.signature import Given, Signature
@@ -36,9 +37,10 @@ _FINAL_RESPONSE = "triton_enable_empty_final_response"
 class MessageReader:
     """Reads requests for one version of a model."""
 
-    def __init__(self, signature: Signature, menu: OutputMenu) -> None:
+    def __init__(self, signature: Signature, menu: OutputMenu, regions: Regions = NO_REGIONS) -> None:
         self._signature = signature
         self._menu = menu
+        self._regions = regions
 
     def read(
         self, message: Message, raw: Sequence[bytes | memoryview], nbytes: int, responder: Responder, arrived_ns: int
@@ -56,14 +58,15 @@ class MessageReader:
             InvalidArgument: what is wrong with it, and where.
         """
         parsed = self._read_rest(message)
-        given = self._read_inputs(message, raw)
-        return self._signature.assemble(given, parsed, nbytes, responder, arrived_ns), parsed
+        given, copied = self._read_inputs(message, raw)
+        return self._signature.assemble(given, parsed, nbytes + copied, responder, arrived_ns), parsed
 
     # --- inputs -------------------------------------------------------------------------------------------
 
-    def _read_inputs(self, message: Message, raw: Sequence[bytes | memoryview]) -> dict[str, Given]:
+    def _read_inputs(self, message: Message, raw: Sequence[bytes | memoryview]) -> tuple[dict[str, Given], int]:
+        """What was sent, by name, and how many bytes of it were copied from shared memory."""
         given: dict[str, Given] = {}
-        used = 0
+        used = copied = 0
         for entry in message.inputs:
             name, dims = entry.name, tuple(entry.shape)
             if name in given:
@@ -72,7 +75,9 @@ class MessageReader:
             if entry.HasField("contents"):
                 data = self._typed(entry, name, datatype, dims, raw=raw)
             elif entry.parameters and "shared_memory_region" in entry.parameters:
-                raise no_region(parameter_value("shared_memory_region", entry.parameters["shared_memory_region"]))
+                self._count(name, dims)
+                data = self._regions.read(*place_of(parameter_values(entry.parameters)))
+                copied += len(data)
             elif used < len(raw):
                 self._count(name, dims)
                 data = memoryview(raw[used])
@@ -82,7 +87,7 @@ class MessageReader:
                     f"unable to find data for input tensor '{name}' for model '{self._signature.model}' in request."
                 )
             given[name] = (datatype, dims, data)
-        return given
+        return given, copied
 
     def _typed(
         self, entry: Message, name: str, datatype: Datatype | None, dims: Shape, *, raw: Sequence[bytes | memoryview]

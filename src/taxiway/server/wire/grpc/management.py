@@ -14,6 +14,7 @@ from taxiway.server.wire.grpc.extensions import Extensions
 from taxiway.server.wire.grpc.infer import version_of
 from taxiway.server.wire.grpc.infer_requests import parameter_value
 from taxiway.server.wire.grpc.protos import Message, message_class
+from taxiway.server.wire.grpc.shared_memory import SharedMemoryService
 from taxiway.server.wire.grpc.unary import Method, always
 from taxiway.server.wire.status import Profile
 
@@ -56,6 +57,7 @@ class ManagementService:
         yield Method("RepositoryModelLoad", self._load, always("admin"))
         yield Method("RepositoryModelUnload", self._unload, always("admin"))
         yield from Extensions().methods()
+        yield from SharedMemoryService(self._administration).methods()
 
     # --- the server and its models ------------------------------------------------------------------------
 

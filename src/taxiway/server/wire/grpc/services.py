@@ -10,8 +10,10 @@ import grpc
 from taxiway.config.settings import GrpcSettings, LimitSettings
 from taxiway.server.administration import Administration
 from taxiway.server.wire.grpc import infer, stream
+from taxiway.server.wire.grpc.guarded import GuardedTable
 from taxiway.server.wire.grpc.health import HealthService
 from taxiway.server.wire.grpc.infer import Edge, InferEndpoint
+from taxiway.server.wire.grpc.logged import CallLog, LoggedTable
 from taxiway.server.wire.grpc.management import ManagementService
 from taxiway.server.wire.grpc.protos import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
 from taxiway.server.wire.grpc.reflection import ReflectionService
@@ -19,6 +21,7 @@ from taxiway.server.wire.grpc.stream import StreamEndpoint
 from taxiway.server.wire.grpc.unary import Method, always, unary_handler
 from taxiway.server.wire.status import Profile
 
+Table: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
@@ -32,6 +35,7 @@ class Services:
         profile: Profile,
         settings: GrpcSettings,
         limits: LimitSettings,
+        log: CallLog | None = None,
     ) -> None:
         calls, guard = edge.calls, edge.guard
         self.infer = InferEndpoint(edge)
@@ -56,9 +60,13 @@ class Services:
             for version in (REFLECTION, REFLECTION_ALPHA):
                 reflection = ReflectionService(version, all_names, calls)
                 named[version] = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(reflection.info)}
-        self.table = HandlerTable(
+        self.table: Table = HandlerTable(
             {f"/{service}/{name}": handler for service, own in named.items() for name, handler in own.items()}
         )
+        if guard is not None:
+            self.table = GuardedTable(self.table, guard, calls)
+        if log is not None:
+            self.table = LoggedTable(self.table, log)
 
 
 class HandlerTable(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its annotations only
