@@ -223,7 +223,7 @@ class Administration:
         self.check_traced(model)
         # All of the model's changes are sent, not the last: a process that starts later needs no more than that.
         changes = self._traces.changes_after(model, words)
-        lasting = Lasting(f"traces/{model or ''}")
+        lasting = Lasting("traces" if model is None else f"traces/{model}")
         answers = await self._fleet.ask("replace_trace_settings", {"model": model, "words": changes}, lasting)
         told: dict[str, str | list[str]] = answers[0]
         return told
