@@ -16,15 +16,18 @@ from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.tracing.context import HEADERS
+from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
-from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of
+from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
 from taxiway.server.wire.grpc.infer_requests import MessageReader
-from taxiway.server.wire.grpc.protos import Message
+from taxiway.server.wire.grpc.protos import INFERENCE, Message
 from taxiway.server.wire.signature import Signature, WireLimits
 
 METHOD = "ModelInfer"
+STREAM_METHOD = "ModelStreamInfer"
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """What gRPC can frame as one message."""
 _LARGE_BYTES = 64 * 1024
@@ -65,6 +68,7 @@ class Sent(NamedTuple):
     nbytes: int
     arrived_ns: int
     deadline_ns: int
+    context: Context
 
 
 class Ask(NamedTuple):
@@ -74,6 +78,16 @@ class Ask(NamedTuple):
     choices: Choices | None
     typed: bool
     on_stream: bool
+    context: Context
+
+
+def origin_of(request: InferRequest) -> Origin:
+    """How a request came in over gRPC."""
+    ask = cast("Ask", request.ask)
+    headers = {name: value for name in HEADERS if (value := header_of(ask.context, name)) is not None}
+    method = STREAM_METHOD if ask.on_stream else METHOD
+    attributes = {"rpc.system": "grpc", "rpc.service": INFERENCE, "rpc.method": method}
+    return Origin("GRPC", headers, f"{INFERENCE}/{method}", attributes)
 
 
 class MessageCodec:
@@ -82,7 +96,7 @@ class MessageCodec:
     def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions) -> None:
         spec = served.spec
         self._admission = admission
-        self._entrance = Entrance(served, admission)
+        self._entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
         menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True, regions=regions)
         self._every = menu.all_binary()
@@ -96,14 +110,14 @@ class MessageCodec:
         Raises:
             TaxiwayError: it is refused; nothing is owed to it but this error.
         """
-        message, raw, nbytes, arrived_ns, deadline_ns = sent
+        message, raw, nbytes, arrived_ns, deadline_ns, context = sent
         try:
             request, parsed = self._reader.read(message, raw, nbytes, self, arrived_ns)
         except TaxiwayError as error:
             self._statistics.invalid(error.code)
             raise
         typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
-        request.ask = Ask(answer, parsed.choices, typed, on_stream)
+        request.ask = Ask(answer, parsed.choices, typed, on_stream, context)
         request.deadline_ns = min(request.deadline_ns, deadline_ns)
         self._admission.reserve_bytes(request.nbytes)
         try:
@@ -185,7 +199,7 @@ class InferEndpoint:
                 codec = self.codec(model, version)
             except ColdModel:
                 codec = await self.warm_codec(model, version, len(body), deadline_ns)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns, context)
             answer: Answer = self._new_answer()
             request = codec.take(sent, answer, on_stream=False)
             self._waiting.add(answer)

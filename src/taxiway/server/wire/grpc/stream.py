@@ -135,7 +135,7 @@ class InferStream:
                 codec = self._infer.codec(model, version)
             except ColdModel:
                 codec = await self._infer.warm_codec(model, version, len(body), deadline_ns)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
+            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns, self._context)
             return Owed(answer, message, codec, codec.take(sent, answer, on_stream=True))
         except asyncio.CancelledError:
             answer.cancel()
