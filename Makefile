@@ -19,7 +19,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 UV := build/uv/bin/uv
 
-.PHONY: help demo test test-all bench lint format lock docs oracle curl clean
+.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ bench: $(READY)  ## Measure taxiway beside its rivals (about 15 minutes, two qui
 	@command -v wrk >/dev/null || $(call debian,wrk)
 	$(BIN)/python -m benchmarks.http_speed $(BENCH)
 
+bench-grpc: $(READY)  ## The same over gRPC, beside a bare grpc.aio server and Triton (about 5 minutes)
+	$(BIN)/python -m benchmarks.grpc_speed $(BENCH)
+
 oracle: $(READY)  ## Fetch the real Triton that some tests compare with; without it they skip and say why
 	@$(BIN)/python -m tools.oracle_triton >/dev/null || echo "  (the tests that compare with real Triton will skip)"
 
@@ -58,8 +61,10 @@ curl:  # the README's commands are tests
 	@command -v curl >/dev/null || $(call debian,curl)
 
 lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
-	$(call compile,--group test --group lint --group bench --group build,test,Everything that make needs)
-	$(call compile,-c requirements/test.txt,runtime,What taxiway needs to run)
+	$(call compile,pyproject.toml --group test --group lint --group bench --group build,test,Everything that make needs)
+	$(call compile,pyproject.toml -c requirements/test.txt,runtime,What taxiway needs to run)
+	echo 'kserve>=0.21' > build/kserve.in
+	$(call compile,build/kserve.in --no-annotate,kserve,The SDK of KServe that a test asks with in an environment of its own)
 
 clean:  ## Remove the environment and everything cached or built
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -89,9 +94,9 @@ debian = { \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); } >/dev/null; \
 	else echo "Please install first: $(1) (Debian: apt-get install $(1))" >&2; exit 1; fi; }
 
-# One lock for every Python and processor that is supported: $(call compile,options,name,title). It names no registry.
+# One lock for every Python and processor that is supported: $(call compile,sources and options,name,title). It names no registry.
 define compile
-	$(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header $(UPGRADE) $(1) -o requirements/$(2).txt >/dev/null
+	$(UV) pip compile $(1) --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header $(UPGRADE) -o requirements/$(2).txt >/dev/null
 	sed -i '1i # $(3), pinned with hashes. Written by `make lock`; edit pyproject.toml instead.' requirements/$(2).txt
 endef

@@ -84,6 +84,34 @@ def taxiway(
 
 
 @contextlib.contextmanager
+def taxiway_grpc(
+    names: Sequence[str], cores: set[int], python: str = sys.executable, extra: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Serve the same over gRPC; `port` of what is yielded is the gRPC one."""
+    ensure_models(*names)
+    paths = [str(CATALOGUE[name].path) for name in names]
+
+    def command(port: int, other: int) -> list[str]:
+        ports = ["--grpc.port", str(port), "--http.port", str(other), "--metrics.port", "0"]
+        return [python, "-m", "taxiway", "serve", *paths, *ports, *extra]
+
+    with _launched("taxiway-grpc", command, cores, lambda _port, other: _is_ready(other)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bare_grpc(name: str, cores: set[int]) -> Iterator[Server]:
+    """Serve one model with grpc.aio and nothing else."""
+    ensure_models(name)
+
+    def command(port: int, _other: int) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.bare_grpc", str(CATALOGUE[name].path), "--port", str(port)]
+
+    with _launched("bare-grpc", command, cores, lambda port, _other: _listens(port)) as server:
+        yield server
+
+
+@contextlib.contextmanager
 def hello(size: int, cores: set[int]) -> Iterator[Server]:
     """Answer a constant of `size` bytes."""
 
@@ -107,15 +135,15 @@ def sink(answer_bytes: int, cores: set[int], copies: int = 0) -> Iterator[Server
 
 
 @contextlib.contextmanager
-def triton(names: Sequence[str], cores: set[int]) -> Iterator[Server]:
-    """Serve the same ONNX files through real Triton's Python backend."""
+def triton(names: Sequence[str], cores: set[int], *, over_grpc: bool = False) -> Iterator[Server]:
+    """Serve the same ONNX files through real Triton's Python backend; `over_grpc` says which port is yielded."""
     log = _log("triton")
     try:
         running = TritonServer(ensure_triton(), repository("python", *names), log=log)
         with contextlib.ExitStack() as stack:
             with processes.pinned(cores):
                 stack.enter_context(running)
-            yield Server("triton", running.http_port, running.pid)
+            yield Server("triton", running.grpc_port if over_grpc else running.http_port, running.pid)
     except OracleUnavailable as error:
         raise ServerError(str(error)) from error
 
@@ -134,7 +162,12 @@ def _free_ports() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _launched(name: str, command: Callable[[int, int], list[str]], cores: set[int]) -> Iterator[Server]:
+def _launched(
+    name: str,
+    command: Callable[[int, int], list[str]],
+    cores: set[int],
+    is_ready: Callable[[int, int], bool] | None = None,
+) -> Iterator[Server]:
     port, metrics = _free_ports()
     log = _log(name)
     with processes.pinned(cores), log.open("wb") as output:
@@ -147,15 +180,16 @@ def _launched(name: str, command: Callable[[int, int], list[str]], cores: set[in
             start_new_session=True,
         )
     try:
-        _wait_ready(name, process, port, log)
+        ready = (lambda: _is_ready(port)) if is_ready is None else (lambda: is_ready(port, metrics))
+        _wait_ready(name, process, ready, log)
         yield Server(name, port, process.pid)
     finally:
         _stop(process)
 
 
-def _wait_ready(name: str, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_ready(name: str, process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _is_ready(port):
+    while not ready():
         with contextlib.suppress(subprocess.TimeoutExpired):
             ended = process.wait(timeout=POLL_S)
             raise ServerError(f"{name} ended with {ended}: {_tail(log)}")
@@ -176,6 +210,14 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -166,6 +166,69 @@ def test_compat_triton_has_tritons_statuses(models: Path) -> None:
         assert channel.health("whatever") == "SERVING"
 
 
+# --- what can be changed while it runs -----------------------------------------------------------------
+
+
+def test_trace_settings_are_read_and_changed(channel: Channel) -> None:
+    request = request_class(INFERENCE, "TraceSetting")
+    assert list(channel.ask("TraceSetting").settings["trace_level"].value) == ["OFF"]
+    change = request(model_name="both")
+    change.settings["trace_rate"].value.append("7")
+    assert list(channel.call("TraceSetting", change).settings["trace_rate"].value) == ["7"]
+    assert list(channel.ask("TraceSetting").settings["trace_rate"].value) == ["1000"]
+    take_back = request(model_name="both")
+    take_back.settings["trace_rate"].SetInParent()
+    assert list(channel.call("TraceSetting", take_back).settings["trace_rate"].value) == ["1000"]
+    wrong = request()
+    wrong.settings["trace_rate"].value.append("seldom")
+    with refused(StatusCode.INVALID_ARGUMENT):
+        channel.call("TraceSetting", wrong)
+
+
+def test_log_settings_are_read_and_changed(channel: Channel) -> None:
+    told = channel.ask("LogSettings").settings
+    assert told["log_verbose_level"].uint32_param == 0
+    assert isinstance(told["log_warning"].bool_param, bool)
+    assert told["log_format"].string_param
+    change = request_class(INFERENCE, "LogSettings")()
+    change.settings["log_warning"].bool_param = False
+    with refused(StatusCode.FAILED_PRECONDITION) as refusal:  # the logs of tests are pytest's
+        channel.call("LogSettings", change)
+    assert "configured by the program around it" in refusal.details
+
+
+def test_models_are_loaded_and_unloaded(models: Path) -> None:
+    with serve(models, models__control="explicit", models__load="both") as server, connected(server.grpc) as channel:
+        watch = channel.method("Watch", "grpc.health.v1.Health")
+        told = iter(watch(message_class("grpc.health.v1.HealthCheckRequest")(service="texts"), timeout=20))
+        assert next(told).status == 3
+        channel.ask("RepositoryModelLoad", model_name="texts")
+        while (status := next(told).status) != 1:
+            assert status == 2  # seen while it was loaded
+        index = {one.name: one.state for one in channel.ask("RepositoryIndex").models}
+        assert index == {"both": "READY", "texts": "READY", "poison": ""}
+        channel.ask("RepositoryModelUnload", model_name="texts")
+        assert next(told).status != 1
+        with refused(StatusCode.NOT_FOUND):
+            channel.call("ModelInfer", infer_request("texts"))
+        unknown = request_class(INFERENCE, "RepositoryModelLoad")(model_name="texts")
+        unknown.parameters["speed"].int64_param = 9
+        with refused(StatusCode.INVALID_ARGUMENT) as refusal:
+            channel.call("RepositoryModelLoad", unknown)
+        assert "unrecognized load parameter 'speed'." in refusal.details
+        with refused(StatusCode.UNIMPLEMENTED):
+            channel.ask("RepositoryModelLoad", model_name="texts", repository_name="there")
+
+
+def test_a_model_is_loaded_from_the_call_itself(models: Path) -> None:
+    with serve(models, models__control="explicit", models__load="both") as server, connected(server.grpc) as channel:
+        load = request_class(INFERENCE, "RepositoryModelLoad")(model_name="sent")
+        load.parameters["config"].string_param = '{"backend": "onnxruntime"}'
+        load.parameters["file:1/model.onnx"].bytes_param = (models / "both.onnx").read_bytes()
+        channel.call("RepositoryModelLoad", load)
+        assert output_of(channel.call("ModelInfer", infer_request("sent", *ONE_ROW))) == [[2, 4]]
+
+
 # --- health --------------------------------------------------------------------------------------------
 
 

@@ -149,6 +149,10 @@ class Batcher:
         self._queue.push(request)
         self._turn_soon()
 
+    def turn(self) -> None:
+        """Consider what waits now, and not at the end of the loop's turn: for whoever submits one at a time."""
+        self._turn()
+
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it never started."""
         queued = self._queue.cancel(request)

@@ -6,7 +6,7 @@ before it reads the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -41,11 +41,32 @@ def open_request(body: bytes) -> tuple[Message, Sequence[bytes | memoryview]]:
         ) from None
 
 
+def raw_places(body: bytes) -> list[tuple[int, int]] | None:
+    """Where the raw contents of a ModelInferRequest begin and end; None unless they are its last fields, and some."""
+    places: list[tuple[int, int]] = []
+    for tag, _, content, end in _fields(body):
+        if tag == _RAW_TAG:
+            places.append((content, end))
+        elif places:
+            return None
+    return places or None
+
+
 def _cut(body: bytes) -> tuple[bytes, list[memoryview]]:
     """Everything but the raw contents, and those."""
     view = memoryview(body)
     words: list[memoryview] = []
     raw: list[memoryview] = []
+    for tag, start, content, end in _fields(body):
+        if tag == _RAW_TAG:
+            raw.append(view[content:end])
+        else:
+            words.append(view[start:end])
+    return b"".join(words), raw
+
+
+def _fields(body: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Each field's tag, and where the field, its content and what comes after it begin."""
     position, size = 0, len(body)
     while position < size:
         start = position
@@ -62,12 +83,8 @@ def _cut(body: bytes) -> tuple[bytes, list[memoryview]]:
             raise DecodeError(f"a field of wire type {kind}")
         if end > size:
             raise DecodeError("a field ends past the end")
-        if tag == _RAW_TAG:
-            raw.append(view[position:end])
-        else:
-            words.append(view[start:end])
+        yield tag, start, position, end
         position = end
-    return b"".join(words), raw
 
 
 def _varint(body: bytes, position: int) -> tuple[int, int]:

@@ -12,19 +12,24 @@ from taxiway.core.errors import ColdModel, InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
+from taxiway.server.execution.hybrid import HybridExecutor
 from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.tracing.context import HEADERS
+from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
-from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of
+from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
+from taxiway.server.wire.grpc.familiar import Familiars
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
 from taxiway.server.wire.grpc.infer_requests import MessageReader
-from taxiway.server.wire.grpc.protos import Message
+from taxiway.server.wire.grpc.protos import INFERENCE, Message
 from taxiway.server.wire.signature import Signature, WireLimits
 
 METHOD = "ModelInfer"
+STREAM_METHOD = "ModelStreamInfer"
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """What gRPC can frame as one message."""
 _LARGE_BYTES = 64 * 1024
@@ -52,21 +57,6 @@ class Edge(NamedTuple):
     regions: Regions = NO_REGIONS
 
 
-class Sent(NamedTuple):
-    """One ModelInferRequest as it came.
-
-    Attributes:
-        raw: its raw contents, which are not always in `message`.
-        deadline_ns: of the call, on the monotonic clock.
-    """
-
-    message: Message
-    raw: Sequence[bytes | memoryview]
-    nbytes: int
-    arrived_ns: int
-    deadline_ns: int
-
-
 class Ask(NamedTuple):
     """What an answer needs to be worded: who waits, and which outputs in which form (None: all, raw)."""
 
@@ -74,6 +64,16 @@ class Ask(NamedTuple):
     choices: Choices | None
     typed: bool
     on_stream: bool
+    context: Context
+
+
+def origin_of(request: InferRequest) -> Origin:
+    """How a request came in over gRPC."""
+    ask = cast("Ask", request.ask)
+    headers = {name: value for name in HEADERS if (value := header_of(ask.context, name)) is not None}
+    method = STREAM_METHOD if ask.on_stream else METHOD
+    attributes = {"rpc.system": "grpc", "rpc.service": INFERENCE, "rpc.method": method}
+    return Origin("GRPC", headers, f"{INFERENCE}/{method}", attributes)
 
 
 class MessageCodec:
@@ -82,28 +82,39 @@ class MessageCodec:
     def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions) -> None:
         spec = served.spec
         self._admission = admission
-        self._entrance = Entrance(served, admission)
+        self._entrance = Entrance(served, admission, origin_of)
         self._statistics = served.statistics
         menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True, regions=regions)
         self._every = menu.all_binary()
-        signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
-        self._reader = MessageReader(signature, menu, regions)
+        self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
+        self._reader = MessageReader(self.signature, menu, regions)
+        self._turn = served.batcher.turn if isinstance(served.executor, HybridExecutor) else None
+        """Calls come one at a time, each with a turn of the loop of its own: what is cheap is run at once."""
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
-    def take(self, sent: Sent, answer: Answer, *, on_stream: bool) -> InferRequest:
-        """Take in one request, whose answer `answer` becomes.
+    def read(
+        self, message: Message, raw: Sequence[bytes | memoryview], nbytes: int, arrived_ns: int
+    ) -> tuple[InferRequest, Choices | None, bool]:
+        """The request in `message`, the outputs it wants, and whether as typed contents.
 
         Raises:
-            TaxiwayError: it is refused; nothing is owed to it but this error.
+            InvalidArgument: what is wrong with it, and where.
         """
-        message, raw, nbytes, arrived_ns, deadline_ns = sent
         try:
             request, parsed = self._reader.read(message, raw, nbytes, self, arrived_ns)
         except TaxiwayError as error:
             self._statistics.invalid(error.code)
             raise
         typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
-        request.ask = Ask(answer, parsed.choices, typed, on_stream)
+        return request, parsed.choices, typed
+
+    def submit(self, request: InferRequest, ask: Ask, deadline_ns: int) -> None:
+        """Hand a request to the queue, to be answered as `ask` says, by the call's deadline.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+        request.ask = ask
         request.deadline_ns = min(request.deadline_ns, deadline_ns)
         self._admission.reserve_bytes(request.nbytes)
         try:
@@ -111,7 +122,8 @@ class MessageCodec:
         except Exception:
             self._admission.release_bytes(request.nbytes)
             raise
-        return request
+        if self._turn is not None:
+            self._turn()
 
     def abandon(self, request: InferRequest) -> None:
         """The caller has gone: a request that is not answered yet costs no execution, if it still can."""
@@ -159,53 +171,86 @@ class MessageCodec:
         return body
 
 
+Taken = tuple[MessageCodec, InferRequest]
+"""A request that was taken in, and who can take it back."""
+
+
 class InferEndpoint:
     """Takes in requests for any model, and answers ModelInfer."""
 
     def __init__(self, edge: Edge) -> None:
         self._routing, self._admission, self._limits, self._calls, self._cold, self._guard, self._regions = edge
         self._new_answer = asyncio.get_running_loop().create_future
-        self._snapshot = edge.routing()
         self._codecs: dict[tuple[str, str], MessageCodec] = {}
-        """By the model and version that a request names, in this snapshot."""
+        """By the model and version that a request names, until the routes change."""
+        self._familiars = Familiars()
         self._waiting: set[Answer] = set()
         """Everybody who is owed an answer."""
 
     async def infer(self, body: bytes, context: Context) -> bytes:
         """Answer one call."""
-        arrived_ns = monotonic_ns()
-        model = version = ""
         try:
-            message, raw = open_request(body)
-            model, version = message.model_name, message.model_version
-            if self._guard is not None:
-                self._guard.check(authorization_of(context), "infer", model)
-            deadline_ns = deadline_of(context, arrived_ns)
-            try:
-                codec = self.codec(model, version)
-            except ColdModel:
-                codec = await self.warm_codec(model, version, len(body), deadline_ns)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
             answer: Answer = self._new_answer()
-            request = codec.take(sent, answer, on_stream=False)
-            self._waiting.add(answer)
-            try:
-                told = await answer
-            except asyncio.CancelledError:
-                codec.abandon(request)
-                raise
-            finally:
-                self._waiting.discard(answer)
-            content = content_of(told)
+            taken = self.take_familiar(body, answer, context, on_stream=False)
+            codec, request = taken or await self.take(body, answer, context, on_stream=False)
+            content = content_of(answer.result() if answer.done() else await self._wait(answer, codec, request))
         except asyncio.CancelledError:  # the client has gone, or cancelled the call
             self._calls.statistics.ended(METHOD, "CANCELLED")
             raise
         except Exception as problem:  # noqa: BLE001 - the boundary: every call ends with a status
-            await self._calls.fail(context, METHOD, problem, model, version)
+            await self._calls.fail(context, METHOD, problem, *named_in(body))
         self._calls.statistics.ended(METHOD, "OK")
         if len(content) >= _LARGE_BYTES:
             self._hold(context, len(content))
         return content
+
+    async def _wait(self, answer: Answer, codec: MessageCodec, request: InferRequest) -> bytes | Exception:
+        self._waiting.add(answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            codec.abandon(request)
+            raise
+        finally:
+            self._waiting.discard(answer)
+
+    def take_familiar(self, body: bytes, answer: Answer, context: Context, *, on_stream: bool) -> Taken | None:
+        """Take in a request that is like an earlier one, if it is; as `take`."""
+        known = self._familiars.find(body)
+        if known is None:
+            return None
+        arrived_ns = monotonic_ns()
+        if self._guard is not None:
+            self._guard.check(authorization_of(context), "infer", known.model)
+        codec = known.codec
+        request = InferRequest(
+            known.inputs(body), known.rows, codec, arrived_ns, len(body), known.bucket, known.outputs
+        )
+        ask = Ask(answer, known.choices, False, on_stream, context)
+        codec.submit(request, ask, deadline_of(context, arrived_ns))
+        return codec, request
+
+    async def take(self, body: bytes, answer: Answer, context: Context, *, on_stream: bool) -> Taken:
+        """Take in one request, which `answer` then tells the end of; that may be before this returns.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+        arrived_ns = monotonic_ns()
+        message, raw = open_request(body)
+        model, version = message.model_name, message.model_version
+        if self._guard is not None:
+            self._guard.check(authorization_of(context), "infer", model)
+        deadline_ns = deadline_of(context, arrived_ns)
+        try:
+            codec = self.codec(model, version)
+        except ColdModel:
+            codec = await self._warm_codec(model, version, len(body), deadline_ns)
+        request, choices, typed = codec.read(message, raw, len(body), arrived_ns)
+        if request.nbytes == len(body):  # nothing of it lies in shared memory
+            self._familiars.remember(body, message, codec, request, choices)
+        codec.submit(request, Ask(answer, choices, typed, on_stream, context), deadline_ns)
+        return codec, request
 
     def refuse(self, error: TaxiwayError) -> None:
         """From now on answer every further request by `error`; what was taken is answered as before."""
@@ -214,6 +259,7 @@ class InferEndpoint:
             raise error
 
         self._routing = refused
+        self.forget_routes()
 
     def codec(self, model: str, version: str) -> MessageCodec:
         """The codec of the version that a request names.
@@ -221,13 +267,9 @@ class InferEndpoint:
         Raises:
             ModelNotFound, Unavailable, InvalidArgument: as `Snapshot.find`.
         """
-        snapshot = self._routing()
-        if snapshot is not self._snapshot:
-            self._snapshot = snapshot
-            self._codecs.clear()
         codec = self._codecs.get((model, version))
         if codec is None:
-            served = snapshot.find(model, version_of(version))
+            served = self._routing().find(model, version_of(version))
             codec = served.codecs.get("grpc")
             if codec is None:
                 codec = MessageCodec(served, self._admission, self._limits, self._regions)
@@ -235,7 +277,7 @@ class InferEndpoint:
             self._codecs[model, version] = codec
         return codec
 
-    async def warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
+    async def _warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
         """The codec of a version that was unloaded to make room, once it is back; `nbytes` are held meanwhile.
 
         Raises:
@@ -253,7 +295,7 @@ class InferEndpoint:
     def forget_routes(self) -> None:
         """Drop what is remembered of routes that hold no more: it keeps closed models in memory."""
         self._codecs.clear()
-        self._snapshot = Snapshot()
+        self._familiars.forget()
 
     def expect(self) -> Answer:
         """Somebody who waits on a stream."""
@@ -277,6 +319,15 @@ class InferEndpoint:
             admission.release_bytes(nbytes)
 
         context.add_done_callback(release)
+
+
+def named_in(body: bytes) -> tuple[str, str]:
+    """The model and version that a request names, as far as it can be read."""
+    try:
+        message, _ = open_request(body)
+    except TaxiwayError:
+        return ("", "")
+    return message.model_name, message.model_version
 
 
 def content_of(told: bytes | Exception) -> bytes:

@@ -56,7 +56,7 @@ class ManagementService:
         yield Method("RepositoryIndex", self._index, always("read"))
         yield Method("RepositoryModelLoad", self._load, always("admin"))
         yield Method("RepositoryModelUnload", self._unload, always("admin"))
-        yield from Extensions().methods()
+        yield from Extensions(self._administration).methods()
         yield from SharedMemoryService(self._administration).methods()
 
     # --- the server and its models ------------------------------------------------------------------------

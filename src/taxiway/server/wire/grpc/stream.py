@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from time import monotonic_ns
 from typing import NamedTuple
 
-from taxiway.core.errors import ColdModel, Unavailable
+from taxiway.core.errors import TaxiwayError, Unavailable
 from taxiway.core.requests import InferRequest
-from taxiway.server.wire.grpc.calls import EOF, Context, authorization_of, deadline_of, details_of, header_of
+from taxiway.server.wire.grpc.calls import EOF, Context, details_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
-from taxiway.server.wire.grpc.infer import Answer, Edge, InferEndpoint, MessageCodec, Sent
+from taxiway.server.wire.grpc.infer import Answer, Edge, InferEndpoint, MessageCodec, named_in
 from taxiway.server.wire.grpc.infer_answers import block
-from taxiway.server.wire.grpc.protos import Message, message_class
+from taxiway.server.wire.grpc.protos import message_class
 
 METHOD = "ModelStreamInfer"
 _STATUS_ON_ERROR = "triton_grpc_error"
@@ -31,7 +30,7 @@ class Owed(NamedTuple):
     """One answer that a stream owes, and what it takes to word an error or to take the request back."""
 
     answer: Answer
-    message: Message | None
+    body: bytes
     codec: MessageCodec | None
     request: InferRequest | None
 
@@ -78,11 +77,9 @@ class InferStream:
         self._context = context
         self._infer = infer
         self._calls = edge.calls
-        self._guard = edge.guard
         self._room = asyncio.Semaphore(max_waiting)
         self._owed: asyncio.Queue[Owed | None] = asyncio.Queue()
         """In the order of the requests; None once there will be no more."""
-        self._authorization = authorization_of(context) if edge.guard is not None else None
         self._ends_on_error = header_of(context, _STATUS_ON_ERROR) == "true"
         self._reader: asyncio.Task[None] | None = None
         self._shut = False
@@ -122,41 +119,29 @@ class InferStream:
             self._owed.put_nowait(None)
 
     async def _take(self, body: bytes) -> Owed:
-        arrived_ns = monotonic_ns()
         answer = self._infer.expect()
-        message: Message | None = None
         try:
-            message, raw = open_request(body)
-            if self._guard is not None:
-                self._guard.check(self._authorization, "infer", message.model_name)
-            model, version = message.model_name, message.model_version
-            deadline_ns = deadline_of(self._context, arrived_ns)
-            try:
-                codec = self._infer.codec(model, version)
-            except ColdModel:
-                codec = await self._infer.warm_codec(model, version, len(body), deadline_ns)
-            sent = Sent(message, raw, len(body), arrived_ns, deadline_ns)
-            return Owed(answer, message, codec, codec.take(sent, answer, on_stream=True))
+            taken = self._infer.take_familiar(body, answer, self._context, on_stream=True)
+            return Owed(answer, body, *(taken or await self._infer.take(body, answer, self._context, on_stream=True)))
         except asyncio.CancelledError:
             answer.cancel()
             raise
         except Exception as problem:  # noqa: BLE001 - the boundary: the stream goes on
             answer.set_result(problem)
-            return Owed(answer, message, None, None)
+            return Owed(answer, body, None, None)
 
     def _worded(self, owed: Owed, told: bytes | Exception) -> bytes:
         if isinstance(told, bytes):
             return block(_INFER_RESPONSE, told)
         if self._ends_on_error:
             raise told
-        message = owed.message
-        named = ("", "") if message is None else (message.model_name, message.model_version)
+        named = named_in(owed.body)
         response = _Response(error_message=details_of(self._calls.told(told, *named)))
-        if message is not None:
-            response.infer_response.id = message.id
-            if owed.request is not None:  # it was taken and came to nothing: Triton says of which model, too
-                response.infer_response.model_name, response.infer_response.model_version = named
-                response.infer_response.parameters["triton_final_response"].bool_param = True
+        with contextlib.suppress(TaxiwayError):  # what cannot be read has no id
+            response.infer_response.id = open_request(owed.body)[0].id
+        if owed.request is not None:  # it was taken and came to nothing: Triton says of which model, too
+            response.infer_response.model_name, response.infer_response.model_version = named
+            response.infer_response.parameters["triton_final_response"].bool_param = True
         return bytes(response.SerializeToString())
 
     async def _take_back(self, owed: Owed | None) -> None:
