@@ -25,7 +25,7 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
-from tests.oracle.lifecycle import SOME_BROKEN
+from tests.oracle.lifecycle import SERVED_ALREADY, SOME_BROKEN
 from tests.oracle.replies import SPOILT_TWICE, CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
@@ -180,15 +180,17 @@ def _load_of_files(exchange: Exchange | CallExchange, _: Difference) -> bool:
     return bool(exchange.history) and re.match(r"load \w+ with .*'file:", exchange.history[-1]) is not None
 
 
-def _adds_reason(_: Exchange, difference: Difference) -> bool:
-    """Lines of the index that differ in nothing but a reason that taxiway adds."""
-    keys = difference.triton, difference.taxiway
-    return all(isinstance(each, list) for each in keys) and [*keys[0], "reason"] == keys[1]
+def _load_of_files_again(exchange: Exchange | CallExchange, _: Difference) -> bool:
+    """Likewise, for a model that was loaded before."""
+    return bool(exchange.history) and exchange.history[-1].endswith(SERVED_ALREADY)
 
 
-def _adds_reason_to_message(_: CallExchange, difference: Difference) -> bool:
-    """A reason where Triton gives none."""
-    return difference.triton == "" and bool(difference.taxiway)
+def _adds_reason(_: Exchange | CallExchange, difference: Difference) -> bool:
+    """An index in which taxiway gives a reason more, or tells of something that Triton leaves out."""
+    left, right = difference.triton, difference.taxiway
+    if difference.where.endswith(" length"):
+        return bool(left < right)
+    return [*left, "reason"] == right if isinstance(left, list) else left == "" and bool(right)
 
 
 PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
@@ -199,6 +201,7 @@ PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
     "holds-no-number": _holds_no_number,
     "load-by-halves": _load_by_halves,
     "load-of-files": _load_of_files,
+    "load-of-files-again": _load_of_files_again,
     "refused-input-is-empty": _refused_input_is_empty,
     "repeats-member": _repeats_member,
     "runs-no-model": _runs_no_model,
@@ -245,11 +248,12 @@ def _tells_of_another_tensor(exchange: CallExchange, _: Difference) -> bool:
 
 
 CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {
-    "adds-reason-to-message": _adds_reason_to_message,
+    "adds-reason": _adds_reason,
     "holds-no-number": _call_holds_no_number,
     "lists-output-twice": _lists_output_twice,
     "load-by-halves": _load_by_halves,
     "load-of-files": _load_of_files,
+    "load-of-files-again": _load_of_files_again,
     "made-two-mistakes": _made_two_mistakes,
     "not-a-message": _not_a_message,
     "tells-of-another-input": _tells_of_another_tensor,

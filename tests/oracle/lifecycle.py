@@ -324,15 +324,18 @@ OTHERWISE: Final[Sequence[Mapping[str, Any]]] = (
 def _loads(draw: st.DrawFn, forecast: Forecast) -> Question:
     protocol, name = draw(_protocols), draw(_names)
     if draw(st.integers(0, 2)):
-        return _marked(load(protocol, name), by_halves=forecast.by_halves(name, None))
+        forecast.loaded.add(name)
+        return _marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
     files = draw(st.one_of(st.none(), st.dictionaries(_versions, _lines, max_size=2)))
     policy, changes = draw(_policies), draw(st.sampled_from(OTHERWISE))
     asked = load(protocol, name, overriding(name, policy, files, **changes), f"policy {policy!r}, {dict(changes)}")
-    return _marked(asked, by_halves=forecast.by_halves(name, (policy, files or {})))
+    again = SERVED_ALREADY if files and name in forecast.loaded else ""
+    forecast.loaded.add(name)
+    return _marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
 
 
-def _marked(asked: Question, *, by_halves: bool) -> Question:
-    return dataclasses.replace(asked, label=f"{asked.label} {SOME_BROKEN}") if by_halves else asked
+def _marked(asked: Question, how: str) -> Question:
+    return dataclasses.replace(asked, label=f"{asked.label} {how}".rstrip())
 
 
 @st.composite
@@ -406,12 +409,17 @@ SOME_BROKEN: Final = "of whose versions some can be loaded and some cannot"
 """How the label of a load ends that Triton does by halves."""
 
 
+SERVED_ALREADY: Final = "while it is served already"
+"""How the label of a load with files ends whose files Triton may ignore."""
+
+
 class Forecast:
-    """Which versions of a model a load would find broken, by the changes made so far."""
+    """Which versions of a model a load would find broken, and what is loaded, by the steps so far."""
 
     def __init__(self) -> None:
         self._broken: dict[str, dict[int, bool]] = {"alpha": {1: False, 2: False}, "beta": {1: False, 3: False}}
         self._policy = {"alpha": "", "beta": "all"}
+        self.loaded: set[str] = set()
 
     def note(self, change: Change) -> None:
         """The files change."""
@@ -454,6 +462,7 @@ def walks(draw: st.DrawFn) -> Walk:
     forecast = Forecast()
     first = draw(st.sampled_from([("alpha",), ("beta",), ("alpha", "beta"), ()]))
     steps: list[Step] = [load(draw(_protocols), name) for name in first]
+    forecast.loaded.update(first)
     for kind in draw(st.lists(st.sampled_from(KINDS_OF_STEP), min_size=3, max_size=7)):
         match kind:
             case "change":
