@@ -325,16 +325,17 @@ def _loads(draw: st.DrawFn, forecast: Forecast) -> Question:
     protocol, name = draw(_protocols), draw(_names)
     if draw(st.integers(0, 2)):
         forecast.loaded.add(name)
-        return _marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
+        return marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
     files = draw(st.one_of(st.none(), st.dictionaries(_versions, _lines, max_size=2)))
     policy, changes = draw(_policies), draw(st.sampled_from(OTHERWISE))
     asked = load(protocol, name, overriding(name, policy, files, **changes), f"policy {policy!r}, {dict(changes)}")
     again = SERVED_ALREADY if files and name in forecast.loaded else ""
     forecast.loaded.add(name)
-    return _marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
+    return marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
 
 
-def _marked(asked: Question, how: str) -> Question:
+def marked(asked: Question, how: str) -> Question:
+    """The same question, whose label says more."""
     return dataclasses.replace(asked, label=f"{asked.label} {how}".rstrip())
 
 
@@ -374,6 +375,12 @@ BAD_BODIES: Final = (
 )
 
 
+def bad_body(name: str, verb: str, body: bytes) -> Question:
+    """A load or unload over HTTP whose body is not what it should be."""
+    asked = dataclasses.replace(http_load(name, verb=verb), body=body)
+    return Question(asked, asked, f"{verb} {name} with the body {body!r}")
+
+
 @st.composite
 def _mistakes(draw: st.DrawFn) -> Question:
     """Requests that cannot be right; what is loaded must not notice."""
@@ -391,9 +398,7 @@ def _mistakes(draw: st.DrawFn) -> Question:
                 asked = grpc_load(name, parameters, verb.capitalize())
             return Question(asked, asked, f"{verb} {name} with {dict(parameters)} ({type(asked).__name__})")
         case "body":
-            body, verb = draw(st.sampled_from(BAD_BODIES)), draw(st.sampled_from(["load", "unload"]))
-            asked = dataclasses.replace(http_load(name, verb=verb), body=body)
-            return Question(asked, asked, f"{verb} {name} with the body {body!r}")
+            return bad_body(name, draw(st.sampled_from(["load", "unload"])), draw(st.sampled_from(BAD_BODIES)))
     message = service_pb2.RepositoryModelLoadRequest(model_name=name, repository_name="other")
     path = f"/v2/repository/other/models/{name}/{draw(st.sampled_from(['load', 'unload']))}"
     over_http = draw(_protocols) == "http"

@@ -356,7 +356,7 @@ class ModelManager:
     async def _find(self, name: str, config: str | None, files: Mapping[str, bytes]) -> FoundModel:
         if files:
             if config is None:
-                raise InvalidArgument(
+                raise InvalidConfig(
                     f"load of model '{name}': files are given, and no configuration",
                     hint="give parameter 'config' with them; {} leaves everything to the file",
                 )
