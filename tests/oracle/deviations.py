@@ -190,7 +190,9 @@ def _adds_reason(_: Exchange | CallExchange, difference: Difference) -> bool:
     left, right = difference.triton, difference.taxiway
     if difference.where.endswith(" length"):
         return bool(left < right)
-    return [*left, "reason"] == right if isinstance(left, list) else left == "" and bool(right)
+    if isinstance(left, list):
+        return right[: len(left)] == left and right[-1] == "reason"
+    return left == "" and bool(right)
 
 
 PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
