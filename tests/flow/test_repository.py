@@ -98,6 +98,14 @@ def test_the_version_policy_is_obeyed_at_each_load(
         assert _infer(server, version=str(version)) == (200, str(version), float(version))
 
 
+def test_a_policy_that_changes_no_version_is_told_all_the_same(server: Server, repository: Path) -> None:
+    (repository / "m" / "config.pbtxt").write_text("version_policy { all {} }")
+    before = server.ask("GET", "/v2/models/m/config").json()["version_policy"]
+    assert _load(server).status == 200
+    after = server.ask("GET", "/v2/models/m/config").json()["version_policy"]
+    assert (before, after) == ({"latest": {"num_versions": 1}}, {"all": {}})
+
+
 def test_a_broken_file_leaves_the_old_version_serving(server: Server, repository: Path) -> None:
     path = numbered_models.version_file(repository, "m", 2)
     path.parent.mkdir()
@@ -134,7 +142,9 @@ def test_an_unloaded_model_answers_no_more_and_comes_back(server: Server) -> Non
     answer = _unload(server, body={"parameters": {"unload_dependents": True}})
     assert (answer.status, answer.body) == (200, b"")
     assert _infer(server)[0] == 404
-    assert _infer(server, version="1")[0] == 404
+    gone = server.ask("GET", "/v2/models/m/versions/1")
+    assert (gone.status, gone.json()["code"]) == (404, "version-not-served")
+    assert "unloaded" in gone.json()["hint"]
     assert server.ask("GET", "/v2/models/m/ready").status == 404
     assert server.ask("GET", "/v2/health/ready").status == 200
     assert _load(server).status == 200
@@ -218,7 +228,11 @@ def test_nobody_loads_where_that_is_not_theirs(repository: Path, verb: str, cont
 def test_triton_statuses(repository: Path) -> None:
     with serve(repository, models__control="explicit", compat="triton") as server:
         assert _load(server, "nobody").status == 500
+        (repository / "other" / "config.pbtxt").write_text("nonsense: 1")
+        assert _load(server, "other").status == 500
         assert _unload(server).status == 200
+        assert _infer(server, version="1")[0] == 503
+        assert _infer(server, version="2")[0] == 404
         answer = server.ask("POST", "/v2/models/m/infer", {})
         assert (answer.status, answer.json()) == (
             404,

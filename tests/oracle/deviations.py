@@ -25,6 +25,7 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
+from tests.oracle.lifecycle import SERVED_ALREADY, SOME_BROKEN
 from tests.oracle.replies import SPOILT_TWICE, CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
@@ -169,11 +170,40 @@ def _objects(value: Any) -> Iterator[Members]:
         yield from _objects(child)
 
 
+def _load_by_halves(exchange: Exchange | CallExchange, _: Difference) -> bool:
+    """The last step was a load of a model of which some versions cannot be loaded."""
+    return bool(exchange.history) and exchange.history[-1].endswith(SOME_BROKEN)
+
+
+def _load_of_files(exchange: Exchange | CallExchange, _: Difference) -> bool:
+    """The last step was a load that brought files of its own."""
+    return bool(exchange.history) and re.match(r"load \w+ with .*'file:", exchange.history[-1]) is not None
+
+
+def _load_of_files_again(exchange: Exchange | CallExchange, _: Difference) -> bool:
+    """Likewise, for a model that was loaded before."""
+    return bool(exchange.history) and exchange.history[-1].endswith(SERVED_ALREADY)
+
+
+def _adds_reason(_: Exchange | CallExchange, difference: Difference) -> bool:
+    """An index in which taxiway gives a reason more, or tells of something that Triton leaves out."""
+    left, right = difference.triton, difference.taxiway
+    if difference.where.endswith(" length"):
+        return bool(left < right)
+    if isinstance(left, list):
+        return right[: len(left)] == left and right[-1] == "reason"
+    return left == "" and bool(right)
+
+
 PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
+    "adds-reason": _adds_reason,
     "coding-in-two-lines": _coding_in_two_lines,
     "error-called-text": _error_called_text,
     "fp64-last-digits": _fp64_last_digits,
     "holds-no-number": _holds_no_number,
+    "load-by-halves": _load_by_halves,
+    "load-of-files": _load_of_files,
+    "load-of-files-again": _load_of_files_again,
     "refused-input-is-empty": _refused_input_is_empty,
     "repeats-member": _repeats_member,
     "runs-no-model": _runs_no_model,
@@ -220,8 +250,12 @@ def _tells_of_another_tensor(exchange: CallExchange, _: Difference) -> bool:
 
 
 CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]] = {
+    "adds-reason": _adds_reason,
     "holds-no-number": _call_holds_no_number,
     "lists-output-twice": _lists_output_twice,
+    "load-by-halves": _load_by_halves,
+    "load-of-files": _load_of_files,
+    "load-of-files-again": _load_of_files_again,
     "made-two-mistakes": _made_two_mistakes,
     "not-a-message": _not_a_message,
     "tells-of-another-input": _tells_of_another_tensor,

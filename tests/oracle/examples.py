@@ -8,7 +8,17 @@ import json
 import math
 from typing import Any, Final
 
-from tests.oracle.lifecycle import Walk
+from tests.oracle.lifecycle import (
+    SERVED_ALREADY,
+    SOME_BROKEN,
+    Change,
+    Line,
+    Walk,
+    bad_body,
+    load,
+    marked,
+    overriding,
+)
 from tests.oracle.replies import SPOILT_TWICE, STREAM, Call, call_of
 from tests.oracle.requests import INFERENCE_HEADER, Request
 
@@ -181,5 +191,32 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
 
 # --- walks
 
-WALK_EXAMPLES: Final[dict[str, Walk]] = {}
+WALK_EXAMPLES: Final[dict[str, Walk]] = {
+    "loads-are-whole": Walk(
+        (
+            Change("write_version", ("beta", 2, None)),
+            marked(load("http", "beta"), SOME_BROKEN),
+        )
+    ),
+    "repository-bodies-read": Walk((load("grpc", "alpha"), bad_body("alpha", "unload", b"[]"))),
+    "load-errors-told": Walk((Change("break_config", ("alpha",)), load("grpc", "alpha"), load("http", "alpha"))),
+    "index-tells-failures": Walk(
+        (load("http", "alpha"), Change("break_config", ("alpha",)), load("http", "alpha"), load("grpc", "alpha"))
+    ),
+    "ready-despite-failed-load": Walk((Change("write_version", ("alpha", 2, None)), *[load("http", "alpha")] * 2)),
+    "who-is-not-found": Walk(
+        (
+            load("http", "alpha", overriding("alpha", "", None, name="other")),
+            load("grpc", "alpha", overriding("alpha", "", None, name="other")),
+        )
+    ),
+    "files-given-are-served": Walk(
+        (
+            load("http", "beta"),
+            load("http", "beta", overriding("beta", "all", None)),
+            marked(load("http", "beta", overriding("beta", "all", {3: Line(7, 7)})), SERVED_ALREADY),
+        )
+    ),
+    "uploads-are-forgotten": Walk((load("http", "alpha", overriding("alpha", "", {1: None})),)),
+}
 """The same for those that only a walk shows."""

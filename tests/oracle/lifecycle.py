@@ -14,7 +14,7 @@ import base64
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -240,8 +240,10 @@ def grpc_load(name: str, parameters: Mapping[str, Any] | None = None, verb: str 
     return Call(f"RepositoryModel{verb}", (message.SerializeToString(deterministic=True),), label=verb.lower())
 
 
-def load(protocol: str, name: str, parameters: Callable[[str], Mapping[str, Any]] | None = None) -> Question:
-    """Load a model; `parameters` by backend, with files as bytes."""
+def load(
+    protocol: str, name: str, parameters: Callable[[str], Mapping[str, Any]] | None = None, said: str = ""
+) -> Question:
+    """Load a model; `parameters` by backend, with files as bytes; `said` tells of them in the label."""
 
     def build(backend: str) -> Asked:
         given = None if parameters is None else parameters(backend)
@@ -249,7 +251,7 @@ def load(protocol: str, name: str, parameters: Callable[[str], Mapping[str, Any]
             return grpc_load(name, given)
         return http_load(name, None if given is None else {key: _json_value(value) for key, value in given.items()})
 
-    given = "" if parameters is None else f" with {sorted(parameters(TAXIWAY))}"
+    given = "" if parameters is None else f" with {sorted(parameters(TAXIWAY))} {said}".rstrip()
     return question(f"load {name}{given} ({protocol})", build)
 
 
@@ -313,20 +315,28 @@ OTHERWISE: Final[Sequence[Mapping[str, Any]]] = (
     {"max_batch_size": -1},
     {"instance_group": [{"kind": "KIND_CPU", "count": 2}]},
     {"name": "other"},
-    {"backend": "nowhere"},
     {"no_such_field": 1},
 )
 """What a configuration may say otherwise: nothing, something right, something wrong."""
 
 
 @st.composite
-def _loads(draw: st.DrawFn) -> Question:
+def _loads(draw: st.DrawFn, forecast: Forecast) -> Question:
     protocol, name = draw(_protocols), draw(_names)
     if draw(st.integers(0, 2)):
-        return load(protocol, name)
+        forecast.loaded.add(name)
+        return marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
     files = draw(st.one_of(st.none(), st.dictionaries(_versions, _lines, max_size=2)))
-    changes = draw(st.sampled_from(OTHERWISE))
-    return load(protocol, name, overriding(name, draw(_policies), files, **changes))
+    policy, changes = draw(_policies), draw(st.sampled_from(OTHERWISE))
+    asked = load(protocol, name, overriding(name, policy, files, **changes), f"policy {policy!r}, {dict(changes)}")
+    again = SERVED_ALREADY if files and name in forecast.loaded else ""
+    forecast.loaded.add(name)
+    return marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
+
+
+def marked(asked: Question, how: str) -> Question:
+    """The same question, whose label says more."""
+    return dataclasses.replace(asked, label=f"{asked.label} {how}".rstrip())
 
 
 @st.composite
@@ -365,6 +375,12 @@ BAD_BODIES: Final = (
 )
 
 
+def bad_body(name: str, verb: str, body: bytes) -> Question:
+    """A load or unload over HTTP whose body is not what it should be."""
+    asked = dataclasses.replace(http_load(name, verb=verb), body=body)
+    return Question(asked, asked, f"{verb} {name} with the body {body!r}")
+
+
 @st.composite
 def _mistakes(draw: st.DrawFn) -> Question:
     """Requests that cannot be right; what is loaded must not notice."""
@@ -382,9 +398,7 @@ def _mistakes(draw: st.DrawFn) -> Question:
                 asked = grpc_load(name, parameters, verb.capitalize())
             return Question(asked, asked, f"{verb} {name} with {dict(parameters)} ({type(asked).__name__})")
         case "body":
-            body, verb = draw(st.sampled_from(BAD_BODIES)), draw(st.sampled_from(["load", "unload"]))
-            asked = dataclasses.replace(http_load(name, verb=verb), body=body)
-            return Question(asked, asked, f"{verb} {name} with the body {body!r}")
+            return bad_body(name, draw(st.sampled_from(["load", "unload"])), draw(st.sampled_from(BAD_BODIES)))
     message = service_pb2.RepositoryModelLoadRequest(model_name=name, repository_name="other")
     path = f"/v2/repository/other/models/{name}/{draw(st.sampled_from(['load', 'unload']))}"
     over_http = draw(_protocols) == "http"
@@ -396,14 +410,80 @@ def _mistakes(draw: st.DrawFn) -> Question:
     return Question(asked, asked, f"load {name} from another repository ({type(asked).__name__})")
 
 
+SOME_BROKEN: Final = "of whose versions some can be loaded and some cannot"
+"""How the label of a load ends that Triton does by halves."""
+
+
+SERVED_ALREADY: Final = "while it is served already"
+"""How the label of a load with files ends whose files Triton may ignore."""
+
+
+class Forecast:
+    """Which versions of a model a load would find broken, and what is loaded, by the steps so far."""
+
+    def __init__(self) -> None:
+        self._broken: dict[str, dict[int, bool]] = {"alpha": {1: False, 2: False}, "beta": {1: False, 3: False}}
+        self._policy = {"alpha": "", "beta": "all"}
+        self.loaded: set[str] = set()
+
+    def note(self, change: Change) -> None:
+        """The files change."""
+        name = change.arguments[0]
+        match change.method:
+            case "write_version":
+                self._broken[name][change.arguments[1]] = change.arguments[2] is None
+            case "remove_version":
+                self._broken[name].pop(change.arguments[1], None)
+            case "write_config":
+                self._policy[name] = change.arguments[1]
+            case "remove_model":
+                self._broken[name], self._policy[name] = {}, ""
+
+    def by_halves(self, name: str, override: tuple[str, Mapping[int, Line | None]] | None) -> bool:
+        """Whether some of the versions that this load chooses are broken, and some are not."""
+        policy, broken = self._policy[name], self._broken[name]
+        if override is not None:
+            policy, files = override
+            broken = {version: line is None for version, line in files.items()} or broken
+        return len({broken[version] for version in chosen_by(policy, broken)}) == 2
+
+
+def chosen_by(policy: str, versions: Iterable[int]) -> list[int]:
+    """The versions that a policy (`POLICIES`) chooses."""
+    there = sorted(versions)
+    match policy.split():
+        case ["all"]:
+            return there
+        case ["specific", *named]:
+            return [version for version in there if str(version) in named]
+        case ["latest", count]:
+            return there[-int(count) :]
+    return there[-1:]
+
+
 @st.composite
 def walks(draw: st.DrawFn) -> Walk:
     """Loads first, so that something is served; then anything."""
+    forecast = Forecast()
     first = draw(st.sampled_from([("alpha",), ("beta",), ("alpha", "beta"), ()]))
-    begin = [load(draw(_protocols), name) for name in first]
-    some = st.one_of(_changes(), _changes(), _loads(), _loads(), _loads(), _unloads(), _mistakes(), _mistakes())
-    steps = draw(st.lists(some, min_size=3, max_size=7))
-    return Walk((*begin, *steps))
+    steps: list[Step] = [load(draw(_protocols), name) for name in first]
+    forecast.loaded.update(first)
+    for kind in draw(st.lists(st.sampled_from(KINDS_OF_STEP), min_size=3, max_size=7)):
+        match kind:
+            case "change":
+                change = draw(_changes())
+                forecast.note(change)
+                steps.append(change)
+            case "load":
+                steps.append(draw(_loads(forecast)))
+            case "unload":
+                steps.append(draw(_unloads()))
+            case "mistake":
+                steps.append(draw(_mistakes()))
+    return Walk(tuple(steps))
+
+
+KINDS_OF_STEP: Final = ("change", "change", "load", "load", "load", "unload", "mistake", "mistake")
 
 
 # --- what is asked after every step

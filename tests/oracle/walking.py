@@ -101,18 +101,24 @@ class Walker:
                 continue
             history = tuple(map(str, walk.steps[: number + 1]))
             found = list(_put(step, triton, other, history))
+            if any(map(self._parts_ways, found)):
+                yield from found
+                return
             triton.settle()
             other.settle()
             for asked in observations(number):
                 found.extend(_put(Question(asked, asked, ""), triton, other, history))
             yield from found
-            if any(map(self._ends, found)):
+            if any(map(self._parts_ways, found)) or not all(map(self._intended, found)):
                 return
 
-    def _ends(self, exchange: Exchange | CallExchange) -> bool:
-        """Whether there is nothing to compare after it."""
-        covering = declared(exchange, self._deviations)
-        return bool(exchange.differences) and (not covering or any(each.parts_ways for each in covering))
+    def _parts_ways(self, exchange: Exchange | CallExchange) -> bool:
+        """Whether the servers are known to serve different models from here on."""
+        return any(deviation.parts_ways for deviation in declared(exchange, self._deviations))
+
+    def _intended(self, exchange: Exchange | CallExchange) -> bool:
+        """Whether both answered alike, or as declared."""
+        return not exchange.differences or bool(declared(exchange, self._deviations))
 
 
 def _put(question: Question, triton: Side, other: Side, history: Sequence[str]) -> Iterator[Exchange | CallExchange]:

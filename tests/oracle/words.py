@@ -104,6 +104,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("json-member:data", r"an element of input '.*' does not fit \w+:"),
     ("bytes-count", r"input '.*' has \d+ elements in 'bytes_contents'"),
     ("byte-size", r"input '.*' has \d+ elements in '\w+_contents'"),
+    ("load-broken", r"load of model '.*': files are given, and no configuration"),
     ("json-kind", r"load parameter '.*' must be a string|the (parameters|body) must be a JSON object"),
     ("message-syntax", r"the call's message is not an? inference\.\w+"),
     ("contents-datatype", r"input '.*' is \w+, which 'contents' cannot hold"),

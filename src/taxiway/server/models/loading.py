@@ -87,6 +87,16 @@ class Prepared:
         """The size of the files of all chosen versions."""
         return sum(print_.nbytes for print_ in self.versions.values())
 
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """Its version policy, as Triton's configuration JSON has it: the one thing that versions are not loaded for."""
+        own = new_config()
+        own.version_policy.latest.num_versions = 1
+        if self.message.HasField("version_policy"):
+            own.version_policy.CopyFrom(self.message.version_policy)
+        policy: Mapping[str, Any] = to_json_dict(own)["version_policy"]
+        return policy
+
 
 class ModelLoader:
     """Loads models for one server. Everything here may block, and may run beside the event loop.

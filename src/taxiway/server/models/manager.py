@@ -286,6 +286,9 @@ class ModelManager:
         self.statistics.loads[LoadOutcome.LOADED] += len(fresh)
         before = model.found
         model.take_over(fresh, prepared.found, self._now_ns())
+        for version in model.routed:
+            if version.served is not None and version not in fresh:
+                version.served.config = {**version.served.config, "version_policy": prepared.policy}
         self._departures.begin(old, UnloadReason.REPLACED, "unloaded", None if before is model.found else before)
         self._publish()
         for version in fresh:
@@ -353,7 +356,7 @@ class ModelManager:
     async def _find(self, name: str, config: str | None, files: Mapping[str, bytes]) -> FoundModel:
         if files:
             if config is None:
-                raise InvalidArgument(
+                raise InvalidConfig(
                     f"load of model '{name}': files are given, and no configuration",
                     hint="give parameter 'config' with them; {} leaves everything to the file",
                 )

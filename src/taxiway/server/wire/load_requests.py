@@ -23,10 +23,10 @@ def read_load(body: Buffer) -> tuple[str | None, dict[str, bytes]]:
     config: str | None = None
     files: dict[str, bytes] = {}
     for name, value in _parameters(body).items():
-        if name != "config" and not name.startswith(_FILE):
-            raise MalformedRequest(f"unrecognized load parameter '{name[:200]}'.", hint=_HINT)
         if value.__class__ is not str:
             raise MalformedRequest(f"load parameter '{name[:200]}' must be a string", hint=_HINT)
+        if name != "config" and not name.startswith(_FILE):
+            raise MalformedRequest(f"unrecognized load parameter '{name[:200]}'.", hint=_HINT)
         if name == "config":
             config = value
         else:
