@@ -91,7 +91,8 @@ def test_over_a_grpc_stream(server: Server, channel: Channel) -> None:
 
 
 def test_a_grpc_deadline_holds_while_it_waits(server: Server, channel: Channel) -> None:
-    with refused(StatusCode.DEADLINE_EXCEEDED):
+    # Whoever is first says so: the client itself, or the server, which as Triton has another status for it.
+    with refused(StatusCode.DEADLINE_EXCEEDED, StatusCode.UNAVAILABLE):
         channel.method("ModelInfer")(infer_request("b", ZERO), timeout=0.0005)
     wait_until(lambda: "taxiway_http_requests_in_flight 0" in server.scrape(), "it is forgotten")
 

@@ -68,13 +68,13 @@ class Refusal:
 
 
 @contextmanager
-def refused(code: grpc.StatusCode) -> Iterator[Refusal]:
-    """The block's call must end with this status; what else it was told is known after the block."""
+def refused(*codes: grpc.StatusCode) -> Iterator[Refusal]:
+    """The block's call must end with one of these statuses; what else it was told is known after the block."""
     told = Refusal()
     with pytest.raises(grpc.RpcError) as caught:
         yield told
     error: Any = caught.value
-    assert error.code() is code, error
+    assert error.code() in codes, error
     told.details = error.details()
     told.trailers = dict(error.trailing_metadata())
 

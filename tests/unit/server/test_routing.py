@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable
+from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable, VersionNotServed
 from taxiway.server.models.machine import Chapter, ModelState
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
@@ -47,7 +47,7 @@ def test_what_is_served_is_found(version: str | None, found: Any) -> None:
         ("nobody", "1", ModelNotFound, "'nobody' is not found"),
         ("named", None, ModelNotFound, "'named' is not found"),
         ("m", "7", ModelNotFound, "'m' version 7 is not found"),
-        ("m", "1", ModelNotFound, "'m' version 1 is not found"),
+        ("m", "1", VersionNotServed, "'m' version 1 is not at ready state"),
         ("m", "11", Unavailable, "'m' version 11 is not at ready state"),
         ("loading", None, Unavailable, "'loading' has no available versions"),
         ("loading", "1", Unavailable, "'loading' version 1 is not at ready state"),
