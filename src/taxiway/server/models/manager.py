@@ -77,6 +77,7 @@ class ModelManager:
         self._roster = Roster()
         self._turns = Turns()
         self._one_load = asyncio.Lock()
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
         limit_bytes, stalled_s = settings.memory_bytes, settings.stall_timeout_s
         self._budget = MemoryBudget(self._roster, self._departures, limit_bytes, stalled_s, self._publish)
@@ -302,8 +303,16 @@ class ModelManager:
         model.forget_failure()
         leaving = self._departures.begin(model.routed, why, reason, before)
         if before is not None and before.upload is not None:
-            leaving.add_done_callback(lambda _: self._roster.forget_unserved(name))
+            task = asyncio.ensure_future(self._forget_after(leaving, name))
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
         self._publish()
+
+    async def _forget_after(self, leaving: asyncio.Task[None], name: str) -> None:
+        """Nothing is kept of a name that a caller made up, unless it was loaded again while its versions left."""
+        await asyncio.wait([leaving])
+        async with self._turns.of(name):  # not under the hands of whoever loads it just now
+            self._roster.forget_unserved(name)
 
     async def _discard(self, found: FoundModel) -> None:
         """It could not be loaded: what came with the call leaves nothing behind."""

@@ -312,6 +312,22 @@ async def test_names_that_callers_make_up_leave_nothing_behind() -> None:
 
 
 @virtual
+async def test_a_model_given_again_while_its_forerunner_leaves_is_served() -> None:
+    bench = Bench({"other": FakeFiles({1: "one"})}, load=[])
+    bench.loading.run_ns = 500 * MS
+    await bench.manager.start()
+    await bench.manager.load("given", "{}", {"1/model.onnx": b"first"})
+    bench.submit(bench.served("given")[1], "r1")  # so that it is a while in leaving
+    await bench.manager.unload("given")
+    busy = asyncio.ensure_future(bench.load("other"))
+    await asyncio.sleep(0.1)
+    await bench.manager.load("given", "{}", {"1/model.onnx": b"second"})
+    await busy
+    assert bench.contents("given") == {1: "second"}
+    assert bench.loading.closed == ["given:1"]
+
+
+@virtual
 async def test_files_that_cannot_be_loaded_leave_nothing_behind() -> None:
     bench = Bench({})
     await bench.manager.start()

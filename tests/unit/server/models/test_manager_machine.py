@@ -24,6 +24,7 @@ STEPS = st.lists(
         st.tuples(st.just("remove"), NAMES, VERSIONS),
         st.tuples(st.just("configure"), NAMES, st.sampled_from(["", "other", BROKEN]), st.integers(1, 3)),
         st.tuples(st.just("load"), NAMES),
+        st.tuples(st.just("give"), NAMES, CONTENTS),
         st.tuples(st.just("unload"), NAMES),
         st.tuples(st.just("ask"), NAMES),
         st.tuples(st.just("ask"), NAMES),
@@ -63,9 +64,16 @@ class Story:
         files.config, files.latest = config, latest
 
     async def _load(self, name: str) -> None:
+        self._call_load(name, None, {})
+
+    async def _give(self, name: str, content: str) -> None:
+        """A load that brings its model, under the name of one on disk."""
+        self._call_load(name, "{}", {"1/model.onnx": content.encode()})
+
+    def _call_load(self, name: str, config: str | None, files: dict[str, bytes]) -> None:
         async def call() -> None:
             with contextlib.suppress(*LOAD_ERRORS):
-                await self.bench.load(name)
+                await self.bench.manager.load(name, config, files)
 
         self.calls.append(asyncio.ensure_future(call()))
 
@@ -88,8 +96,8 @@ class Story:
 
     def _go_on(self, name: str, error: TaxiwayError | None) -> None:
         assert error is None or isinstance(error, LOAD_ERRORS)
-        routes = self.bench.routes[name]
-        if error is None and routes.served:
+        routes = self.bench.routes.get(name)
+        if error is None and routes is not None and routes.served:
             self.asked += 1
             self.bench.submit(routes.served[max(routes.served)], f"r{self.asked}")
 
@@ -120,5 +128,6 @@ def test_nothing_is_lost_and_nothing_stays_behind(steps: list[tuple[Any, ...]], 
         assert bench.manager.is_ready()
         assert await bench.manager.drain(1)
         assert not any(model.open for model in bench.loading.models)
+        assert not bench.loading.uploads
 
     run_virtual(main)
