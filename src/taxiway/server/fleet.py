@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -44,10 +45,22 @@ class Alone:
 
     def __init__(self, verbs: Mapping[str, Verb]) -> None:
         self._verbs = verbs
+        self._doing: set[asyncio.Task[Any]] = set()
 
     async def ask(self, verb: str, words: Mapping[str, Any], lasting: Lasting | None = None) -> list[Any]:  # noqa: ARG002 - nobody starts later
-        """Do it here."""
-        return [await self._verbs[verb](words)]
+        """Do it here, to its end: like other processes, it does not stop halfway because whoever asked has gone."""
+        task = asyncio.ensure_future(self._do(verb, words))
+        self._doing.add(task)
+        task.add_done_callback(self._done)
+        return [await asyncio.shield(task)]
+
+    async def _do(self, verb: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        return await self._verbs[verb](words)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._doing.discard(task)
+        if not task.cancelled():
+            task.exception()  # heard: whoever asked may have gone
 
 
 class Supervised:
