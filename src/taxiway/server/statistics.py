@@ -37,15 +37,16 @@ class CacheCounts:
     Attributes:
         hits, hit_ns: requests answered by an answer that was there or on its way, and the time to find it.
         misses, miss_ns: those that were run and answered, and the time to look up and to keep the answer.
+        last_hit_ns: when the last hit was answered, in monotonic nanoseconds.
         joined: hits that waited for the run of an equal request.
         bypassed: requests that were not looked up, being too large.
         waiting: asked at a scrape for those that wait for the run of an equal one now.
     """
 
-    __slots__ = ("bypassed", "hit_ns", "hits", "joined", "miss_ns", "misses", "waiting")
+    __slots__ = ("bypassed", "hit_ns", "hits", "joined", "last_hit_ns", "miss_ns", "misses", "waiting")
 
     def __init__(self, waiting: Callable[[], int]) -> None:
-        self.hits = self.hit_ns = self.misses = self.miss_ns = self.joined = self.bypassed = 0
+        self.hits = self.hit_ns = self.last_hit_ns = self.misses = self.miss_ns = self.joined = self.bypassed = 0
         self.waiting = waiting
 
     def missed(self, ns: int) -> None:
@@ -148,6 +149,7 @@ class ModelStatistics:
         if self._cache is not None:
             self._cache.hits += 1
             self._cache.hit_ns += lookup_ns
+            self._cache.last_hit_ns = answered_ns
         self._queue.observe(max(0, found_ns - request.arrived_ns - lookup_ns))
         self._request.observe(answered_ns - request.arrived_ns)
 
@@ -199,8 +201,9 @@ class ModelStatistics:
 
     @property
     def last_ns(self) -> int:
-        """When the last successful run ended, in monotonic nanoseconds; 0 before the first."""
-        return self._last_ns or 0
+        """When it last answered, by a run or from the cache, in monotonic nanoseconds; 0 before that."""
+        ran_ns = self._last_ns or 0
+        return ran_ns if self._cache is None else max(ran_ns, self._cache.last_hit_ns)
 
     @property
     def success_count(self) -> int:

@@ -133,6 +133,8 @@ class CacheFront:
         """Close the batcher, and forget the answers: a version that is gone gives none."""
         self._batcher.close()
         self._shelf.clear()
+        if self._timer is not None and not self._flight_of:
+            self._timer.cancel()  # nobody waits any more: a long deadline would keep a closed version in memory
 
     # --- the runs' responder ------------------------------------------------------------------------------
 

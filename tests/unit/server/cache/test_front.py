@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from tests.unit.server.batching.fakes import MS
@@ -34,6 +36,29 @@ async def test_what_is_known_is_answered_at_once_and_not_run() -> None:
     assert told["inference_count"] == told["execution_count"] == 1, "hits are no inferences"
     assert told["inference_stats"]["success"]["count"] == told["inference_stats"]["queue"]["count"] == 2
     assert told["inference_stats"]["compute_infer"]["count"] == 1
+
+
+@virtual
+async def test_what_is_answered_from_the_cache_is_in_use() -> None:
+    bench = Bench()
+    bench.submit("first", 3)
+    await _pass(500)
+    bench.submit("again", 3)
+    assert bench.ran == [3]
+    assert bench.statistics.last_ns == bench.clock.monotonic_ns()
+
+
+@virtual
+async def test_a_closed_version_is_kept_in_memory_by_no_deadline() -> None:
+    bench = Bench()
+    bench.submit("a", 3, timeout_ms=3_600_000)
+    await _pass(11)
+    assert bench.callers.number("a") == 6
+    bench.front.close()
+    front = weakref.ref(bench.front)
+    del bench
+    gc.collect()
+    assert front() is None
 
 
 @virtual
