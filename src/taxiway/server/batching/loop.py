@@ -188,8 +188,8 @@ class Batcher:
         for request in self._queue.take_all():
             self._answers.reject(request, self._unavailable())
             self._observer.rejected(request, "unavailable")
-        if self._timer is not None and self._running is None:
-            self._timer.cancel()
+        if self._timer is not None and (self._running is None or self._is_idle()):
+            self._timer.cancel()  # it would keep all this in memory until a deadline that nobody waits for
             self._timer, self._timer_ns = None, NEVER_NS
         self._wake_drainers()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -533,6 +535,19 @@ async def test_drain_ends_when_the_last_one_is_cancelled_or_expires() -> None:
     bench.batcher.cancel(b)
     await draining
     assert bench.clock.monotonic_ns() == 5 * MS
+
+
+@virtual
+async def test_once_closed_it_is_kept_in_memory_by_no_deadline() -> None:
+    bench = Bench(BatchingPlan(max_rows=1), expire_running=True)
+    bench.submit("a", "b", timeout_ms=3_600_000)
+    await bench.batcher.settle()
+    bench.batcher.close()
+    assert bench.responder.order == ["a", "b"]
+    batcher = weakref.ref(bench.batcher)
+    del bench
+    gc.collect()
+    assert batcher() is None
 
 
 @virtual
