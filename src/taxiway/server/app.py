@@ -88,36 +88,31 @@ class DataPlane:
         suppressed_lines: Callable[[], int] = int,
     ) -> None:
         self._settings = settings
+        self._profile = PROFILES[settings.compat]
         self._clock = SystemClock()
         self._loop = asyncio.get_running_loop()
+        self._suppressed_lines = suppressed_lines
         self._admission = Admission(settings.limits.max_requests, settings.limits.max_buffered_bytes)
-        admission = self._admission
-        self._statistics = ServerStatistics(lambda: (admission.requests, admission.bytes, admission.refused))
+        self._statistics = ServerStatistics(self._held)
+        self._grpc_statistics = GrpcStatistics()
+        self._traces = self._make_traces()
+        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
+        self._models = self._make_models(cpus or available_cpus())
         self._snapshot = Snapshot()
         self._accepting = False
-        self._suppressed_lines = suppressed_lines
-        self._traces = TraceGates(
-            TracePlans.of(settings.trace),
-            self._clock,
-            self._loop,
-            trace_sinks(settings.trace, settings.workers, self._clock),
-        )
-        self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
-        host = Host(self._loop, self._clock, cpus or available_cpus(), self._traces.gate)
-        loading = LoadingThread(ModelLoader(settings, host, self._store), settings.models.paths, self._loop)
-        self._models = ModelManager(loading, settings.models, self._clock, admission, self._route)
-        self._regions = _regions(settings)
+        self._regions = self._make_regions()
         self._administration = Administration(
             self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions, make_fleet
         )
-        self._fronts: list[HttpFront] = []
-        self._grpc_fronts: list[GrpcFront] = []
-        self._grpc_statistics = GrpcStatistics()
         self.reception = Reception.of(settings, self._clock)
         """How callers are received."""
+        self._fronts: list[HttpFront] = []
+        self._grpc_fronts: list[GrpcFront] = []
         self._reloading: asyncio.Task[None] | None = None
         self._unix: UnixFile | None = None
         self._address = ""
+
+    # --- from the start to the end ------------------------------------------------------------------------
 
     async def start(self) -> Addresses:
         """Open the ports that the settings name and load the models; until then we say that we are alive, not ready.
@@ -142,8 +137,7 @@ class DataPlane:
         except BaseException:
             await asyncio.gather(*(door.close(0) for door in self._doors()))
             close_all(sockets)
-            if self._unix is not None:
-                self._unix.remove()
+            self._leave_nothing_behind()
             raise
         self.admit()
         return addresses
@@ -162,16 +156,15 @@ class DataPlane:
         Raises:
             TaxiwayError: a port cannot be opened.
         """
-        http = self._settings.http
-        address = url_of(sockets[0], self.reception.scheme)
-        front = self._front(RouteTable(self._routes()))
+        self._address = url_of(sockets[0], self.reception.scheme)
+        front = self._make_http()
+        self._fronts.append(front)
         for bound in sockets:
-            await front.serve(bound, backlog=http.backlog)
+            await front.serve(bound, backlog=self._settings.http.backlog)
         if sources := self.reception.reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
-        self._address = address
         grpc = await self._open_grpc() if self._settings.grpc.enabled else None
-        return Addresses(address, grpc, http.unix_socket or None)
+        return Addresses(self._address, grpc, self._settings.http.unix_socket or None)
 
     def admit(self) -> None:
         """Everything is as it should be: say that we are ready."""
@@ -193,8 +186,14 @@ class DataPlane:
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
         await asyncio.sleep(delay_s)
-        if self._reloading is not None:
-            self._reloading.cancel()
+        drained = await self._drain(timeout_s)
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
+        self._leave_nothing_behind()
+        _log.info("stopped")
+        return drained
+
+    async def _drain(self, timeout_s: float) -> bool:
+        """Close every door, answering what was taken, and then the models; False if something was given up."""
         deadline = self._loop.time() + timeout_s
         closed = await asyncio.gather(*(door.close(timeout_s) for door in self._doors()))
         self._admission.draining = True
@@ -204,11 +203,15 @@ class DataPlane:
             await asyncio.gather(*(door.give_up(given_up, _GOODBYE_S) for door in self._doors()))
             if drained:
                 _log.warning("drain_timeout", reason="clients did not send, or read, what was left in time")
-        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
+        return drained and all(closed)
+
+    def _leave_nothing_behind(self) -> None:
+        if self._reloading is not None:
+            self._reloading.cancel()
         if self._unix is not None:
             self._unix.remove()
-        _log.info("stopped")
-        return drained and all(closed)
+
+    # --- what is told -------------------------------------------------------------------------------------
 
     def points(self) -> Iterator[Point]:
         """Every metric series of this process."""
@@ -222,25 +225,14 @@ class DataPlane:
         yield from self._regions.points()
         yield from self._models.points()
 
+    def _held(self) -> tuple[int, int, int]:
+        return self._admission.requests, self._admission.bytes, self._admission.refused
+
+    # --- what all of them share ---------------------------------------------------------------------------
+
     def _doors(self) -> list[HttpFront | GrpcFront]:
         """Every front door that was opened."""
         return [*self._fronts, *self._grpc_fronts]
-
-    def _routes(self) -> list[Route]:
-        profile = PROFILES[self._settings.compat]
-        manage = ManagementEndpoints(self._administration, profile)
-        settings = SettingsEndpoints(self._administration)
-        memory = SharedMemoryEndpoints(self._administration)
-        hold: Hold = never_cold
-        if self._settings.models.memory_bytes:
-            hold = ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
-        common = Common(self._routing, self._admission, self._wire_limits(), self._regions, hold)
-        endpoints = make_endpoints(common, manage, settings, memory, profile)
-        return inference_routes(endpoints, profile, __version__)
-
-    def _wire_limits(self) -> WireLimits:
-        limits = self._settings.limits
-        return WireLimits(limits.max_elements, limits.max_json_depth)
 
     def _routing(self) -> Snapshot:
         return self._snapshot
@@ -259,29 +251,58 @@ class DataPlane:
         self._accepting = accepting
         self._administration.readiness_changed()
 
-    def _front(self, routes: RouteTable) -> HttpFront:
-        front = HttpFront(
+    def _wire_limits(self) -> WireLimits:
+        limits = self._settings.limits
+        return WireLimits(limits.max_elements, limits.max_json_depth)
+
+    # --- how each is made ---------------------------------------------------------------------------------
+
+    def _make_traces(self) -> TraceGates:
+        trace = self._settings.trace
+        sinks = trace_sinks(trace, self._settings.workers, self._clock)
+        return TraceGates(TracePlans.of(trace), self._clock, self._loop, sinks)
+
+    def _make_models(self, cpus: int) -> ModelManager:
+        host = Host(self._loop, self._clock, cpus, self._traces.gate)
+        models = self._settings.models
+        loading = LoadingThread(ModelLoader(self._settings, host, self._store), models.paths, self._loop)
+        return ModelManager(loading, models, self._clock, self._admission, self._route)
+
+    def _make_regions(self) -> Regions:
+        memory = self._settings.shared_memory
+        if not memory.system:
+            return NO_REGIONS
+        return SystemRegions(memory.max_regions, self._settings.limits.max_body_bytes)
+
+    def _make_http(self) -> HttpFront:
+        return HttpFront(
             loop=self._loop,
-            routes=routes,
+            routes=RouteTable(self._routes()),
             limits=self._settings.limits,
-            profile=PROFILES[self._settings.compat],
+            profile=self._profile,
             admission=self._admission,
             statistics=self._statistics,
             report_bug=_report_bug,
             reception=self.reception,
         )
-        self._fronts.append(front)
-        return front
+
+    def _routes(self) -> list[Route]:
+        manage = ManagementEndpoints(self._administration, self._profile)
+        settings = SettingsEndpoints(self._administration)
+        memory = SharedMemoryEndpoints(self._administration)
+        common = Common(self._routing, self._admission, self._wire_limits(), self._regions, self._make_hold())
+        endpoints = make_endpoints(common, manage, settings, memory, self._profile)
+        return inference_routes(endpoints, self._profile, __version__)
+
+    def _make_hold(self) -> Hold:
+        if not self._settings.models.memory_bytes:
+            return never_cold
+        return ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
 
     async def _open_grpc(self) -> str:
-        settings, limits, profile = self._settings.grpc, self._settings.limits, PROFILES[self._settings.compat]
-        calls = Calls(profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
-        guard, tls, access = self.reception.guard, self.reception.tls, self.reception.access
-        limited = self._wire_limits()
-        edge = Edge(self._routing, self._admission, limited, calls, self._models.cold, guard, self._regions)
-        log = None if access is None else CallLog(access, guard)
-        services = Services(edge, self._administration, profile, settings, limits, log)
-        front = GrpcFront(settings, limits, services)
+        """Open its port; the address it got."""
+        settings, tls = self._settings.grpc, self.reception.tls
+        front = GrpcFront(settings, self._settings.limits, self._make_services())
         self._grpc_fronts.append(front)
         host, port = await front.listen(
             settings.host,
@@ -292,10 +313,13 @@ class DataPlane:
         )
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-
-def _regions(settings: Settings) -> Regions:
-    memory = settings.shared_memory
-    return SystemRegions(memory.max_regions, settings.limits.max_body_bytes) if memory.system else NO_REGIONS
+    def _make_services(self) -> Services:
+        guard, access = self.reception.guard, self.reception.access
+        calls = Calls(self._profile, self._grpc_statistics, Complaints(Log("taxiway.grpc"), _report_bug))
+        edge = Edge(self._routing, self._admission, self._wire_limits(), calls, self._models.cold, guard, self._regions)
+        log = None if access is None else CallLog(access, guard)
+        settings, limits = self._settings.grpc, self._settings.limits
+        return Services(edge, self._administration, self._profile, settings, limits, log)
 
 
 def _report_bug(problem: BaseException) -> None:

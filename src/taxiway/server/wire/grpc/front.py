@@ -112,7 +112,7 @@ class GrpcFront:
         self._remove_socket()
 
     def _remove_socket(self) -> None:
-        if self._settings.unix_socket:
+        if self._settings.unix_socket and self._server is not None:  # else it is another server's
             _remove(self._settings.unix_socket)
 
     def _options(self, *, reuse_port: bool) -> list[tuple[str, int]]:
