@@ -58,7 +58,6 @@ class FailureReason(enum.Enum):
     QUEUE_BYTES_FULL = ("queue_bytes_full", "REJECTED")
     PREDICTED_LATE = ("predicted_late", "REJECTED")
     TIMEOUT = ("timeout", "REJECTED")
-    DRAINING = ("draining", "REJECTED")
     UNAVAILABLE = ("unavailable", "REJECTED")
     REJECTED = ("rejected", "REJECTED")
     CANCELLED = ("cancelled", "CANCELED")

@@ -143,7 +143,7 @@ def test_the_parts_of_a_poisoned_batch_are_runs_of_their_own(statistics: ModelSt
     ("reason", "label"),
     [
         *((reason, reason) for reason in ("queue_full", "queue_rows_full", "queue_bytes_full", "predicted_late")),
-        *((reason, reason) for reason in ("timeout", "draining", "unavailable")),
+        *((reason, reason) for reason in ("timeout", "unavailable")),
         ("what?", "rejected"),
     ],
 )

@@ -29,7 +29,6 @@ RejectReason = Literal[
     "queue_rows_full",
     "queue_bytes_full",
     "predicted_late",
-    "draining",
     "unavailable",
 ]
 _FULL: dict[object, RejectReason] = {
@@ -106,8 +105,8 @@ class Batcher:
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = NEVER_NS
-        self._refusal: Literal["", "draining", "unavailable"] = ""
-        self._drainers: list[asyncio.Future[None]] = []
+        self._closed = False
+        self._settlers: list[asyncio.Future[None]] = []
 
     def submit(self, request: InferRequest) -> None:
         """Take a NEW request; its responder is called once, unless it is cancelled.
@@ -116,12 +115,12 @@ class Batcher:
 
         Raises:
             Overloaded: the queue is full.
-            Unavailable: draining or closed.
+            Unavailable: closed.
             InvalidArgument: more rows than one run may have.
         """
-        if self._refusal:
-            self._observer.rejected(request, self._refusal)
-            raise self._unavailable()
+        if self._closed:
+            self._observer.rejected(request, "unavailable")
+            raise _unavailable()
         try:
             self._queue.push(request)
         except Overloaded as full:
@@ -136,7 +135,7 @@ class Batcher:
             self._call_soon(self._turn)
 
     def readmit(self, request: InferRequest) -> None:
-        """Take a NEW request in the place of one that was taken before: draining does not refuse it.
+        """Take a NEW request in the place of one that was taken before.
 
         For a front that owes its callers an answer; nobody is told of a refusal, and no order is kept.
 
@@ -144,8 +143,8 @@ class Batcher:
             Overloaded: the queue is full.
             Unavailable: closed.
         """
-        if self._refusal == "unavailable":
-            raise self._unavailable()
+        if self._closed:
+            raise _unavailable()
         self._queue.push(request)
         self._turn_soon()
 
@@ -162,13 +161,8 @@ class Batcher:
             request.state = _DONE
         self._answers.forget(request)
         self._observer.cancelled(request)
-        self._wake_drainers()
+        self._wake_settlers()
         return queued
-
-    async def drain(self) -> None:
-        """Take nothing new, wait for no company, and return when everything accepted is answered."""
-        self._refusal = self._refusal or "draining"
-        await self.settle()
 
     async def settle(self) -> None:
         """Wait for no company, and return when everything accepted is answered.
@@ -179,19 +173,19 @@ class Batcher:
         self._turn()
         while not self._is_idle():
             done = self._loop.create_future()
-            self._drainers.append(done)
+            self._settlers.append(done)
             await done
 
     def close(self) -> None:
         """Take nothing new and reject what waits. What runs is still answered when it comes back."""
-        self._refusal = "unavailable"
+        self._closed = True
         for request in self._queue.take_all():
-            self._answers.reject(request, self._unavailable())
+            self._answers.reject(request, _unavailable())
             self._observer.rejected(request, "unavailable")
         if self._timer is not None and (self._running is None or self._is_idle()):
             self._timer.cancel()  # it would keep all this in memory until a deadline that nobody waits for
             self._timer, self._timer_ns = None, NEVER_NS
-        self._wake_drainers()
+        self._wake_settlers()
 
     def depth(self) -> tuple[int, int, int]:
         """Requests, rows and bytes that wait."""
@@ -240,8 +234,8 @@ class Batcher:
             until_ns = min(until_ns, self._running.next_expiry_ns)
         if until_ns < self._timer_ns:
             self._arm(until_ns, now_ns)
-        if self._drainers:
-            self._wake_drainers()
+        if self._settlers:
+            self._wake_settlers()
 
     def _turn_soon(self) -> None:
         if not self._turn_due:
@@ -288,8 +282,8 @@ class Batcher:
             name_errors(outcome)
             gone = self._answers.deliver(batch, outcome)
             self._learn(batch, outcome, dispatched_ns, gone)
-            if self._drainers:
-                self._wake_drainers()
+            if self._settlers:
+                self._wake_settlers()
 
     def _learn(
         self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
@@ -331,19 +325,12 @@ class Batcher:
     def _is_idle(self) -> bool:
         return not self._queue.requests and self._idle == self._executor.slots
 
-    def _wake_drainers(self) -> None:
+    def _wake_settlers(self) -> None:
         if self._is_idle():
-            for done in self._drainers:
+            for done in self._settlers:
                 if not done.done():
                     done.set_result(None)
-            self._drainers.clear()
-
-    def _unavailable(self) -> TaxiwayError:
-        return Unavailable(
-            f"this model version is {self._refusal} and takes no requests",
-            hint="retry shortly",
-            reason=self._refusal,
-        )
+            self._settlers.clear()
 
     def _report(self, message: str, problem: Exception) -> None:
         self._loop.call_exception_handler({"message": f"batching: {message}", "exception": problem})
@@ -351,6 +338,8 @@ class Batcher:
 
 def reason_of(refusal: TaxiwayError) -> RejectReason:
     """As what a refusal is counted."""
-    if isinstance(refusal, Overloaded):
-        return _FULL.get(refusal.facts.get("key"), "queue_full")
-    return "draining" if refusal.facts.get("reason") == "draining" else "unavailable"
+    return _FULL.get(refusal.facts.get("key"), "queue_full") if isinstance(refusal, Overloaded) else "unavailable"
+
+
+def _unavailable() -> TaxiwayError:
+    return Unavailable("this model version is unavailable and takes no requests", hint="retry shortly")

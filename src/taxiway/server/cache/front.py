@@ -105,7 +105,7 @@ class CacheFront:
 
         Raises:
             Overloaded: the queue is full, or as many as it holds wait for others' runs.
-            Unavailable: draining or closed, and the answer is not known.
+            Unavailable: closed.
             InvalidArgument: more rows than one run may have.
         """
         began_ns = self._now_ns()

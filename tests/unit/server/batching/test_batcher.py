@@ -107,7 +107,7 @@ async def test_what_queued_while_the_slot_was_busy_runs_together_at_once() -> No
     assert (gauges.queued_requests, gauges.queued_rows, gauges.queued_bytes) == (6, 6, 48)
     assert gauges.running_batches == 1
     assert gauges.predicted_wait_ns > 10 * MS
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.executor.batches == [["first"], ["0", "1", "2", "3"], ["4", "5"]]
     assert bench.executor.started_ns == [0, 10 * MS, 20 * MS]
 
@@ -116,7 +116,7 @@ async def test_what_queued_while_the_slot_was_busy_runs_together_at_once() -> No
 async def test_every_slot_is_used() -> None:
     bench = Bench(BatchingPlan(max_rows=2), slots=2)
     bench.submit(*"abcde")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.executor.batches == [["a", "b"], ["c", "d"], ["e"]]
     assert bench.executor.started_ns == [0, 0, 10 * MS]
 
@@ -155,7 +155,7 @@ async def test_cancelled_before_it_ran_costs_nothing() -> None:
     assert bench.batcher.cancel(a)
     assert not bench.batcher.cancel(a), "only once"
     assert bench.batcher.depth() == (1, 1, 8)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.executor.batches == [["running"], ["b"]]
     assert "a" not in bench.responder.answers
     assert bench.observer.taken_back == ["a"]
@@ -168,7 +168,7 @@ async def test_cancelled_while_it_runs_is_not_answered_but_its_neighbour_is() ->
     a, _ = bench.submit("a", "b")
     await asyncio.sleep(0.005)
     assert not bench.batcher.cancel(a)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert "a" not in bench.responder.answers
     assert bench.responder.rows("b") == (1, 2)
     assert bench.batcher.gauges().dropped_results == 1
@@ -185,7 +185,7 @@ async def test_expiry_is_answered_at_its_deadline_while_all_slots_are_busy() -> 
     bench.submit("slow", timeout_ms=300)
     bench.submit("late", timeout_ms=200)
     bench.submit("patient")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.at_ns["late"] == 210 * MS
     assert bench.responder.at_ns["slow"] == 310 * MS
     bench.error("late", DeadlineExceeded)
@@ -203,7 +203,7 @@ async def test_a_level_s_default_timeout() -> None:
     await asyncio.sleep(0)
     bench.submit("says nothing")
     bench.submit("asks for more", timeout_ms=100)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.at_ns["says nothing"] == bench.responder.at_ns["asks for more"] == 50 * MS
 
 
@@ -215,7 +215,7 @@ async def test_running_requests_expire_only_if_strict() -> None:
         start_ns = bench.clock.monotonic_ns()
         bench.submit("a", timeout_ms=30)
         bench.submit("b")
-        await bench.batcher.drain()
+        await bench.batcher.settle()
         assert bench.responder.rows("b") == (1, 2)
         if strict:
             bench.error("a", DeadlineExceeded)
@@ -230,7 +230,7 @@ async def test_running_requests_expire_only_if_strict() -> None:
 async def test_at_the_deadline_itself_it_is_over() -> None:
     bench = Bench(BatchingPlan(max_rows=1), expire_running=True)
     bench.submit("a", timeout_ms=10)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     bench.error("a", DeadlineExceeded)
 
 
@@ -242,7 +242,7 @@ async def test_a_long_turn_of_inline_runs_does_not_run_what_is_late_by_then() ->
     bench.submit("c", timeout_ms=15, priority=0)
     bench.submit("d", timeout_ms=16)
     bench.submit("e", timeout_ms=17)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.executor.batches == [["c"], ["d"], ["a"], ["b"]]
     bench.error("e", DeadlineExceeded)
 
@@ -257,7 +257,7 @@ async def test_delayed_requests_go_behind_their_level() -> None:
     await asyncio.sleep(0.001)
     bench.submit("low", priority=2)
     bench.submit("timely", priority=1)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.executor.batches == [["running"], ["timely"], ["late"], ["low"]]
     assert bench.observer.refused == []
 
@@ -272,7 +272,7 @@ async def test_delayed_or_not_a_request_s_own_timeout_is_answered() -> None:
     bench.submit("short", timeout_ms=3)
     bench.submit("longer", timeout_ms=20)
     bench.submit("says nothing")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     bench.error("short", DeadlineExceeded)
     bench.error("longer", DeadlineExceeded)
     assert (bench.responder.at_ns["short"], bench.responder.at_ns["longer"]) == (4 * MS, 21 * MS)
@@ -285,7 +285,7 @@ async def test_a_level_s_timeout_that_only_delays_ends_when_the_run_starts() -> 
     bench = Bench(BatchingPlan(max_rows=2, levels=levels), expire_running=True)
     bench.executor.run_ns = lambda _: 100 * MS
     bench.submit("a", "b", timeout_ms=500)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.rows("b") == (1, 2)
 
 
@@ -299,7 +299,7 @@ async def test_a_turn_of_inline_runs_lets_others_have_the_loop() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert seen == [2], "two milliseconds of runs, then the next callback"
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.order == [str(number) for number in range(10)]
 
 
@@ -311,7 +311,7 @@ async def test_the_predicted_wait_counts_what_goes_before_and_no_more() -> None:
     with pytest.raises(Overloaded):
         bench.submit("d", "e", "f")
     bench.submit("urgent", "urgent too", priority=1)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
 
 
 @virtual
@@ -325,7 +325,7 @@ async def test_urgent_levels_first_then_earliest_deadline() -> None:
     bench.submit("middle sooner", timeout_ms=800, priority=2)
     bench.submit("unknown level", priority=9)
     bench.submit("high", priority=1)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     names = [name for (name,) in bench.executor.batches[1:]]
     assert names == ["high", "middle sooner", "middle soon", "middle", "unknown level", "low"]
 
@@ -371,7 +371,7 @@ async def test_a_p99_objective_fills_batches_and_is_kept() -> None:
     for number in range(300):
         bench.submit(str(number))
         await asyncio.sleep(0.001)
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     waits_ms = [(bench.responder.at_ns[str(n)] - n * MS) / MS for n in range(300)]
     assert max(waits_ms) <= 100
     natural = 300 / 11  # what would run if it took whatever came during each run of 11 ms
@@ -406,7 +406,7 @@ def test_overload_is_refused_before_any_work(
         assert refused.state is RequestState.NEW
         assert bench.batcher.depth() == depth
         assert bench.observer.refused == [("c", reason)]
-        await bench.batcher.drain()
+        await bench.batcher.settle()
         assert "c" not in bench.responder.answers
 
     run_virtual(main)
@@ -428,7 +428,7 @@ async def test_a_poisoned_request_fails_alone() -> None:
     bench.executor.ending = ending
     bench.submit("a", rows=2)
     bench.submit("bad", "c")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.rows("a") == (0, 2)
     assert bench.responder.rows("c") == (0, 1)
     bench.error("bad", ModelFailed)
@@ -457,7 +457,7 @@ async def test_a_responder_that_breaks_does_not_cost_the_others_their_answers() 
     bench.loop.set_exception_handler(lambda _, context: seen.append(context))
     bench.responder.breaks_on = {"a"}
     bench.submit("a", "b")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.responder.rows("b") == (1, 2)
     assert [str(context["exception"]) for context in seen] == ["responder of a broke"]
 
@@ -473,7 +473,7 @@ async def test_an_executor_that_breaks_its_word_strands_nobody() -> None:
 
     bench.executor.submit = submit  # type: ignore[method-assign]
     bench.submit("a")
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     bench.error("a", ModelFailed)
     assert len(seen) == 1
 
@@ -484,7 +484,7 @@ async def test_answers_keep_the_order_of_arrival() -> None:
         bench = Bench(BatchingPlan(max_rows=1, preserve_ordering=ordered), slots=3)
         bench.executor.run_ns = lambda batch: {"a": 30, "b": 10, "c": 20, "d": 1}[str(batch[0].id)] * MS
         bench.submit(*"abcd")
-        await bench.batcher.drain()
+        await bench.batcher.settle()
         assert bench.responder.order == (list("abcd") if ordered else list("bdca"))
 
 
@@ -502,38 +502,36 @@ async def test_ordered_answers_are_not_held_up_by_those_who_left() -> None:
     bench.error("a", DeadlineExceeded)
     bench.batcher.cancel(c)
     assert bench.responder.order == ["a", "b", "d"]
-    await bench.batcher.drain()
+    await bench.batcher.settle()
     assert bench.batcher.gauges().dropped_results == 2
 
 
 @virtual
-async def test_drain_refuses_new_ones_waits_for_no_company_and_answers_the_rest() -> None:
+async def test_what_settles_takes_what_still_comes_waits_for_no_company_and_answers_all() -> None:
     bench = Bench(BatchingPlan(max_rows=8, max_delay_ns=10_000 * MS))
     bench.submit("a")
     await asyncio.sleep(0.001)
-    draining = asyncio.create_task(bench.batcher.drain())
+    settling = asyncio.create_task(bench.batcher.settle())
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable, match="draining"):
-        bench.submit("b")
-    assert bench.observer.refused == [("b", "draining")]
-    assert not draining.done()
-    await draining
-    assert bench.clock.monotonic_ns() == 11 * MS
-    assert bench.responder.rows("a") == (0, 1)
-    await bench.batcher.drain()
+    bench.submit("b")
+    assert not settling.done()
+    await settling
+    assert bench.clock.monotonic_ns() == 21 * MS
+    assert bench.responder.rows("a") == bench.responder.rows("b") == (0, 1)
+    await bench.batcher.settle()
 
 
 @virtual
-async def test_drain_ends_when_the_last_one_is_cancelled_or_expires() -> None:
+async def test_settling_ends_when_the_last_one_is_cancelled_or_expires() -> None:
     bench = Bench(BatchingPlan(max_rows=1))
     bench.executor.run_ns = lambda _: 5 * MS
     bench.submit("a")
     await asyncio.sleep(0)
     (b,) = bench.submit("b")
-    draining = asyncio.create_task(bench.batcher.drain())
+    settling = asyncio.create_task(bench.batcher.settle())
     await asyncio.sleep(0.001)
     bench.batcher.cancel(b)
-    await draining
+    await settling
     assert bench.clock.monotonic_ns() == 5 * MS
 
 

@@ -36,7 +36,7 @@ class Wait(NamedTuple):
     ms: int
 
 
-class Drain(NamedTuple):
+class Settle(NamedTuple):
     pass
 
 
@@ -44,7 +44,7 @@ class Close(NamedTuple):
     pass
 
 
-Event = Submit | Cancel | Fail | Wait | Drain | Close
+Event = Submit | Cancel | Fail | Wait | Settle | Close
 _submits = st.builds(Submit, st.integers(0, 2), st.none() | st.integers(1, 40), st.integers(0, 2))
 _events: st.SearchStrategy[Event] = st.one_of(
     _submits,
@@ -54,7 +54,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Cancel, st.integers(0, 30)),
     st.builds(Fail, st.integers(0, 2), st.booleans()),
 )
-_endings: st.SearchStrategy[list[Event]] = st.sampled_from([[], [Drain()], [Close()], [Drain(), Wait(5), Close()]])
+_endings: st.SearchStrategy[list[Event]] = st.sampled_from([[], [Settle()], [Close()], [Settle(), Wait(5), Close()]])
 PLANS = {
     "merging": BatchingPlan(max_rows=8),
     "one by one": BatchingPlan(max_rows=1),
@@ -75,7 +75,7 @@ class Run:
         self.submitted: dict[str, tuple[InferRequest, Submit, int]] = {}
         self.refused: set[str] = set()
         self.cancelled: set[str] = set()
-        self.draining: list[asyncio.Future[None]] = []
+        self.settling: list[asyncio.Future[None]] = []
 
     async def play(self, events: list[Event]) -> None:
         for event in events:
@@ -91,8 +91,8 @@ class Run:
             (self.bench.failing.add if event.fails else self.bench.failing.discard)(event.number)
         elif isinstance(event, Wait):
             await asyncio.sleep(event.ms / 1000)
-        elif isinstance(event, Drain):
-            self.draining.append(asyncio.ensure_future(self.bench.batcher.drain()))
+        elif isinstance(event, Settle):
+            self.settling.append(asyncio.ensure_future(self.bench.batcher.settle()))
         elif isinstance(event, Close):
             self.bench.front.close()
 
@@ -122,7 +122,7 @@ class Run:
         assert self.bench.statistics.success_count == hits + misses
         self.bench.assert_nobody_is_left()
         assert self.bench.batcher.depth() == (0, 0, 0)
-        assert all(drained.done() for drained in self.draining)
+        assert all(settled.done() for settled in self.settling)
 
     def _check_answer(self, name: str, answer: object) -> None:
         request, event, submitted_ns = self.submitted[name]
@@ -141,7 +141,7 @@ class Run:
 
 
 @given(st.sampled_from(sorted(PLANS)), st.lists(_events, min_size=3, max_size=40), _endings, st.booleans())
-@example("one by one", [Submit(0, None, 0), Wait(1), Submit(1, 3, 0), Submit(1, None, 0), Drain(), Wait(30)], [], True)
+@example("one by one", [Submit(0, None, 0), Wait(1), Submit(1, 3, 0), Submit(1, None, 0), Settle(), Wait(30)], [], True)
 @settings(max_examples=300, deadline=None)
 def test_any_order_of_events(plan: str, events: list[Event], ending: list[Event], keeps: bool) -> None:
     async def main() -> None:
