@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 from tests.flow.serving import Server, serve
-from tests.support import onnx_models
+from tests.support import onnx_models, slow_models
 from tests.support.grpc_calls import Channel, connected, infer_request, output_of, refused
 
 from taxiway.config.model_config import POOL
@@ -257,6 +257,25 @@ def test_watch_tells_changes_until_the_server_leaves(models: Path) -> None:
         for name, call in calls.items():
             told[name] += [answer.status for answer in call]  # until the server ends it
     assert told == {"": [1, 2, 1, 2], "both/1": [1, 2, 1, 2], "nobody": [3, 2, 3, 2]}
+
+
+def test_watch_hears_by_itself_of_a_run_that_does_not_come_back(tmp_path: Path) -> None:
+    request = message_class("grpc.health.v1.HealthCheckRequest")
+    model = slow_models.sleeper(tmp_path / "slow.onnx")
+    with (
+        serve(model, execution__mode="thread", models__stall_timeout_s=0.3) as server,
+        connected(server.grpc) as channel,
+    ):
+        watch = channel.method("Watch", "grpc.health.v1.Health")
+        calls = [iter(watch(request(service=name), timeout=20)) for name in ("", "slow")]
+        assert [next(call).status for call in calls] == [1, 1]
+        slow = infer_request("slow", ("x", np.array([[10_000]], np.int64)))
+        asked = channel.method("ModelInfer").future(slow, timeout=20)
+        assert [next(call).status for call in calls] == [2, 2], "nobody else asks"
+        assert output_of(asked.result(), dtype="<i8") == [[10_000]]
+        assert [next(call).status for call in calls] == [1, 1]
+        for call in calls:
+            call.cancel()
 
 
 # --- reflection ----------------------------------------------------------------------------------------
