@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,9 +186,10 @@ def _single_file(path: Path, look: Look) -> Iterable[FoundModel]:
 
 
 def one_model(directory: Path) -> FoundModel:
-    """The model in a directory of its own."""
+    """The model in a directory of its own, by the name that this has here: a link may lead to a release of any name."""
     config = directory / CONFIG_FILE
-    return FoundModel(directory.resolve().name, directory, config if config.is_file() else None, _versions(directory))
+    name = os.path.basename(os.path.abspath(directory))  # noqa: PTH100, PTH119 - pathlib makes no name of `..`
+    return FoundModel(name, directory, config if config.is_file() else None, _versions(directory))
 
 
 def _versions(directory: Path) -> dict[int, Path]:

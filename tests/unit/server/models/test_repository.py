@@ -99,3 +99,20 @@ def test_what_cannot_be_read_is_a_problem_and_may_be_there(tmp_path: Path, monke
     assert list(look.models) == ["good"]
     assert look.missing == [locked]
     assert "Permission denied" in str(look.problems[0])
+
+
+def test_a_linked_model_has_the_name_of_the_link(tmp_path: Path) -> None:
+    link = tmp_path / "repository" / "shop"
+    link.parent.mkdir()
+    for release in ("2024-01", "2024-02"):
+        _touch(tmp_path / "releases" / release / "1" / "model.onnx")
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / "releases" / release)
+        assert [found.name for found in find_models([link.parent])] == ["shop"]
+        assert [found.name for found in find_models([link])] == ["shop"]
+
+
+def test_a_directory_may_be_named_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _touch(tmp_path / "shop" / "1" / "model.onnx")
+    monkeypatch.chdir(tmp_path / "shop" / "1")
+    assert [found.name for found in find_models([Path("..")])] == ["shop"]
