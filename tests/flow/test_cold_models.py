@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from grpc import StatusCode
@@ -121,3 +123,27 @@ def test_metadata_of_a_cold_model_says_why_it_has_none(server: Server) -> None:
     assert answer.status == 503
     assert "to make room" in answer.json()["error"]
     assert answer.headers["retry-after"] == "1"
+
+
+def test_what_waits_for_a_model_when_the_server_stops_is_answered(server: Server, channel: Channel) -> None:
+    loads = server.plane._models._one_load
+    asyncio.run_coroutine_threadsafe(loads.acquire(), server.loop).result(20)
+    cold = "b" if server.ask("GET", "/v2/models/b/ready").status != 200 else "a"
+    with Raw(server.address) as connection:
+        held = channel.method("ModelInfer").future(infer_request(cold, ZERO), timeout=20)
+        connection.send(infer(cold, [[0]], "FP32"))
+        wait_until(lambda: server.plane._models.statistics.cold_waiting == 2, "both wait")
+        server.stop()
+        wait_until(lambda: _is_refused(channel), "no call is taken any more")
+        server.loop.call_soon_threadsafe(loads.release)
+        amount = [[{"a": 1.0, "b": 2.0}[cold]]]
+        assert output_of(held.result()) == amount
+        assert connection.reply().output() == amount[0]
+
+
+def _is_refused(channel: Channel) -> bool:
+    try:
+        channel.call("ModelInfer", infer_request("nobody", ZERO))
+    except grpc.RpcError as error:
+        return bool(error.code() is StatusCode.UNAVAILABLE)
+    return False

@@ -180,6 +180,8 @@ class InferEndpoint:
 
     def __init__(self, edge: Edge) -> None:
         self._routing, self._admission, self._limits, self._calls, self._cold, self._guard, self._regions = edge
+        self._routing_held = edge.routing
+        """For requests that were taken before the server began to stop, and wait for their model."""
         self._new_answer = asyncio.get_running_loop().create_future
         self._codecs: dict[tuple[str, str], MessageCodec] = {}
         """By the model and version that a request names, until the routes change."""
@@ -247,7 +249,8 @@ class InferEndpoint:
         except ColdModel:
             codec = await self._warm_codec(model, version, len(body), deadline_ns)
         request, choices, typed = codec.read(message, raw, len(body), arrived_ns)
-        if request.nbytes == len(body):  # nothing of it lies in shared memory
+        # Nothing of it lies in shared memory, and the routes lead there for the next one too.
+        if request.nbytes == len(body) and self._codecs.get((model, version)) is codec:
             self._familiars.remember(body, message, codec, request, choices)
         codec.submit(request, Ask(answer, choices, typed, on_stream, context), deadline_ns)
         return codec, request
@@ -269,13 +272,15 @@ class InferEndpoint:
         """
         codec = self._codecs.get((model, version))
         if codec is None:
-            served = self._routing().find(model, version_of(version))
-            codec = served.codecs.get("grpc")
-            if codec is None:
-                codec = MessageCodec(served, self._admission, self._limits, self._regions)
-                served.codecs["grpc"] = codec
-            self._codecs[model, version] = codec
+            codec = self._codecs[model, version] = self._find_codec(self._routing(), model, version)
         return codec
+
+    def _find_codec(self, snapshot: Snapshot, model: str, version: str) -> MessageCodec:
+        served = snapshot.find(model, version_of(version))
+        codec = served.codecs.get("grpc")
+        if codec is None:
+            codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits, self._regions)
+        return cast("MessageCodec", codec)
 
     async def _warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
         """The codec of a version that was unloaded to make room, once it is back; `nbytes` are held meanwhile.
@@ -288,7 +293,7 @@ class InferEndpoint:
             while True:
                 await self._cold.wait(model, deadline_ns)
                 with contextlib.suppress(ColdModel):  # another may have pushed it out again
-                    return self.codec(model, version)
+                    return self._find_codec(self._routing_held(), model, version)
         finally:
             self._admission.release_bytes(nbytes)
 
