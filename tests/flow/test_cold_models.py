@@ -61,6 +61,19 @@ def test_packed_bodies_are_unpacked_whenever_that_is(server: Server) -> None:
         assert answer.json()["outputs"][0]["data"] == [amount]
 
 
+def test_a_body_of_allowed_size_fits_while_it_waits(tmp_path: Path) -> None:
+    for amount, name in enumerate("ab", start=1):
+        numbered_models.adder(numbered_models.version_file(tmp_path, name, 1), amount, padding=100_000)
+    padded = json.dumps({"inputs": [TENSOR]}).encode() + b" " * 900_000
+    limits = {"limits__max_body_bytes": 1_000_000, "limits__max_buffered_bytes": 1_000_000}
+    with serve(tmp_path, models__memory_bytes=150_000, **limits) as server:
+        for name, sum_ in (("b", 2.0), ("a", 1.0), ("b", 2.0)):
+            answer = server.ask("POST", f"/v2/models/{name}/infer", padded)
+            assert answer.status == 200, answer.body
+            assert answer.json()["outputs"][0]["data"] == [sum_]
+        assert server.plane._admission.bytes == 0
+
+
 def test_what_is_wrong_with_a_request_is_told_once_its_model_is_back(server: Server) -> None:
     answer = server.ask("POST", "/v2/models/b/infer", {"inputs": [{**TENSOR, "name": "y"}]})
     assert answer.status == 400

@@ -53,7 +53,7 @@ class ColdDoor:
             TaxiwayError: it cannot be held; nothing is owed to it but this error.
         """
         admission = exchange.connection.front.admission
-        nbytes = len(exchange.body)
+        nbytes = max(0, len(exchange.body) - exchange.reserved_bytes)  # a small body is not counted yet
         admission.reserve_bytes(nbytes)
 
         def resume(error: TaxiwayError | None) -> None:

@@ -286,18 +286,15 @@ class HttpConnection(asyncio.Protocol):
         assert body is not None  # noqa: S101
         self._head = self._body = self._filler = None
         self._watch(self.front.limits.idle_timeout_s)
-        exchange = self._begin(head, body.content())
-        if exchange.answer is None:
-            exchange.reserved_bytes += body.reserved_bytes
-        else:
-            self.front.admission.release_bytes(body.reserved_bytes)
+        self._begin(head, body.content(), body.reserved_bytes)
 
-    def _begin(self, head: Head, body: bytes | memoryview) -> Exchange:
-        """A request is complete: hand it to its endpoint."""
+    def _begin(self, head: Head, body: bytes | memoryview, reserved_bytes: int = 0) -> None:
+        """A request is complete: hand it to its endpoint. What is reserved for its body is the exchange's now."""
         now = monotonic_ns()
         self._phase_since_ns = now
         self._in_head = False
         exchange = Exchange(self, head, body, now)
+        exchange.reserved_bytes = reserved_bytes
         self.waiting.append(exchange)
         if not head.keep_alive:
             self._deaf = True
@@ -310,7 +307,6 @@ class HttpConnection(asyncio.Protocol):
             exchange.reply_error(error)
         except Exception as problem:  # noqa: BLE001 - the boundary: a bug answers 500, and the server lives
             exchange.reply_bug(problem)
-        return exchange
 
     # --- writing --------------------------------------------------------------------------------------
 
