@@ -31,11 +31,14 @@ class Exchange:
         arrived_ns: when its last byte was read, on the monotonic clock.
         on_abandoned: called if the client goes away before the answer.
         answer: buffers that wait for the answers of earlier requests of the connection; None until answered.
+        reserved_bytes: what admission holds for it: of its body until it is answered, then of an answer that waits.
     """
 
     __slots__ = ("answer", "arrived_ns", "body", "closes", "connection", "head", "on_abandoned", "reserved_bytes")
 
-    def __init__(self, connection: HttpConnection, head: Head, body: Buffer, arrived_ns: int) -> None:
+    def __init__(
+        self, connection: HttpConnection, head: Head, body: Buffer, arrived_ns: int, reserved_bytes: int = 0
+    ) -> None:
         self.connection = connection
         self.head = head
         self.body = body
@@ -43,7 +46,7 @@ class Exchange:
         self.closes = not head.keep_alive
         self.on_abandoned: Callable[[], Any] | None = None
         self.answer: Sequence[Buffer] | None = None
-        self.reserved_bytes = 0
+        self.reserved_bytes = reserved_bytes
 
     def reply(
         self, status: int, body: Buffer = b"", content_type: str = _JSON, headers: Headers = (), *, codable: bool = True

@@ -293,8 +293,7 @@ class HttpConnection(asyncio.Protocol):
         now = monotonic_ns()
         self._phase_since_ns = now
         self._in_head = False
-        exchange = Exchange(self, head, body, now)
-        exchange.reserved_bytes = reserved_bytes
+        exchange = Exchange(self, head, body, now, reserved_bytes)
         self.waiting.append(exchange)
         if not head.keep_alive:
             self._deaf = True
