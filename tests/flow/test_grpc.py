@@ -12,7 +12,9 @@ import pytest
 from grpc import StatusCode
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models
+from tests.support.certificates import Authority
 from tests.support.grpc_calls import Channel, connected, infer_request, output_of, refused
+from tests.support.keys import write_keys
 
 from taxiway.config.model_config import POOL
 from taxiway.core.errors import FailedPrecondition
@@ -324,14 +326,29 @@ def test_another_server_on_the_port_is_not_joined(models: Path) -> None:
 
 def test_a_unix_socket_beside_the_port(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.sock"
-    with serve(models, grpc__unix_socket=str(path)) as server:
+    flags = {"grpc__unix_socket": str(path)}
+    with serve(models, **flags) as server:
         with connected(f"unix:{path}") as channel:
             assert channel.health() == "SERVING"
-        with pytest.raises(FailedPrecondition, match="cannot listen"), serve(models, grpc__unix_socket=str(path)):
+        with pytest.raises(FailedPrecondition, match="another process listens on it"), serve(models, **flags):
             pass
         with connected(server.grpc) as channel:
             assert channel.health() == "SERVING"
     assert not path.exists()
+
+
+def test_a_unix_socket_is_for_owner_and_group_asks_for_keys_and_never_speaks_tls(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.sock"
+    pair = Authority(tmp_path / "ca.pem").issue(tmp_path / "server")
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    keys = write_keys(tmp_path / "keys.yaml", shop="infer")
+    with serve(models, grpc__unix_socket=str(path), auth__keys_file=str(keys), **flags):
+        assert path.stat().st_mode & 0o777 == 0o660
+        with connected(f"unix:{path}") as channel:
+            with refused(StatusCode.UNAUTHENTICATED):
+                channel.call("ModelInfer", infer_request("both", *ONE_ROW))
+            answer = channel.call("ModelInfer", infer_request("both", *ONE_ROW), metadata=[("x-api-key", "key-shop")])
+            assert output_of(answer) == [[2, 4]]
 
 
 @pytest.mark.parametrize("host", ["::1", "localhost"])

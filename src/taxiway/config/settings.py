@@ -101,7 +101,8 @@ class GrpcSettings(Section):
     """TCP port; 0 lets the system choose one, which the log tells."""
 
     unix_socket: SocketPath = ""
-    """Path of a Unix socket to listen on as well; empty opens none. With several `workers` it cannot be shared."""
+    """Path of a Unix socket to listen on as well, for its owner and group (mode 0660), without TLS; empty: none. With
+    several `workers` it cannot be shared."""
 
     reflection: bool = True
     """Whether clients may ask which services and messages there are, as grpcurl does."""
