@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from grpc import StatusCode
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models
 from tests.support.certificates import Authority
-from tests.support.grpc_calls import Channel, connected, infer_request, output_of, refused
+from tests.support.grpc_calls import PATIENCE_S, Channel, connected, infer_request, output_of, refused
 from tests.support.keys import write_keys
 
 from taxiway.config.model_config import POOL
@@ -351,7 +352,7 @@ def test_a_unix_socket_is_for_owner_and_group_asks_for_keys_and_never_speaks_tls
             assert output_of(answer) == [[2, 4]]
 
 
-@pytest.mark.parametrize("host", ["::1", "localhost"])
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
 def test_other_addresses(models: Path, host: str) -> None:
     with serve(models, grpc__host=host) as server, connected(server.grpc) as channel:
         assert channel.health() == "SERVING"
@@ -380,3 +381,29 @@ def test_metadata_over_the_limit_is_refused(models: Path) -> None:
         with refused(StatusCode.RESOURCE_EXHAUSTED):
             channel.call("ModelInfer", infer_request("both", *ONE_ROW), metadata=[("x", "y" * 9000)])
         assert channel.health() == "SERVING"
+
+
+def test_connections_over_the_limit_are_refused(models: Path) -> None:
+    with serve(models, limits__max_connections=2) as server:
+        host, _, port = server.grpc.rpartition(":")
+        with ExitStack() as opened:
+            silent = [opened.enter_context(socket.create_connection((host, int(port)), PATIENCE_S)) for _ in range(4)]
+            told = [_told_by(connection) for connection in silent]
+        assert sorted(map(bool, told)) == [False, False, True, True], "a connection that is taken gets our SETTINGS"
+
+
+def test_who_says_nothing_is_cut(models: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path / "ca.pem").issue(tmp_path / "server")
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    with serve(models, limits__header_timeout_s=0.1, **flags) as server:
+        host, _, port = server.grpc.rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE_S) as silent:
+            assert _told_by(silent) == b""
+
+
+def _told_by(connection: socket.socket) -> bytes:
+    """The first of what a server says by itself; nothing if it hangs up."""
+    try:
+        return connection.recv(1)
+    except ConnectionError:
+        return b""

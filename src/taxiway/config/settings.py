@@ -247,7 +247,7 @@ class LimitSettings(Section):
     """Seconds a client may leave an answer unread before it is disconnected."""
 
     max_connections: Count = 10000
-    """Open connections; more are answered 503 and closed."""
+    """Open connections; more are answered 503 and closed. gRPC counts its own, and closes what is more."""
 
     max_requests: Count = 4096
     """Requests in flight in the whole server; more are answered 503 with Retry-After."""

@@ -59,6 +59,7 @@ class GrpcFront:
         Raises:
             FailedPrecondition: it is taken, not ours to open, or no address of this machine.
         """
+        host = host.strip("[]")
         _probe(host, port, reuse_port=reuse_port)
         server = grpc.aio.server(
             handlers=[self._services.table],
@@ -117,6 +118,8 @@ class GrpcFront:
             ("grpc.max_metadata_size", limits.max_header_bytes),
             ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
             ("grpc.max_concurrent_streams", limits.max_requests),
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(limits.header_timeout_s * 1000)),
             # Clients that ping to keep connections open, as Triton's documents it, are not cut for it.
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.keepalive_permit_without_calls", 1),
