@@ -163,6 +163,7 @@ class Supervisor:
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not self._finished.done():
             self._finished.set_exception(problem)
+            self._spawned.set()
 
     # --- one worker -----------------------------------------------------------------------------------
 
