@@ -107,6 +107,7 @@ def test_a_unix_socket_is_served_by_all(models: Path, tmp_path: Path) -> None:
                 client.connect(str(path))
                 client.sendall(DOUBLE)
                 assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        wait_until(lambda: server.metrics()["taxiway_worker_restarts_total"] == 1, "its death is known")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE_S) == 0
     assert not path.exists()
@@ -230,11 +231,28 @@ def test_two_servers_do_not_meet(server: Process, mortal: Process) -> None:
     assert server.metrics()["taxiway_worker_restarts_total"] == 0
 
 
+def test_a_server_lives_though_nobody_reads_where_it_listens(models: Path, tmp_path: Path) -> None:
+    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+    command = [sys.executable, "-m", "taxiway", "serve", str(models), *ports, "--no-batching.measure"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(PATIENCE_S)
+        manager.bind(str(tmp_path / "notify"))
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, stdout=writing, env=environment) as process:
+            os.close(writing)
+            assert manager.recv(100) == b"READY=1"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0
+
+
 # --- leaving -------------------------------------------------------------------------------------------
 
 
-def test_before_it_leaves_it_says_so_and_serves(models: Path) -> None:
-    with serve_process(models, limits__drain_delay_s=20, log__level="error") as server, server.connect() as kept:
+def test_before_it_leaves_it_says_so_and_serves(models: Path, tmp_path: Path) -> None:
+    flags = {"limits__drain_delay_s": 20, "http__unix_socket": tmp_path / "socket", "log__level": "error"}
+    with serve_process(models, **flags) as server, server.connect() as kept:
         assert "connection" not in kept.send(DOUBLE).reply().headers
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.ask(request("GET", "/v2/health/ready")).status == 503, "it is not ready")
@@ -243,8 +261,10 @@ def test_before_it_leaves_it_says_so_and_serves(models: Path) -> None:
             assert (reply.status, reply.headers["connection"]) == (200, "close")
             assert connection.at_end()
             connection.socket.close()
+        assert (tmp_path / "socket").exists()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE_S) == 130
+    assert not (tmp_path / "socket").exists()
 
 
 def test_ctrl_c_waits_for_nobody(models: Path) -> None:

@@ -115,9 +115,10 @@ class Supervisor:
         self._loop.call_later(delay_s, self._opened_doors().hide)
 
     def kill(self) -> None:
-        """End every process now."""
+        """End every process now, and let nobody find the server any more."""
         for process in self._processes.values():
             process.kill()
+        self._opened_doors().hide()
 
     def _opened_doors(self) -> Doors:
         assert self._doors is not None  # noqa: S101 - `run` opens them first
