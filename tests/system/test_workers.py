@@ -54,14 +54,20 @@ def _is_ready(server: Process, count: int = 2) -> bool:
 
 
 def _owner(server: Process, connection: Raw) -> int:
-    """The worker that accepted a connection."""
+    """The worker that accepted a connection. The kernel's table may change while it is read, so it is read again."""
     ports = tuple(f"{address[1]:04X}" for address in (server.address, connection.socket.getsockname()))
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = (line[9] for line in lines if (line[1][-4:], line[2][-4:]) == ports)
-    for pid in server.workers():
-        if any(_link(fd) == f"socket:[{inode}]" for fd in Path(f"/proc/{pid}/fd").iterdir()):
-            return pid
-    raise AssertionError("nobody has accepted it")
+    owners: list[int] = []
+
+    def found() -> bool:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        links = {f"socket:[{line[9]}]" for line in lines if (line[1][-4:], line[2][-4:]) == ports}
+        owners[:] = (
+            pid for pid in server.workers() if any(_link(fd) in links for fd in Path(f"/proc/{pid}/fd").iterdir())
+        )
+        return bool(owners)
+
+    wait_until(found, "somebody has accepted it")
+    return owners[0]
 
 
 def _link(fd: Path) -> str:
