@@ -41,7 +41,9 @@ def _told(*words: object) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def _serving(log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the front door's address; what it logs goes to `log`."""
-    command = _taxiway("serve", *PORTS, "--no-grpc.enabled", *words, "--log.format", "json")
+    command = _taxiway(
+        "serve", *PORTS, "--no-grpc.enabled", "--limits.drain-delay-s", 0, *words, "--log.format", "json"
+    )
     with log.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process:
         assert process.stdout is not None
         try:
