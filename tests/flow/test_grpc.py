@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from grpc import StatusCode
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
-from tests.support.grpc_calls import Channel, connected, infer_request, output_of, refused
+from tests.support.certificates import Authority
+from tests.support.grpc_calls import PATIENCE_S, Channel, connected, infer_request, output_of, refused
+from tests.support.keys import write_keys
 
 from taxiway.config.model_config import POOL
 from taxiway.core.errors import FailedPrecondition
@@ -343,17 +346,32 @@ def test_another_server_on_the_port_is_not_joined(models: Path) -> None:
 
 def test_a_unix_socket_beside_the_port(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.sock"
-    with serve(models, grpc__unix_socket=str(path)) as server:
+    flags = {"grpc__unix_socket": str(path)}
+    with serve(models, **flags) as server:
         with connected(f"unix:{path}") as channel:
             assert channel.health() == "SERVING"
-        with pytest.raises(FailedPrecondition, match="cannot listen"), serve(models, grpc__unix_socket=str(path)):
+        with pytest.raises(FailedPrecondition, match="another process listens on it"), serve(models, **flags):
             pass
         with connected(server.grpc) as channel:
             assert channel.health() == "SERVING"
     assert not path.exists()
 
 
-@pytest.mark.parametrize("host", ["::1", "localhost"])
+def test_a_unix_socket_is_for_owner_and_group_asks_for_keys_and_never_speaks_tls(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.sock"
+    pair = Authority(tmp_path / "ca.pem").issue(tmp_path / "server")
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    keys = write_keys(tmp_path / "keys.yaml", shop="infer")
+    with serve(models, grpc__unix_socket=str(path), auth__keys_file=str(keys), **flags):
+        assert path.stat().st_mode & 0o777 == 0o660
+        with connected(f"unix:{path}") as channel:
+            with refused(StatusCode.UNAUTHENTICATED):
+                channel.call("ModelInfer", infer_request("both", *ONE_ROW))
+            answer = channel.call("ModelInfer", infer_request("both", *ONE_ROW), metadata=[("x-api-key", "key-shop")])
+            assert output_of(answer) == [[2, 4]]
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
 def test_other_addresses(models: Path, host: str) -> None:
     with serve(models, grpc__host=host) as server, connected(server.grpc) as channel:
         assert channel.health() == "SERVING"
@@ -382,3 +400,29 @@ def test_metadata_over_the_limit_is_refused(models: Path) -> None:
         with refused(StatusCode.RESOURCE_EXHAUSTED):
             channel.call("ModelInfer", infer_request("both", *ONE_ROW), metadata=[("x", "y" * 9000)])
         assert channel.health() == "SERVING"
+
+
+def test_connections_over_the_limit_are_refused(models: Path) -> None:
+    with serve(models, limits__max_connections=2) as server:
+        host, _, port = server.grpc.rpartition(":")
+        with ExitStack() as opened:
+            silent = [opened.enter_context(socket.create_connection((host, int(port)), PATIENCE_S)) for _ in range(4)]
+            told = [_told_by(connection) for connection in silent]
+        assert sorted(map(bool, told)) == [False, False, True, True], "a connection that is taken gets our SETTINGS"
+
+
+def test_who_says_nothing_is_cut(models: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path / "ca.pem").issue(tmp_path / "server")
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    with serve(models, limits__header_timeout_s=0.1, **flags) as server:
+        host, _, port = server.grpc.rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE_S) as silent:
+            assert _told_by(silent) == b""
+
+
+def _told_by(connection: socket.socket) -> bytes:
+    """The first of what a server says by itself; nothing if it hangs up."""
+    try:
+        return connection.recv(1)
+    except ConnectionError:
+        return b""

@@ -19,6 +19,7 @@ from tests.support.certificates import Authority, swap_link
 from tests.support.raw_http import PATIENCE_S, wait_until
 
 CURL = shutil.which("curl")
+PORTS = ("--http.port", 0, "--metrics.port", 0, "--grpc.port", 0)
 ASKED = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}'
 
 
@@ -41,7 +42,7 @@ def _told(*words: object) -> subprocess.CompletedProcess[str]:
 def _serving(log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the front door's address; what it logs goes to `log`."""
     command = _taxiway(
-        "serve", *words, "--http.port", 0, "--metrics.port", 0, "--no-grpc.enabled", "--log.format", "json"
+        "serve", *PORTS, "--no-grpc.enabled", "--limits.drain-delay-s", 0, *words, "--log.format", "json"
     )
     with log.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process:
         assert process.stdout is not None
@@ -68,14 +69,14 @@ def _listens(path: Path) -> bool:
 def test_broken_files_stop_the_start_and_say_where(models: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text("keys:\n- name: a\n  sha256: short\n  scopes: [everything]\n")
-    told = _told("serve", models, "--auth.keys-file", keys)
+    told = _told("serve", models, *PORTS, "--auth.keys-file", keys)
     assert told.returncode == 2
     assert f"{keys}:3:3: keys[0].sha256" in told.stderr
     assert f"{keys}:4:12: keys[0].scopes[0] = 'everything'" in told.stderr
     assert "Traceback" not in told.stderr
 
     certificate = tmp_path / "tls.crt"
-    told = _told("serve", models, "--tls.certificate", certificate, "--tls.key", keys)
+    told = _told("serve", models, *PORTS, "--tls.certificate", certificate, "--tls.key", keys)
     assert told.returncode == 2
     assert f"tls.certificate = '{certificate}': cannot be read: No such file or directory" in told.stderr
     assert f"tls.key = '{keys}': holds no private key in PEM" in told.stderr
@@ -83,7 +84,7 @@ def test_broken_files_stop_the_start_and_say_where(models: Path, tmp_path: Path)
 
 
 def test_beyond_loopback_nobody_is_served_unasked(models: Path) -> None:
-    told = _told("serve", models, "--http.host", "0.0.0.0")  # noqa: S104
+    told = _told("serve", models, *PORTS, "--http.host", "0.0.0.0")  # noqa: S104
     assert told.returncode == 2
     assert "auth.keys_file" in told.stderr
 
@@ -132,11 +133,27 @@ def test_a_socket_that_a_killed_server_left_is_taken_over(models: Path, tmp_path
         assert door.exists()
     with _serving(tmp_path / "log", models, "--http.unix-socket", door) as (process, url):
         assert url.startswith("http://")
-        told = _told(
-            "serve", models, "--http.port", 0, "--metrics.port", 0, "--no-grpc.enabled", "--http.unix-socket", door
-        )
+        told = _told("serve", models, *PORTS, "--http.unix-socket", door)
         assert told.returncode == 4
         assert "another process listens on it" in told.stderr
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
     assert not door.exists()
+
+
+def test_handshakes_that_fail_are_in_our_log_or_in_none(models: Path, tmp_path: Path) -> None:
+    """grpcio would write a line of its own for each, in its own form, as many as anybody likes."""
+    pair = Authority(tmp_path / "ca.pem").issue(tmp_path / "server")
+    words = ("--tls.certificate", pair.certificate, "--tls.key", pair.key, "--grpc.enabled")
+    with _serving(tmp_path / "log", models, *words) as (process, url):
+        assert process.stdout is not None
+        _, grpc = process.stdout.readline(), process.stdout.readline().rsplit(maxsplit=1)[-1]
+        for address in (url, grpc):
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), PATIENCE_S) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                while plain.recv(4096):
+                    pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S) == 0
+    failed = [line for line in _lines(tmp_path / "log") if "handshake" in str(line).lower()]
+    assert [(line["event"], line["reason"]) for line in failed] == [("handshake_failed", "http request")]

@@ -54,14 +54,20 @@ def _is_ready(server: Process, count: int = 2) -> bool:
 
 
 def _owner(server: Process, connection: Raw) -> int:
-    """The worker that accepted a connection."""
+    """The worker that accepted a connection. The kernel's table may change while it is read, so it is read again."""
     ports = tuple(f"{address[1]:04X}" for address in (server.address, connection.socket.getsockname()))
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = (line[9] for line in lines if (line[1][-4:], line[2][-4:]) == ports)
-    for pid in server.workers():
-        if any(_link(fd) == f"socket:[{inode}]" for fd in Path(f"/proc/{pid}/fd").iterdir()):
-            return pid
-    raise AssertionError("nobody has accepted it")
+    owners: list[int] = []
+
+    def found() -> bool:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        links = {f"socket:[{line[9]}]" for line in lines if (line[1][-4:], line[2][-4:]) == ports}
+        owners[:] = (
+            pid for pid in server.workers() if any(_link(fd) in links for fd in Path(f"/proc/{pid}/fd").iterdir())
+        )
+        return bool(owners)
+
+    wait_until(found, "somebody has accepted it")
+    return owners[0]
 
 
 def _link(fd: Path) -> str:
@@ -107,6 +113,7 @@ def test_a_unix_socket_is_served_by_all(models: Path, tmp_path: Path) -> None:
                 client.connect(str(path))
                 client.sendall(DOUBLE)
                 assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+        wait_until(lambda: server.metrics()["taxiway_worker_restarts_total"] == 1, "its death is known")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE_S) == 0
     assert not path.exists()
@@ -230,11 +237,28 @@ def test_two_servers_do_not_meet(server: Process, mortal: Process) -> None:
     assert server.metrics()["taxiway_worker_restarts_total"] == 0
 
 
+def test_a_server_lives_though_nobody_reads_where_it_listens(models: Path, tmp_path: Path) -> None:
+    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+    command = [sys.executable, "-m", "taxiway", "serve", str(models), *ports, "--no-batching.measure"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(PATIENCE_S)
+        manager.bind(str(tmp_path / "notify"))
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, stdout=writing, env=environment) as process:
+            os.close(writing)
+            assert manager.recv(100) == b"READY=1"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 0
+
+
 # --- leaving -------------------------------------------------------------------------------------------
 
 
-def test_before_it_leaves_it_says_so_and_serves(models: Path) -> None:
-    with serve_process(models, limits__drain_delay_s=20, log__level="error") as server, server.connect() as kept:
+def test_before_it_leaves_it_says_so_and_serves(models: Path, tmp_path: Path) -> None:
+    flags = {"limits__drain_delay_s": 20, "http__unix_socket": tmp_path / "socket", "log__level": "error"}
+    with serve_process(models, **flags) as server, server.connect() as kept:
         assert "connection" not in kept.send(DOUBLE).reply().headers
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.ask(request("GET", "/v2/health/ready")).status == 503, "it is not ready")
@@ -243,8 +267,10 @@ def test_before_it_leaves_it_says_so_and_serves(models: Path) -> None:
             assert (reply.status, reply.headers["connection"]) == (200, "close")
             assert connection.at_end()
             connection.socket.close()
+        assert (tmp_path / "socket").exists()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE_S) == 130
+    assert not (tmp_path / "socket").exists()
 
 
 def test_ctrl_c_waits_for_nobody(models: Path) -> None:

@@ -105,11 +105,16 @@ def _notify(state: str) -> None:
 
 
 def _announce(addresses: Addresses) -> None:
-    click.echo(f"taxiway is ready: {addresses.http}")
+    lines = [f"taxiway is ready: {addresses.http}"]
     if addresses.metrics:
-        click.echo(f"metrics: {addresses.metrics}/metrics")
+        lines.append(f"metrics: {addresses.metrics}/metrics")
     if addresses.http_unix:
-        click.echo(f"unix socket: {addresses.http_unix}")
+        lines.append(f"unix socket: {addresses.http_unix}")
     if addresses.grpc:
-        click.echo(f"grpc: {addresses.grpc}")
+        lines.append(f"grpc: {addresses.grpc}")
     _notify("READY=1")
+    try:
+        click.echo("\n".join(lines))
+    except OSError:  # nobody reads it, which is no reason to end; what is left of it shall not fail at the end either
+        with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123 - a device
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

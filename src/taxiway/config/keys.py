@@ -120,7 +120,7 @@ def _read_entries(root: Located | None, where: str, problems: list[Problem]) -> 
             problems.append(Problem(name, "", f"is not known here{suggest(name, ['keys'])}", value.where))
     listed = document.get("keys", Located(None, where))
     if not isinstance(listed.content, list):
-        problems.append(Problem("keys", listed.plain(), "must be a list of keys", listed.where))
+        problems.append(Problem("keys", "", "must be a list of keys", listed.where))
         return []
     if len(listed.content) > MAX_KEYS:
         problems.append(Problem("keys", len(listed.content), f"must be at most {MAX_KEYS}", listed.where))

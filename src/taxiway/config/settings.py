@@ -101,7 +101,8 @@ class GrpcSettings(Section):
     """TCP port; 0 lets the system choose one, which the log tells."""
 
     unix_socket: SocketPath = ""
-    """Path of a Unix socket to listen on as well; empty opens none. With several `workers` it cannot be shared."""
+    """Path of a Unix socket to listen on as well, for its owner and group (mode 0660), without TLS; empty: none. With
+    several `workers` it cannot be shared."""
 
     reflection: bool = True
     """Whether clients may ask which services and messages there are, as grpcurl does."""
@@ -246,7 +247,7 @@ class LimitSettings(Section):
     """Seconds a client may leave an answer unread before it is disconnected."""
 
     max_connections: Count = 10000
-    """Open connections; more are answered 503 and closed."""
+    """Open connections; more are answered 503 and closed. gRPC counts its own, and closes what is more."""
 
     max_requests: Count = 4096
     """Requests in flight in the whole server; more are answered 503 with Retry-After."""

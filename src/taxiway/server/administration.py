@@ -223,7 +223,7 @@ class Administration:
         self.check_traced(model)
         # All of the model's changes are sent, not the last: a process that starts later needs no more than that.
         changes = self._traces.changes_after(model, words)
-        lasting = Lasting("traces" if model is None else f"traces/{model}")
+        lasting = Lasting("traces in general") if model is None else Lasting("traces", model)
         answers = await self._fleet.ask("replace_trace_settings", {"model": model, "words": changes}, lasting)
         told: dict[str, str | list[str]] = answers[0]
         return told
@@ -285,7 +285,7 @@ class Administration:
             Unsupported: shared memory is off.
         """
         words = {"name": name, "key": key, "offset": offset, "byte_size": byte_size}
-        await self._fleet.ask("register_region", words, Lasting(f"regions/{name}"))
+        await self._fleet.ask("register_region", words, Lasting("regions", name))
 
     async def _register_here(self, words: Mapping[str, Any]) -> None:
         self._regions.register(words["name"], words["key"], words["offset"], words["byte_size"])
@@ -296,7 +296,7 @@ class Administration:
         Raises:
             Unsupported: shared memory is off.
         """
-        await self._fleet.ask("unregister_region", {"name": name}, Lasting(f"regions/{name or ''}"))
+        await self._fleet.ask("unregister_region", {"name": name}, Lasting("regions", name))
 
     async def _unregister_here(self, words: Mapping[str, Any]) -> None:
         self._regions.unregister(words["name"])
@@ -353,7 +353,7 @@ class Administration:
 
 def _of(model: str) -> Lasting:
     """The last load or unload of a model is what a process that starts later has to do."""
-    return Lasting(f"models/{model}")
+    return Lasting("models", model)
 
 
 def merge_indexes(indexes: Sequence[Sequence[dict[str, str]]]) -> list[dict[str, str]]:

@@ -13,13 +13,15 @@ from taxiway.server.channel import Channel, Gone, Verb
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """That an instruction changes something for good: a process that starts later is told the last one of each name.
+    """That an instruction changes something for good: a process that starts later is told the last one of each thing.
 
     Attributes:
-        name: what it changes. A name that ends with a slash stands for every name that begins with it.
+        what: the kind of thing that it changes.
+        name: which of them, a caller's own word; None stands for all of them.
     """
 
-    name: str
+    what: str
+    name: str | None = None
 
 
 class Fleet(Protocol):

@@ -127,8 +127,12 @@ class Worker:
             await asyncio.sleep(_PUBLISH_S)
 
     def _publish(self) -> None:
-        if self._slot is not None and self._plane is not None:
+        if self._slot is None or self._plane is None:
+            return
+        try:
             self._slot.publish(self._plane.points())
+        except Exception as problem:  # noqa: BLE001 - the boundary: what was published before stays, and so do we
+            _log.error("bug", error=problem)
 
     async def _end_alone(self) -> None:
         """The supervisor is gone: nobody will ask for an end, so drain and end."""

@@ -32,7 +32,7 @@ class Family:
 
     Attributes:
         unit: the unit of its values, empty where they are plain counts.
-        merge: how the values of several processes make one; counters and histograms are added up.
+        merge: how the values of several processes make one; what each counts of its own is added up.
     """
 
     name: str
@@ -97,8 +97,8 @@ TRITON_REASONS = ("BACKEND", "CANCELED", "OTHER", "REJECTED")
 """Triton prints all four from the start, so that a rate over them is never absent."""
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...] = MODEL, unit: str = "") -> Family:
-    return Family(name, MetricKind.COUNTER, text, labels, unit)
+def _counter(name: str, text: str, labels: tuple[str, ...] = MODEL, unit: str = "", merge: Merge = Merge.SUM) -> Family:
+    return Family(name, MetricKind.COUNTER, text, labels, unit, merge)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "", merge: Merge = Merge.SUM) -> Family:
@@ -259,6 +259,7 @@ RELOADS = _counter(
     "taxiway_reloads_total",
     "Changed files read again while running: taken, or refused because they were broken",
     ("what", "outcome"),
+    merge=Merge.MAX,  # every process, the supervisor too, reads the same files
 )
 TRACES = _counter(
     "taxiway_traces_total",

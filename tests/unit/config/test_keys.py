@@ -37,9 +37,10 @@ def test_an_entry_says_who_what_and_until_when(tmp_path: Path) -> None:
     assert one.expires == dt.datetime(2027, 1, 31, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize("text", ["", "keys:", "keys: {}", "keys: 3"])
-def test_a_file_without_a_list_is_refused(tmp_path: Path, text: str) -> None:
-    assert _problems(tmp_path, text)
+@pytest.mark.parametrize("text", ["", "keys:", "keys: {}", "keys: tw_secret", "tw_secret"])
+def test_a_file_without_a_list_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
+    (told,) = _problems(tmp_path, text)
+    assert "secret" not in told
 
 
 def test_an_empty_list_lets_nobody_in(tmp_path: Path) -> None:

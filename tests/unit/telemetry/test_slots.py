@@ -142,3 +142,10 @@ def test_each_family_says_how_it_is_put_together() -> None:
 def test_what_lasts_is_what_was_counted() -> None:
     points = [_success(1), Point(names.OPEN_CONNECTIONS, (), 1), Point(names.REQUEST_S, ("m", "1"), Histogram().view())]
     assert [point.family for point in lasting(points)] == [names.NV_SUCCESS, names.REQUEST_S]
+
+
+def test_a_file_that_every_process_reads_again_was_changed_once() -> None:
+    totals = Totals()
+    for reloads in (2, 2, 1):  # the last process was started after the first change
+        totals.add([Point(names.RELOADS, ("keys", "taken"), reloads)])
+    assert totals.points() == [Point(names.RELOADS, ("keys", "taken"), 2)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taxiway.config.settings import Settings
+from taxiway.core.errors import FailedPrecondition
 from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix
 
 
@@ -57,6 +58,19 @@ class SharedUnixSocket:
         self._file: UnixFile
         self.socket, self._file = open_unix(path, backlog=backlog)
 
+    def copy(self) -> socket.socket:
+        """The same socket for one worker: it stays open whatever becomes of ours.
+
+        Raises:
+            FailedPrecondition: too many files are open.
+        """
+        try:
+            return self.socket.dup()
+        except OSError as problem:
+            raise FailedPrecondition(
+                f"the Unix socket cannot be handed to a worker: {problem}", hint="see `ulimit -n`"
+            ) from problem
+
     def release(self) -> None:
         """Let nobody find it any more; who is connected stays."""
         self._file.remove()
@@ -99,11 +113,13 @@ class Doors:
         """What one worker is handed: bound sockets, HTTP's port first. They are closed here when the block ends.
 
         Raises:
-            FailedPrecondition: somebody has taken the port.
+            FailedPrecondition: somebody has taken the port, or too many files are open.
         """
         bound = self.http.bind()
         try:
-            yield bound if self.unix is None else [*bound, self.unix.socket]
+            if self.unix is not None:
+                bound.append(self.unix.copy())
+            yield bound
         finally:
             close_all(bound)
 

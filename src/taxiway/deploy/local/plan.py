@@ -62,7 +62,8 @@ def share_of(settings: Settings, workers: int) -> Settings:
     _set(data, "limits", "max_connections", _share(settings.limits.max_connections, workers))
     _set(data, "limits", "max_buffered_bytes", max(body, _share(settings.limits.max_buffered_bytes, workers)))
     _set(data, "cache", "max_bytes", settings.cache.max_bytes // workers)
-    _set(data, "models", "memory_bytes", settings.models.memory_bytes // workers)
+    if settings.models.memory_bytes:  # 0 sets no bound, which no share may become
+        _set(data, "models", "memory_bytes", _share(settings.models.memory_bytes, workers))
     _set(data, "models", "cold_requests", _share(settings.models.cold_requests, workers))
     for key in _DIVIDED_QUEUE[:2]:
         _set(data, "queue", key, _share(getattr(settings.queue, key), workers))

@@ -8,12 +8,15 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from taxiway.core.errors import InternalError
 from taxiway.server.channel import Channel, Verb
 from taxiway.telemetry.slots import SlotReader, make_slot
 
 MODULE = "taxiway.server.worker"
+_QUIET = {"GRPC_VERBOSITY": "NONE"}
+"""grpcio writes a line past our log, its form and its limit, for each handshake that anybody lets fail."""
 
 
 class WorkerProcess:
@@ -57,25 +60,27 @@ async def start_process(
     Raises:
         InternalError: the system has no room for it.
     """
-    ours, theirs = socket.socketpair()
-    slot = make_slot()
-    channel = Channel(verbs, max_frame_bytes)
-    await channel.connect(ours)
-    handed = [theirs.fileno(), slot, *(one.fileno() for one in sockets)]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), str(max_frame_bytes)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=sys.stderr.fileno(),  # what a framework prints must not come between our ready lines
-            pass_fds=handed,
-            start_new_session=True,
-        )
-    except OSError as problem:
-        channel.close()
-        os.close(slot)
-        raise InternalError(
-            f"a worker cannot be started: {problem}", hint="see `ulimit -u` and free memory"
-        ) from problem
-    finally:
-        theirs.close()
-    return WorkerProcess(process, channel, SlotReader(slot), slot)
+    with ExitStack() as unless_started, ExitStack() as handed:
+        try:
+            ours, theirs = socket.socketpair()
+            handed.enter_context(theirs)
+            channel = Channel(verbs, max_frame_bytes)
+            await channel.connect(ours)
+            unless_started.callback(channel.close)
+            slot = make_slot()
+            unless_started.callback(os.close, slot)
+            numbers = [theirs.fileno(), slot, *(one.fileno() for one in sockets)]
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), str(max_frame_bytes)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # what a framework prints must not come between our ready lines
+                pass_fds=numbers,
+                start_new_session=True,
+                env={**_QUIET, **os.environ},
+            )
+        except OSError as problem:
+            raise InternalError(
+                f"a worker cannot be started: {problem}", hint="see `ulimit -u`, `ulimit -n` and free memory"
+            ) from problem
+        unless_started.pop_all()
+        return WorkerProcess(process, channel, SlotReader(slot), slot)

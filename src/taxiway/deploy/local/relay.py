@@ -22,19 +22,18 @@ MAX_KEPT_BYTES = 1 << 30
 
 
 class Kept:
-    """The instructions that a worker which starts later must be told too: the last one of each name, in order."""
+    """The instructions that a worker which starts later must be told too: the last one of each thing, in order."""
 
     def __init__(self) -> None:
-        self._instructions: dict[str, tuple[str, Mapping[str, Any]]] = {}
-        self._bytes: dict[str, int] = {}
+        self._instructions: dict[Lasting, tuple[str, Mapping[str, Any]]] = {}
+        self._bytes: dict[Lasting, int] = {}
 
     def keep(self, lasting: Lasting, verb: str, words: Mapping[str, Any]) -> None:
-        """Put this instruction in the place of what was kept under its name."""
-        name = lasting.name
-        for old in [old for old in self._instructions if old == name or (name.endswith("/") and old.startswith(name))]:
+        """Put this instruction in the place of what was kept of the same thing."""
+        for old in self._displaced(lasting):
             del self._instructions[old], self._bytes[old]
-        self._instructions[name] = (verb, words)
-        self._bytes[name] = bytes_in(words)
+        self._instructions[lasting] = (verb, words)
+        self._bytes[lasting] = bytes_in(words)
 
     def check_room(self, lasting: Lasting, words: Mapping[str, Any]) -> None:
         """Refuse what could not be kept.
@@ -42,13 +41,17 @@ class Kept:
         Raises:
             Overloaded: as much is kept as may be.
         """
-        held = sum(self._bytes.values()) - self._bytes.get(lasting.name, 0)
-        count = len(self._instructions) - (lasting.name in self._instructions)
+        displaced = self._displaced(lasting)
+        held = sum(self._bytes.values()) - sum(self._bytes[old] for old in displaced)
+        count = len(self._instructions) - len(displaced)
         if count >= MAX_KEPT or held + bytes_in(words) > MAX_KEPT_BYTES:
             raise Overloaded(
                 f"{count} changes with {held} bytes of files are kept for workers that start later; that is the most",
                 hint="put models into the repository instead of sending their files",
             )
+
+    def _displaced(self, lasting: Lasting) -> list[Lasting]:
+        return [old for old in self._instructions if old.what == lasting.what and lasting.name in (old.name, None)]
 
     def told(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Verb and words of each, oldest first."""

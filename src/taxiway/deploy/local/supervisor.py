@@ -115,9 +115,10 @@ class Supervisor:
         self._loop.call_later(delay_s, self._opened_doors().hide)
 
     def kill(self) -> None:
-        """End every process now."""
+        """End every process now, and let nobody find the server any more."""
         for process in self._processes.values():
             process.kill()
+        self._opened_doors().hide()
 
     def _opened_doors(self) -> Doors:
         assert self._doors is not None  # noqa: S101 - `run` opens them first
@@ -163,6 +164,7 @@ class Supervisor:
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not self._finished.done():
             self._finished.set_exception(problem)
+            self._spawned.set()
 
     # --- one worker -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,21 +80,35 @@ def open_unix(path: str, *, backlog: int, section: str = "http") -> tuple[socket
     """Listen on a Unix socket, made anew; one that nobody listens on any more is replaced.
 
     Raises:
-        FailedPrecondition: somebody listens there, something else is there, or it cannot be made.
+        FailedPrecondition: as `unix_place`.
     """
     listening = socket.socket(socket.AF_UNIX)
     listening.setblocking(False)
     try:
+        with unix_place(path, section=section):
+            listening.bind(path)
+            listening.listen(backlog)
+            return listening, UnixFile.of(Path(path))
+    except FailedPrecondition:
+        listening.close()
+        raise
+
+
+@contextlib.contextmanager
+def unix_place(path: str, *, section: str) -> Iterator[None]:
+    """Make a Unix socket at `path` in this block: no dead one is in its way, and it is its owner's and group's only.
+
+    Raises:
+        FailedPrecondition: somebody listens there, something else is there, or it cannot be made.
+    """
+    try:
         _remove_stale(path)
         before = os.umask(0o777 & ~UNIX_MODE)  # nobody shall get in between bind and chmod
         try:
-            listening.bind(path)
+            yield
         finally:
             os.umask(before)
-        listening.listen(backlog)
-        return listening, UnixFile.of(Path(path))
     except OSError as problem:
-        listening.close()
         reason = "its path is too long" if "too long" in str(problem) else problem.strerror or str(problem)
         raise FailedPrecondition(
             f"cannot listen on the Unix socket {path}: {reason}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -71,12 +72,22 @@ def test_a_unix_socket_is_shared_and_hidden_at_the_end(tmp_path: Path) -> None:
     doors = Doors.of(_settings(2, unix_socket=str(tmp_path / "s")))
     try:
         with doors.sockets() as (_, unix), doors.sockets() as (_, same):
-            assert unix is same
+            assert os.fstat(unix.fileno()).st_ino == os.fstat(same.fileno()).st_ino
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "s"))
     finally:
         doors.release()
     assert not (tmp_path / "s").exists()
+
+
+def test_what_a_worker_is_being_handed_stays_open_when_the_server_leaves(tmp_path: Path) -> None:
+    doors = Doors.of(_settings(1, unix_socket=str(tmp_path / "s")))
+    try:
+        with doors.sockets() as handed:
+            doors.hide()
+            assert all(one.fileno() >= 0 for one in handed)
+    finally:
+        doors.release()
 
 
 def test_what_is_held_is_given_back_if_the_rest_cannot_be_had(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def test_a_share_holds_one_body_at_least() -> None:
     assert share_of(WHOLE, 4).queue.max_bytes == 1000
 
 
+@pytest.mark.parametrize(("whole", "share"), [(0, 0), (3, 1)])
+def test_a_bound_of_memory_never_becomes_none(whole: int, share: int) -> None:
+    assert share_of(Settings.model_validate({"models": {"memory_bytes": whole}}), 4).models.memory_bytes == share
+
+
 def test_what_one_request_may_be_is_nobodys_share() -> None:
     share = share_of(WHOLE, 4)
     assert share.limits.max_body_bytes == 1000

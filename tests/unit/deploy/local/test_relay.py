@@ -67,7 +67,7 @@ async def admit(relay: Relay, index: int, end: End) -> Any:
 
 
 def words(verb: str = "statistics", keep_as: str = "", **inner: Any) -> dict[str, Any]:
-    return {"verb": verb, "words": inner, "lasting": {"name": keep_as} if keep_as else None}
+    return {"verb": verb, "words": inner, "lasting": {"what": "models", "name": keep_as} if keep_as else None}
 
 
 def test_all_answer_and_the_asker_first() -> None:
@@ -173,12 +173,21 @@ def test_one_that_was_replaced_is_not_dismissed_with_its_predecessor() -> None:
     run_virtual(test)
 
 
-def test_a_key_that_ends_with_a_slash_stands_for_all_below_it() -> None:
+def test_what_holds_for_all_of_a_kind_takes_the_place_of_what_each_was_told() -> None:
     kept = Kept()
-    for key in ("regions/a", "regions/b", "log"):
-        kept.keep(Lasting(key), "do", {"key": key})
-    kept.keep(Lasting("regions/"), "clear", {})
-    assert kept.told() == [("do", {"key": "log"}), ("clear", {})]
+    for lasting in (Lasting("regions", "a"), Lasting("regions", "b"), Lasting("logs")):
+        kept.keep(lasting, "do", {"name": lasting.name})
+    kept.keep(Lasting("regions"), "clear", {})
+    assert kept.told() == [("do", {"name": None}), ("clear", {})]
+
+
+@pytest.mark.parametrize("name", ["", "a", "a/"])
+def test_a_name_stands_for_itself_whatever_a_caller_writes(name: str) -> None:
+    """To unload a model of no name is no error, and must not have a later worker forget the loads of all others."""
+    kept = Kept()
+    kept.keep(Lasting("models", "a/b"), "load", {})
+    kept.keep(Lasting("models", name), "unload", {})
+    assert kept.told() == [("load", {}), ("unload", {})]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +200,4 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_KEPT", 1)
     with pytest.raises(Overloaded):
         kept.check_room(Lasting("b"), {})
+    kept.check_room(Lasting("a"), {})

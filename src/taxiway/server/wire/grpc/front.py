@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -15,6 +13,7 @@ from taxiway.config.settings import GrpcSettings, LimitSettings
 from taxiway.core.errors import FailedPrecondition, TaxiwayError, Unavailable
 from taxiway.server.wire.grpc.infer import MAX_MESSAGE_BYTES
 from taxiway.server.wire.grpc.services import Services
+from taxiway.server.wire.sockets import unix_place
 
 _COMPRESSION = {
     "none": None,
@@ -53,15 +52,15 @@ class GrpcFront:
             host: a name or an address, IPv4 or IPv6.
             port: 0 takes a free one.
             reuse_port: share the port with other processes (SO_REUSEPORT).
-            unix_socket: path of a Unix socket to listen on as well.
+            unix_socket: path of a Unix socket to listen on as well (never TLS: the file's mode says who may call);
+                grpcio removes it when it closes.
             credentials: for TLS.
 
         Raises:
             FailedPrecondition: it is taken, not ours to open, or no address of this machine.
         """
+        host = host.strip("[]")
         _probe(host, port, reuse_port=reuse_port)
-        if unix_socket:
-            _probe_unix(unix_socket)
         server = grpc.aio.server(
             handlers=[self._services.table],
             options=self._options(reuse_port=reuse_port),
@@ -70,7 +69,8 @@ class GrpcFront:
         )
         got = self._open(server, f"[{host}]" if ":" in host else host, port, credentials)
         if unix_socket:
-            self._open_address(server, f"unix:{unix_socket}", credentials)
+            with unix_place(unix_socket, section="grpc"):
+                self._open_address(server, f"unix:{unix_socket}", None)
         await server.start()
         self._server = server
         return host, got
@@ -101,7 +101,6 @@ class GrpcFront:
             _, late = await asyncio.wait([self._stopping], timeout=timeout_s)
             if late:
                 return False
-        self._remove_socket()
         return True
 
     async def give_up(self, error: TaxiwayError, timeout_s: float) -> None:
@@ -109,11 +108,6 @@ class GrpcFront:
         self._services.infer.give_up(error)
         if self._server is not None:
             await self._server.stop(timeout_s)
-        self._remove_socket()
-
-    def _remove_socket(self) -> None:
-        if self._settings.unix_socket and self._server is not None:  # else it is another server's
-            _remove(self._settings.unix_socket)
 
     def _options(self, *, reuse_port: bool) -> list[tuple[str, int]]:
         limits = self._limits
@@ -124,6 +118,8 @@ class GrpcFront:
             ("grpc.max_metadata_size", limits.max_header_bytes),
             ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
             ("grpc.max_concurrent_streams", limits.max_requests),
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(limits.header_timeout_s * 1000)),
             # Clients that ping to keep connections open, as Triton's documents it, are not cut for it.
             ("grpc.http2.min_ping_interval_without_data_ms", 5000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -157,30 +153,6 @@ def _probe(host: str, port: int, *, reuse_port: bool) -> None:
                 probe.bind(address)
     except OSError as problem:
         raise _cannot_listen(f"{host} port {port}", problem) from problem
-
-
-def _probe_unix(path: str) -> None:
-    """Refuse a socket that somebody serves: grpcio would take its place without a word.
-
-    Raises:
-        FailedPrecondition: somebody does, or there is something else of that name.
-    """
-    file = Path(path)
-    if not file.exists():
-        return
-    if not file.is_socket():
-        raise _cannot_listen(path, FileExistsError("a file that is no socket is there"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return  # a socket that its server left behind
-    raise _cannot_listen(path, OSError("Address already in use"))
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        Path(path).unlink()
 
 
 def _cannot_listen(where: str, problem: Exception) -> FailedPrecondition:
