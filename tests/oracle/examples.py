@@ -95,7 +95,7 @@ EXAMPLES: Final[dict[str, Request]] = {
     "nothing-after-the-document": raw_infer("identity_int32", b'{"inputs":[' + ONE + b"]}\0more"),
     "booleans-are-0-or-1": raw_infer("identity_bool", b"\2", headers={INFERENCE_HEADER: "0"}),
     "classes-without-a-score": identity("FP32", [math.nan, 1.0], outputs=CLASSIFIED),
-    "extensions-not-served": Request("GET", "/v2/systemsharedmemory/status"),
+    "extensions-not-served": Request("POST", "/v2/cudasharedmemory/region/r/register", body=b"{}"),
     "settings-checked": Request("POST", "/v2/trace/setting", body=b'{"trace_rat": "5"}'),
     "log-format": Request("GET", "/v2/logging"),
     "every-answer-compressed": Request("GET", "/v2/models/stats", (("Accept-Encoding", "gzip"),)),
@@ -129,7 +129,7 @@ def _raw_call(datatype: str, shape: str, raw: str) -> Call:
 
 CALL_EXAMPLES: Final[dict[str, Call]] = {
     "server-metadata": call_of("ServerMetadata", ""),
-    "extensions-not-served": call_of("SystemSharedMemoryStatus", ""),
+    "extensions-not-served": call_of("CudaSharedMemoryRegister", 'name: "r" byte_size: 4'),
     "version-is-a-number": call_of("ModelMetadata", 'name: "versions" version: "1x"'),
     "message-not-readable": Call("ModelInfer", (b"\xff",)),
     "negative-dimension": call_of("ModelInfer", INT32 % ("[-1, 1]", "contents { int_contents: 1 }")),
@@ -165,6 +165,14 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
         'model_name: "int_add" inputs { name: "A" datatype: "INT32" shape: [1, 1, 1] contents { int_contents: 1 } }'
         ' inputs { name: "B" datatype: "FP32" shape: [1, 1] contents { fp32_contents: 1 } }',
     ),
+    "all-classes-at-most": call_of(
+        "ModelInfer",
+        ONE_INT32 + ' outputs { name: "OUTPUT0" parameters { key: "classification"'
+        " value { int64_param: 4611686018427387904 } } }",
+    ),
+    "region-needs-a-name": call_of("SystemSharedMemoryRegister", 'key: "/nope" byte_size: 4'),
+    "log-format": call_of("LogSettings", ""),
+    "settings-checked": call_of("TraceSetting", 'settings { key: "nope" value { value: "1" } }'),
     "timeout-is-not-negative": call_of(
         "ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'
     ),
@@ -176,7 +184,7 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
     "parameters-of-more-kinds": call_of(
         "ModelInfer", ONE_INT32 + ' parameters { key: "custom" value { uint64_param: 7 } }'
     ),
-    "regions-not-served": call_of(
+    "region-parameters": call_of(
         "ModelInfer",
         INT32 % ("[1, 1]", 'parameters { key: "shared_memory_region" value { string_param: "r" } }'),
     ),

@@ -31,6 +31,9 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("region-size", r"'shared_memory_byte_size' must be specified along"),
     ("shape-wildcard", r"All input dimensions should be specified"),
     ("region-arguments", r"failed to register shared memory region|Unable to open shared memory region"),
+    ("settings-count", r"expect only 1 value for '(?P<field>\w+)'"),
+    ("settings-value", r"invalid argument for (--)?(?P<field>log_format)"),
+    ("settings-fixed", r"(trace|log) file location can not be updated"),
     ("trace-model", r"Request for unknown model : "),
     ("trace-value", r"Unable to parse '(?P<field>trace_\w+|log_frequency)'"),
     ("no-statistics", r"requested model .*is not available"),
@@ -49,7 +52,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("input-count", r"expected \d+ inputs but got \d+ inputs"),
     ("input-unknown", r"unexpected inference input"),
     ("output-unknown", r"unexpected inference output"),
-    ("output-conflict", r"Output can't set both"),
+    ("output-conflict", r"[Oo]utput can't set both"),
     ("output-fp16-json", r"sending \w+ data via JSON is not supported"),
     ("input-fp16-json", r"receiving \w+ data via JSON is not supported"),
     ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'|expected datatype '<invalid>'"),
@@ -105,6 +108,8 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("bytes-count", r"input '.*' has \d+ elements in 'bytes_contents'"),
     ("byte-size", r"input '.*' has \d+ elements in '\w+_contents'"),
     ("load-broken", r"load of model '.*': files are given, and no configuration"),
+    ("json-kind", r"log setting '\w+' has no value"),
+    ("region-name", r"'region name' is necessary to register"),
     ("json-kind", r"load parameter '.*' must be a string|the (parameters|body) must be a JSON object"),
     ("message-syntax", r"the call's message is not an? inference\.\w+"),
     ("contents-datatype", r"input '.*' is \w+, which 'contents' cannot hold"),
@@ -114,7 +119,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
 )
 """taxiway's own words for the same kinds, and for those that Triton does not know (`OWN_CLASSES`)."""
 
-OWN_CLASSES: Final = frozenset({"no-body", "too-large", "shm-disabled"})
+OWN_CLASSES: Final = frozenset({"no-body", "too-large", "shm-disabled", "region-name"})
 
 SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
 """Members of an input that taxiway refuses in one breath."""
