@@ -560,7 +560,7 @@ TRACE_VALUES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
     "trace_count": (["-1", "5"], ["x", "-2"]),
     "log_frequency": (["0", "3"], ["-1", "x"]),
     "trace_file": ([""], ["x"]),
-    "trace_mode": (["triton"], ["opentelemetry"]),
+    "trace_mode": (["triton"], []),
 }
 """What each setting may be, its default first, and what it may not be."""
 
@@ -572,9 +572,10 @@ def _logging(draw: st.DrawFn) -> Call:
     wrong: list[tuple[str, Any]] = [("uint32_param", 1), ("string_param", "x"), ("bool_param", True), ("", None)]
     right = {"log_verbose_level": ("uint32_param", 0), "log_file": ("string_param", "x")}
     keys = ["log_info", "log_warning", "log_error", "log_verbose_level", "log_format", "log_file"]
-    for place, key in enumerate(draw(st.lists(st.sampled_from(keys), max_size=2, unique=True))):
+    chosen = draw(st.lists(st.sampled_from(keys), max_size=2, unique=True))
+    for place, key in enumerate(["log_file"] if "log_file" in chosen else chosen):
         kinds = [right.get(key, ("bool_param", True))]
-        if place == 0 and key != "log_file":  # one mistake at most
+        if place == 0 and key != "log_file":  # which is a mistake already, and one is enough
             kinds += [kind for kind in wrong if key != "log_verbose_level" or kind[0] != "uint32_param"]
         set_parameter(message.settings, key, *draw(st.sampled_from(kinds)))
     return Call("LogSettings", (message.SerializeToString(deterministic=True),), label="logging")

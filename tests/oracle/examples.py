@@ -13,6 +13,7 @@ from tests.oracle.lifecycle import (
     SOME_BROKEN,
     Change,
     Line,
+    Question,
     Walk,
     bad_body,
     load,
@@ -199,7 +200,10 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
 
 # --- walks
 
+TO_OPENTELEMETRY: Final = call_of("TraceSetting", 'settings { key: "trace_mode" value { value: "opentelemetry" } }')
+
 WALK_EXAMPLES: Final[dict[str, Walk]] = {
+    "trace-mode": Walk((Question(TO_OPENTELEMETRY, TO_OPENTELEMETRY, "TraceSetting"),)),
     "loads-are-whole": Walk(
         (
             Change("write_version", ("beta", 2, None)),

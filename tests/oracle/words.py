@@ -46,7 +46,7 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("json-member", r"Unable to (parse|set) '(?P<field>\w+)'"),
     ("json-bytes", r"Unable to parse JSON bytes array"),
     ("json-parameters", r"failed to get request params|Expected JSON object for keyword: 'parameters'"),
-    ("json-kind", r"attempt to (access|get members)|^expect (boolean|string|unsigned|uint32)"),
+    ("json-kind", r"attempt to (access|get members)|^expect (boolean|string|unsigned|uint32|int32) for"),
     ("input-duplicate", r"already exists in request"),
     ("input-content", r"Input must set only one of the following fields"),
     ("input-count", r"expected \d+ inputs but got \d+ inputs"),
