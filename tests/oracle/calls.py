@@ -90,7 +90,8 @@ def call_breaks_triton(message: bytes) -> bool:
     shapes = [list(each.shape) for each in request.inputs]
     fatal = any(each.datatype == "BYTES" for each in request.inputs) or any(0 in shape for shape in shapes)
     empty = any(shape[:1] == [0] and 0 in shape[1:] for shape in shapes)
-    empty = empty or any(0 in shape and max(shape) >= 2**31 for shape in shapes)
+    empty = empty or any(0 in shape and (max(shape) >= 2**31 or min(shape) < 0) for shape in shapes)
+    empty = empty or any(sum(dim < 0 for dim in shape) > 1 for shape in shapes)
     overflows = any(math.prod(map(abs, shape)) >= 2**58 for shape in shapes)
     return (classified and fatal) or empty or overflows
 
@@ -558,7 +559,7 @@ TRACE_VALUES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
     "trace_level": (["OFF"], []),
     "trace_rate": (["1000", "1"], ["-1", "x", ""]),
     "trace_count": (["-1", "5"], ["x", "-2"]),
-    "log_frequency": (["0", "3"], ["-1", "x"]),
+    "log_frequency": (["0", "3"], ["x"]),
     "trace_file": ([""], ["x"]),
     "trace_mode": (["triton"], []),
 }

@@ -174,9 +174,7 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
     "region-needs-a-name": call_of("SystemSharedMemoryRegister", 'key: "/nope" byte_size: 4'),
     "log-format": call_of("LogSettings", ""),
     "settings-checked": call_of("TraceSetting", 'settings { key: "nope" value { value: "1" } }'),
-    "timeout-is-not-negative": call_of(
-        "ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'
-    ),
+    "numbers-below-0": call_of("ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'),
     "streamed-refusals": call_of(
         STREAM,
         'model_name: "identity_bytes" inputs { name: "INPUT0" datatype: "BYTES" shape: [1, 1] }'

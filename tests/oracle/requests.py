@@ -771,6 +771,32 @@ def _settings(draw: st.DrawFn) -> Request:
     return Request("POST", path, body=body, label="settings")
 
 
+REGION_BODIES: Final = (
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"key":"/nope-taxiway","byte_size":4}',
+    b'{"key":"/nope-taxiway","byte_size":4,"offset":1}',
+    b'{"key":"/nope-taxiway","byte_size":-1}',
+    b'{"key":"/nope-taxiway","byte_size":"4"}',
+    b'{"key":"/nope-taxiway"}',
+    b'{"key":1,"byte_size":4}',
+    b'{"byte_size":4}',
+    b'{"key":"triton_python_backend_shm_region_1","byte_size":4}',
+)
+
+
+@st.composite
+def _regions(draw: st.DrawFn) -> Request:
+    """Regions of system shared memory of which there are none; test_regions.py has some."""
+    region = draw(st.sampled_from(["", "/region/r", "/region/nope", "/region/"]))
+    verb = draw(st.sampled_from(["status", "register", "register", "unregister"]))
+    method = draw(st.sampled_from(["GET" if verb == "status" else "POST"] * 5 + ["GET", "POST"]))
+    body = draw(st.sampled_from(REGION_BODIES)) if method == "POST" else b""
+    return Request(method, f"/v2/systemsharedmemory{region}/{verb}", body=body, label="region")
+
+
 def _sent(plain: st.SearchStrategy[Request]) -> st.SearchStrategy[Request]:
     return plain.filter(lambda request: not breaks_triton(request)).flatmap(_wrapped)
 
@@ -791,5 +817,6 @@ def kinds() -> dict[str, tuple[int, st.SearchStrategy[Request]]]:
         "generate": (18, _generate().flatmap(_with_headers)),
         "routes": (14, _routes().flatmap(_with_headers)),
         "settings": (8, _settings()),
+        "regions": (4, _regions()),
         "index": (3, _index().flatmap(_with_headers)),
     }

@@ -239,6 +239,11 @@ class Pair:
         self._triton = triton
         self._other = other
 
+    @property
+    def sides(self) -> tuple[RestartedTriton, Clients | RestartedTriton]:
+        """Real Triton and the other, to ask one after the other."""
+        return self._triton, self._other
+
     def exchange(self, request: Request) -> Exchange:
         """Ask both, one after the other, and compare."""
         triton, taxiway = self._triton.ask(request), self._other.ask(request)

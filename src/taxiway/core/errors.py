@@ -210,7 +210,7 @@ class GenerateInvalid(InvalidArgument):
 
 
 class RegionUnusable(InvalidArgument):
-    """A region of shared memory that is to be registered, and cannot be opened."""
+    """A region of shared memory that cannot be opened, or is too small for what is to be written to it."""
 
     code = "region-unusable"
 

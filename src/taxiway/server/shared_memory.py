@@ -83,7 +83,7 @@ class Window:
             InvalidArgument: they do not fit, or it is shorter by now than it was when it was registered.
         """
         if len(content) > self.byte_size:
-            raise InvalidArgument(
+            raise RegionUnusable(
                 f"shared memory size specified with the request for output '{output}' ({self.byte_size} bytes) should "
                 f"be at least {len(content)} bytes to hold the results",
                 hint="register a larger region, or give a larger shared_memory_byte_size",

@@ -43,6 +43,7 @@ _TRITON_CODES: dict[str, int] = {
     "wrong-element-count": 500,
     "value-out-of-range": 500,
     # So does whoever cannot read a model's configuration, or find it.
+    "already-exists": 400,
     "invalid-config": 500,
     "region-unusable": 500,
     "repository-model-not-found": 500,
