@@ -783,7 +783,6 @@ REGION_BODIES: Final = (
     b'{"key":"/nope-taxiway"}',
     b'{"key":1,"byte_size":4}',
     b'{"byte_size":4}',
-    b'{"key":"triton_python_backend_shm_region_1","byte_size":4}',
 )
 
 
