@@ -37,15 +37,15 @@ is no longer true fails too. Hypothesis invents what is asked:
   at once, damaged and compressed bodies, `/generate` and `/generate_stream`, and every other route with every method.
   Compared are status, headers that carry meaning, JSON members in their order, every value, and binary tensors byte
   for byte.
-- **gRPC calls** (`test_calls.py`), sent as the bytes that were generated: all twenty procedures, typed and raw contents,
-  thirty mistakes, two at once, streams of several requests, pipelined and in lockstep. Compared are the status code,
-  every field of every message, and tensors byte for byte.
+- **gRPC calls** (`test_calls.py`), sent as the bytes that were generated: all twenty procedures, typed and raw
+  contents, thirty mistakes, two at once, streams of several requests, pipelined and in lockstep. Compared are the
+  status code, every field of every message, and tensors byte for byte.
 - **Walks** (`test_walks.py`): loads, loads with a configuration or with files, unloads, changed, broken and removed
   versions and configurations, and mistakes, over HTTP and gRPC in any order. Both servers begin with fresh copies of
   one repository. After every step both are asked for the index, the server's and each version's readiness, metadata,
   configuration, statistics, and an inference that tells which version, and which of its files, answered.
-- **Regions of shared memory** (`test_regions.py`): one story of registering, using and forgetting; what the regions hold
-  afterwards is compared too.
+- **Regions of shared memory** (`test_regions.py`): one story of registering, using and forgetting; what the regions
+  hold afterwards is compared too.
 
 Of errors the meaning is compared; their wording may differ. Of statistics the shape is compared.
 
