@@ -102,7 +102,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("json-member:shape", r"'shape' of input '.*' is .*a dimension cannot be negative"),
     ("json-kind", r"'(trace|log)_\w+' is .*; it must be (a|an|true|from)\b"),
     ("json-kind", r"'ready' is .*; it must be"),
-    ("json-kind", r"^'(byte_size|offset)' is .*; it must be an unsigned integer"),
+    ("json-kind", r"^'(byte_size|offset|key)' is .*; it must be (an unsigned integer|a string)"),
     ("json-member", r"(parameter )?'(?P<field>\w+)' .*must be"),
     ("input-content", r"(?i)input ('.*' )?must (set only one of the following|be an object that sets)"),
     ("bytes-broken", r"element \d+ of input '.*' says \d+ bytes; \d+ are left|in the middle of an element"),
