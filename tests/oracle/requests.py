@@ -349,6 +349,10 @@ def _data_count(draw: st.DrawFn, draft: Draft) -> None:
     entry["data"] = draw(st.sampled_from([data[1:], [*data, *data[:1]], [*data, 1], []]))
 
 
+def _flat(data: Any) -> list[Any]:
+    return [element for each in data for element in _flat(each)] if isinstance(data, list) else [data]
+
+
 def _data_element(draw: st.DrawFn, draft: Draft) -> None:
     """One element of another kind, or out of the datatype's range."""
     entry = _some_input(draw, draft)
@@ -370,7 +374,7 @@ def _data_element(draw: st.DrawFn, draft: Draft) -> None:
         {},
         [],
     ]
-    data = list(entry.get("data", [0]))
+    data = _flat(entry.get("data", [0]))  # a row replaced would be two mistakes: the count is wrong then, too
     where = draw(st.integers(0, max(0, len(data) - 1)))
     data[where : where + 1] = [draw(st.sampled_from([*strange, 1e39, -0.0, 1e300]))]
     entry["data"] = data
