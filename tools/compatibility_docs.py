@@ -29,25 +29,42 @@ two are told side by side in [protocols.md](protocols.md#statuses). Both take th
 ## How it is tested
 
 `tests/oracle` starts a real Triton 2.51.0 and `taxiway serve --compat triton`, gives both the same ONNX models (the
-Triton that can be had from PyPI runs them in its Python backend), sends both the same HTTP requests, and compares
-status, headers that carry meaning, JSON members in their order, every value, binary tensors byte for byte, and the
-meaning of errors. Their wording may differ. Hypothesis invents the requests: valid ones of every datatype and form,
-each of some forty mistakes, two mistakes at once, damaged and compressed bodies, `/generate` and `/generate_stream`,
-and every other route with every method. What differs must be declared below, or the test fails; each declaration has
-a request of its own that shows both behaviours, so that an entry that is no longer true fails too.
+Triton that can be had from PyPI runs them in its Python backend), asks both the same, and compares. What differs must
+be declared below, or the test fails; each declaration has an example that shows both behaviours, so that an entry that
+is no longer true fails too. Hypothesis invents what is asked:
+
+- **HTTP requests** (`test_oracle.py`): valid ones of every datatype and form, each of some forty mistakes, two mistakes
+  at once, damaged and compressed bodies, `/generate` and `/generate_stream`, and every other route with every method.
+  Compared are status, headers that carry meaning, JSON members in their order, every value, and binary tensors byte
+  for byte.
+- **gRPC calls** (`test_calls.py`), sent as the bytes that were generated: all twenty procedures, typed and raw
+  contents, thirty mistakes, two at once, streams of several requests, pipelined and in lockstep. Compared are the
+  status code, every field of every message, and tensors byte for byte.
+- **Walks** (`test_walks.py`): loads, loads with a configuration or with files, unloads, changed, broken and removed
+  versions and configurations, and mistakes, over HTTP and gRPC in any order. Both servers begin with fresh copies of
+  one repository. After every step both are asked for the index, the server's and each version's readiness, metadata,
+  configuration, statistics, and an inference that tells which version, and which of its files, answered.
+- **Regions of shared memory** (`test_regions.py`): one story of registering, using and forgetting; what the regions
+  hold afterwards is compared too.
+
+Of errors the meaning is compared; their wording may differ. Of statistics the shape is compared.
 
 ```bash
-.venv/bin/python -m pytest tests/oracle --oracle-examples=10000                    # the full run
-.venv/bin/python -m pytest tests/oracle --oracle-examples=10000 --oracle-seed=7    # other requests
-.venv/bin/python -m pytest tests/oracle --oracle-against=triton                    # two real Tritons: the test's noise
+.venv/bin/python -m pytest tests/oracle --oracle-examples=10000 --oracle-walks=60   # the full run
+.venv/bin/python -m pytest tests/oracle --oracle-examples=10000 --oracle-seed=7     # other requests and calls
+.venv/bin/python -m pytest tests/oracle/test_calls.py --oracle-examples=5000        # gRPC alone
+.venv/bin/python -m pytest tests/oracle/test_walks.py --oracle-walks=60             # loading and unloading alone
+.venv/bin/python -m pytest tests/oracle --oracle-against=triton                     # two real Tritons: the test's noise
 ```
 
 `make test` compares some hundreds. The full run takes about @minutes@ minutes; that of @date@:
 **@figure@**.
 
-Not compared: gRPC, sequences, decoupled models, loading and unloading, load (what a full queue answers), and
-connections that end early. The models of the suite share their ONNX Runtime, not their backend: `platform` and
-`backend` differ by construction.
+Not compared: sequences and decoupled models, load (what a full queue answers), connections and calls that end early,
+OpenTelemetry's settings, and what ends a real Triton or has it answer at random, beyond what is declared: streams with
+`triton_grpc_error: true` whose requests do not wait for answers (SIGSEGV, a race), and regions of shared memory that
+are registered at an offset (it is added twice, so that Triton reads and writes beyond the region). The models of the
+suite share their ONNX Runtime, not their backend: `platform` and `backend` differ by construction.
 
 ## Declared deviations
 

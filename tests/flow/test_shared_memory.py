@@ -206,7 +206,7 @@ def test_registering(server: Server, memory: Memory) -> None:
         ({"key": "/../../etc/passwd", "byte_size": 8}, 400, "Unable to open shared memory region"),
         ({"key": "triton_python_backend_shm_region_0", "byte_size": 8}, 400, "reserved"),
         ([], 400, "has no 'key' field"),
-        (None, 400, "has no 'key' field"),
+        (None, 400, "has no body"),
     ):
         answer = server.ask("POST", register, document)
         assert answer.status == status, document

@@ -90,6 +90,8 @@ def call_breaks_triton(message: bytes) -> bool:
     shapes = [list(each.shape) for each in request.inputs]
     fatal = any(each.datatype == "BYTES" for each in request.inputs) or any(0 in shape for shape in shapes)
     empty = any(shape[:1] == [0] and 0 in shape[1:] for shape in shapes)
+    empty = empty or any(0 in shape and (max(shape) >= 2**31 or min(shape) < 0) for shape in shapes)
+    empty = empty or any(sum(dim < 0 for dim in shape) > 1 for shape in shapes)
     overflows = any(math.prod(map(abs, shape)) >= 2**58 for shape in shapes)
     return (classified and fatal) or empty or overflows
 
@@ -542,30 +544,41 @@ def _regions(draw: st.DrawFn) -> Call:
 
 @st.composite
 def _trace(draw: st.DrawFn) -> Call:
-    """Trace settings, read and changed; tracing itself stays off."""
-    message = service_pb2.TraceSettingRequest(model_name=draw(st.sampled_from(["", "", "add_sub", "nope"])))
-    values_of = {
-        "trace_level": ["OFF", "x", ""],
-        "trace_rate": ["1", "1000", "0", "-1", "x", ""],
-        "trace_count": ["-1", "5", "x", "-2"],
-        "log_frequency": ["0", "3", "-1", "x"],
-        "trace_file": ["x"],
-        "trace_mode": ["opentelemetry", "triton"],
-        "nope": ["1"],
-    }
-    for key in draw(st.lists(st.sampled_from(sorted(values_of)), max_size=2, unique=True)):
+    """Trace settings, read and changed; tracing itself stays off, and so does what other models are traced with."""
+    message = service_pb2.TraceSettingRequest(model_name=draw(st.sampled_from(["", "add_sub", "nope"])))
+    keys = draw(st.lists(st.sampled_from(sorted(TRACE_VALUES)), max_size=1))
+    for key in keys:
         setting: Any = message.settings[key]
-        setting.value.extend(draw(st.lists(st.sampled_from(values_of[key]), max_size=2)))
+        sound, unsound = TRACE_VALUES[key]
+        usual = sound if message.model_name else sound[:1]
+        setting.value.extend(draw(st.lists(st.sampled_from([*usual, *unsound]), max_size=2)))
     return Call("TraceSetting", (message.SerializeToString(deterministic=True),), label="trace")
+
+
+TRACE_VALUES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
+    "trace_level": (["OFF"], []),
+    "trace_rate": (["1000", "1"], ["x", ""]),
+    "trace_count": (["-1", "5"], ["x", "-2"]),
+    "log_frequency": (["0", "3"], ["x"]),
+    "trace_file": ([""], ["x"]),
+    "trace_mode": (["triton"], []),
+}
+"""What each setting may be, its default first, and what it may not be."""
 
 
 @st.composite
 def _logging(draw: st.DrawFn) -> Call:
+    """Log settings, read and changed to what they are, or cannot be."""
     message = service_pb2.LogSettingsRequest()
-    kinds: list[tuple[str, Any]] = [("bool_param", True), ("uint32_param", 0), ("string_param", "x"), ("", None)]
-    keys = ["log_info", "log_warning", "log_error", "log_verbose_level", "log_format", "log_file", "nope"]
-    for key in draw(st.lists(st.sampled_from(keys), max_size=2, unique=True)):
-        set_parameter(message.settings, key, *draw(st.sampled_from([*kinds, ("string_param", "ISO8601")])))
+    wrong: list[tuple[str, Any]] = [("uint32_param", 1), ("string_param", "x"), ("bool_param", True), ("", None)]
+    right = {"log_verbose_level": ("uint32_param", 0), "log_file": ("string_param", "x")}
+    keys = ["log_info", "log_warning", "log_error", "log_verbose_level", "log_format", "log_file"]
+    chosen = draw(st.lists(st.sampled_from(keys), max_size=2, unique=True))
+    for place, key in enumerate(["log_file"] if "log_file" in chosen else chosen):
+        kinds = [right.get(key, ("bool_param", True))]
+        if place == 0 and key != "log_file":  # which is a mistake already, and one is enough
+            kinds += [kind for kind in wrong if key != "log_verbose_level" or kind[0] != "uint32_param"]
+        set_parameter(message.settings, key, *draw(st.sampled_from(kinds)))
     return Call("LogSettings", (message.SerializeToString(deterministic=True),), label="logging")
 
 

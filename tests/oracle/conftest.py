@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=400,
         help="how many different requests, and how many gRPC calls, to compare",
     )
-    group.addoption("--oracle-walks", type=int, default=4, help="how many walks through loading and unloading to take")
+    group.addoption("--oracle-walks", type=int, default=2, help="how many walks through loading and unloading to take")
     group.addoption("--oracle-seed", type=int, default=0, help="another seed, other requests")
     group.addoption(
         "--oracle-against",

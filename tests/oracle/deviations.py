@@ -176,12 +176,12 @@ def _load_by_halves(exchange: Exchange | CallExchange, _: Difference) -> bool:
 
 
 def _load_of_files(exchange: Exchange | CallExchange, _: Difference) -> bool:
-    """The last step was a load that brought files of its own."""
-    return bool(exchange.history) and re.match(r"load \w+ with .*'file:", exchange.history[-1]) is not None
+    """Some step was a load that brought files of its own."""
+    return any(re.match(r"load \w+ with .*'file:", step) for step in exchange.history)
 
 
 def _load_of_files_again(exchange: Exchange | CallExchange, _: Difference) -> bool:
-    """Likewise, for a model that was loaded before."""
+    """The last step was such a load, of a model that was loaded before."""
     return bool(exchange.history) and exchange.history[-1].endswith(SERVED_ALREADY)
 
 

@@ -13,6 +13,7 @@ from tests.oracle.lifecycle import (
     SOME_BROKEN,
     Change,
     Line,
+    Question,
     Walk,
     bad_body,
     load,
@@ -95,7 +96,12 @@ EXAMPLES: Final[dict[str, Request]] = {
     "nothing-after-the-document": raw_infer("identity_int32", b'{"inputs":[' + ONE + b"]}\0more"),
     "booleans-are-0-or-1": raw_infer("identity_bool", b"\2", headers={INFERENCE_HEADER: "0"}),
     "classes-without-a-score": identity("FP32", [math.nan, 1.0], outputs=CLASSIFIED),
-    "extensions-not-served": Request("GET", "/v2/systemsharedmemory/status"),
+    "extensions-not-served": Request("POST", "/v2/cudasharedmemory/region/r/register", body=b"{}"),
+    "reserved-keys": Request(
+        "POST",
+        "/v2/systemsharedmemory/region/r/register",
+        body=b'{"key":"triton_python_backend_shm_region_1","byte_size":4}',
+    ),
     "settings-checked": Request("POST", "/v2/trace/setting", body=b'{"trace_rat": "5"}'),
     "log-format": Request("GET", "/v2/logging"),
     "every-answer-compressed": Request("GET", "/v2/models/stats", (("Accept-Encoding", "gzip"),)),
@@ -110,26 +116,27 @@ EXAMPLES: Final[dict[str, Request]] = {
 }
 """For every declared deviation one request that shows both behaviours."""
 
-BREAKING: Final = {name for name in EXAMPLES if name.startswith(("classification-", "claimed-", "empty-"))}
-"""These end Triton, or one model in it, so they are asked of a Triton of their own."""
-
 # --- over gRPC
 
 INT32 = 'model_name: "identity_int32" inputs { name: "INPUT0" datatype: "INT32" shape: %s %s }'
 ONE_INT32: Final = INT32 % ("[1, 1]", "contents { int_contents: 1 }")
 
 
-def _raw_call(datatype: str, shape: str, raw: str) -> Call:
+BEST_CLASS: Final = ' outputs { name: "OUTPUT0" parameters { key: "classification" value { int64_param: 1 } } }'
+
+
+def _raw_call(datatype: str, shape: str, raw: str, more: str = "") -> Call:
     """ModelInfer of an identity with one raw tensor, its bytes as protobuf text."""
-    named = (
-        f'model_name: "identity_{datatype.lower()}" inputs {{ name: "INPUT0" datatype: "{datatype}" shape: {shape} }}'
-    )
-    return call_of("ModelInfer", f'{named} raw_input_contents: "{raw}"')
+    tensor = f'inputs {{ name: "INPUT0" datatype: "{datatype}" shape: {shape} }} raw_input_contents: "{raw}"'
+    return call_of("ModelInfer", f'model_name: "identity_{datatype.lower()}" {tensor}{more}')
 
 
 CALL_EXAMPLES: Final[dict[str, Call]] = {
+    "classification-of-bytes": _raw_call("BYTES", "[1, 1]", r"\001\000\000\000a", BEST_CLASS),
+    "empty-batch": _raw_call("INT32", "[0, 0]", ""),
+    "claimed-shape-overflows": _raw_call("INT32", "[1, 4611686018427387904]", ""),
     "server-metadata": call_of("ServerMetadata", ""),
-    "extensions-not-served": call_of("SystemSharedMemoryStatus", ""),
+    "extensions-not-served": call_of("CudaSharedMemoryRegister", 'name: "r" byte_size: 4'),
     "version-is-a-number": call_of("ModelMetadata", 'name: "versions" version: "1x"'),
     "message-not-readable": Call("ModelInfer", (b"\xff",)),
     "negative-dimension": call_of("ModelInfer", INT32 % ("[-1, 1]", "contents { int_contents: 1 }")),
@@ -165,9 +172,18 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
         'model_name: "int_add" inputs { name: "A" datatype: "INT32" shape: [1, 1, 1] contents { int_contents: 1 } }'
         ' inputs { name: "B" datatype: "FP32" shape: [1, 1] contents { fp32_contents: 1 } }',
     ),
-    "timeout-is-not-negative": call_of(
-        "ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'
+    "all-classes-at-most": call_of(
+        "ModelInfer",
+        ONE_INT32 + ' outputs { name: "OUTPUT0" parameters { key: "classification"'
+        " value { int64_param: 4611686018427387904 } } }",
     ),
+    "reserved-keys": call_of(
+        "SystemSharedMemoryRegister", 'name: "r" key: "triton_python_backend_shm_region_1" byte_size: 4'
+    ),
+    "region-needs-a-name": call_of("SystemSharedMemoryRegister", 'key: "/nope" byte_size: 4'),
+    "log-format": call_of("LogSettings", ""),
+    "settings-checked": call_of("TraceSetting", 'settings { key: "nope" value { value: "1" } }'),
+    "numbers-below-0": call_of("ModelInfer", ONE_INT32 + ' parameters { key: "timeout" value { int64_param: -1 } }'),
     "streamed-refusals": call_of(
         STREAM,
         'model_name: "identity_bytes" inputs { name: "INPUT0" datatype: "BYTES" shape: [1, 1] }'
@@ -176,7 +192,7 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
     "parameters-of-more-kinds": call_of(
         "ModelInfer", ONE_INT32 + ' parameters { key: "custom" value { uint64_param: 7 } }'
     ),
-    "regions-not-served": call_of(
+    "region-parameters": call_of(
         "ModelInfer",
         INT32 % ("[1, 1]", 'parameters { key: "shared_memory_region" value { string_param: "r" } }'),
     ),
@@ -189,9 +205,19 @@ CALL_EXAMPLES: Final[dict[str, Call]] = {
 }
 """The same for those that are declared for calls."""
 
+BREAKING: Final = {
+    name: request.path.split("/")[3]
+    for name, request in EXAMPLES.items()
+    if name.startswith(("classification-", "claimed-", "empty-"))
+}
+"""These end Triton, or one model in it, so they are asked of a Triton of their own with that model."""
+
 # --- walks
 
+TO_OPENTELEMETRY: Final = call_of("TraceSetting", 'settings { key: "trace_mode" value { value: "opentelemetry" } }')
+
 WALK_EXAMPLES: Final[dict[str, Walk]] = {
+    "trace-mode": Walk((Question(TO_OPENTELEMETRY, TO_OPENTELEMETRY, "TraceSetting"),)),
     "loads-are-whole": Walk(
         (
             Change("write_version", ("beta", 2, None)),

@@ -1,8 +1,8 @@
 """Walks: loads, unloads and changes of the repository in some order, and what is asked in between.
 
-In: a small repository, written for both servers. Out: steps that Hypothesis invents; each is a change of the files,
-or a question put to both servers, over HTTP or gRPC. After every step both servers are asked in what state they are.
-Never: inference for its own sake (requests.py, calls.py), nor asking (walking.py).
+In: a small repository, written for both servers. Out: steps; each is a change of the files, or a question put to both
+servers, over HTTP or gRPC. After every step both servers are asked in what state they are.
+Never: choosing steps (walks.py), nor asking (walking.py); inference for its own sake (requests.py, calls.py).
 
 A version of a model here is Y = scale * X + offset with numbers of its own, so that an answer tells which version
 gave it, and which generation of its files.
@@ -14,11 +14,10 @@ import base64
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hypothesis import strategies as st
 from tests.oracle.models import Model, Tensor, affine
 from tests.oracle.replies import Call
 from tests.oracle.requests import Request
@@ -32,7 +31,6 @@ BACKENDS: Final = (TRITON, TAXIWAY)
 NAMES: Final = ("alpha", "beta")
 VERSIONS: Final = (1, 2, 3)
 ABSENT: Final = 9
-NOWHERE: Final = "nowhere"
 
 POLICIES: Final[Mapping[str, Any]] = {
     "": None,
@@ -249,13 +247,14 @@ def load(
         given = None if parameters is None else parameters(backend)
         if protocol == "grpc":
             return grpc_load(name, given)
-        return http_load(name, None if given is None else {key: _json_value(value) for key, value in given.items()})
+        return http_load(name, None if given is None else {key: json_value(value) for key, value in given.items()})
 
     given = "" if parameters is None else f" with {sorted(parameters(TAXIWAY))} {said}".rstrip()
     return question(f"load {name}{given} ({protocol})", build)
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """A parameter as JSON has it: files in base64."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
@@ -281,133 +280,15 @@ def overriding(
     return parameters
 
 
-# --- generated steps
-
-_protocols = st.sampled_from(["http", "grpc"])
-_names = st.sampled_from(NAMES)
-_versions = st.sampled_from(VERSIONS)
-_policies = st.sampled_from(sorted(POLICIES))
-_lines = st.one_of(st.none(), *[st.builds(Line, st.integers(1, 9), st.integers(0, 9))] * 3)
-
-
-@st.composite
-def _changes(draw: st.DrawFn) -> Change:
-    name = draw(_names)
-    method = draw(
-        st.sampled_from(
-            ["write_version"] * 5 + ["write_config"] * 4 + ["remove_version"] * 2 + ["remove_model", "break_config"]
-        )
-    )
-    if method == "write_version":
-        return Change(method, (name, draw(_versions), draw(_lines)))
-    if method == "write_config":
-        return Change(method, (name, draw(_policies)))
-    if method == "remove_version":
-        return Change(method, (name, draw(_versions)))
-    return Change(method, (name,))
-
-
-OTHERWISE: Final[Sequence[Mapping[str, Any]]] = (
-    {},
-    {},
-    {"max_batch_size": 2},
-    {"max_batch_size": "2"},
-    {"max_batch_size": -1},
-    {"instance_group": [{"kind": "KIND_CPU", "count": 2}]},
-    {"name": "other"},
-    {"no_such_field": 1},
-)
-"""What a configuration may say otherwise: nothing, something right, something wrong."""
-
-
-@st.composite
-def _loads(draw: st.DrawFn, forecast: Forecast) -> Question:
-    protocol, name = draw(_protocols), draw(_names)
-    if draw(st.integers(0, 2)):
-        forecast.loaded.add(name)
-        return marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
-    files = draw(st.one_of(st.none(), st.dictionaries(_versions, _lines, max_size=2)))
-    policy, changes = draw(_policies), draw(st.sampled_from(OTHERWISE))
-    asked = load(protocol, name, overriding(name, policy, files, **changes), f"policy {policy!r}, {dict(changes)}")
-    again = SERVED_ALREADY if files and name in forecast.loaded else ""
-    forecast.loaded.add(name)
-    return marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
-
-
-def marked(asked: Question, how: str) -> Question:
-    """The same question, whose label says more."""
-    return dataclasses.replace(asked, label=f"{asked.label} {how}".rstrip())
-
-
-@st.composite
-def _unloads(draw: st.DrawFn) -> Question:
-    parameters = draw(
-        st.sampled_from([None, None, None, {}, {"unload_dependents": True}, {"unload_dependents": False}])
-    )
-    return unload(draw(_protocols), draw(st.sampled_from([*NAMES, *NAMES, NOWHERE])), parameters)
-
-
-BAD_PARAMETERS: Final[Sequence[Mapping[str, Any]]] = (
-    {"config": "{"},
-    {"config": ""},
-    {"config": "[]"},
-    {"config": '{"max_batch_size": "many"}'},
-    {"config": '{"no_such_field": 1}'},
-    {"config": True},
-    {"config": 1},
-    {"unknown": True},
-    {"unknown": "x"},
-    {"file:1/model.onnx": b"x"},
-    {"file:1/model.onnx": 1},
-    {"config": "{}", "file:1/model.onnx": True},
-    {"unload_dependents": 1},
-    {"unload_dependents": "x"},
-)
-BAD_BODIES: Final = (
-    b"{",
-    b"[]",
-    b"null",
-    b"1",
-    b'{"parameters":1}',
-    b'{"parameters":[]}',
-    b'{"parameters":null}',
-    b"{}",
-)
-
-
 def bad_body(name: str, verb: str, body: bytes) -> Question:
     """A load or unload over HTTP whose body is not what it should be."""
     asked = dataclasses.replace(http_load(name, verb=verb), body=body)
     return Question(asked, asked, f"{verb} {name} with the body {body!r}")
 
 
-@st.composite
-def _mistakes(draw: st.DrawFn) -> Question:
-    """Requests that cannot be right; what is loaded must not notice."""
-    name = draw(_names)
-    match draw(st.sampled_from(["unknown", "parameters", "body", "repository"])):
-        case "unknown":
-            return load(draw(_protocols), NOWHERE)
-        case "parameters":
-            parameters = draw(st.sampled_from(BAD_PARAMETERS))
-            verb = draw(st.sampled_from(["load", "load", "unload"]))
-            if draw(_protocols) == "http":
-                given = {key: _json_value(value) for key, value in parameters.items()}
-                asked: Asked = http_load(name, given, verb)
-            else:
-                asked = grpc_load(name, parameters, verb.capitalize())
-            return Question(asked, asked, f"{verb} {name} with {dict(parameters)} ({type(asked).__name__})")
-        case "body":
-            return bad_body(name, draw(st.sampled_from(["load", "unload"])), draw(st.sampled_from(BAD_BODIES)))
-    message = service_pb2.RepositoryModelLoadRequest(model_name=name, repository_name="other")
-    path = f"/v2/repository/other/models/{name}/{draw(st.sampled_from(['load', 'unload']))}"
-    over_http = draw(_protocols) == "http"
-    asked = (
-        Request("POST", path, label="load")
-        if over_http
-        else Call("RepositoryModelLoad", (message.SerializeToString(),))
-    )
-    return Question(asked, asked, f"load {name} from another repository ({type(asked).__name__})")
+def marked(asked: Question, how: str) -> Question:
+    """The same question, whose label says more."""
+    return dataclasses.replace(asked, label=f"{asked.label} {how}".rstrip())
 
 
 SOME_BROKEN: Final = "of whose versions some can be loaded and some cannot"
@@ -416,74 +297,6 @@ SOME_BROKEN: Final = "of whose versions some can be loaded and some cannot"
 
 SERVED_ALREADY: Final = "while it is served already"
 """How the label of a load with files ends whose files Triton may ignore."""
-
-
-class Forecast:
-    """Which versions of a model a load would find broken, and what is loaded, by the steps so far."""
-
-    def __init__(self) -> None:
-        self._broken: dict[str, dict[int, bool]] = {"alpha": {1: False, 2: False}, "beta": {1: False, 3: False}}
-        self._policy = {"alpha": "", "beta": "all"}
-        self.loaded: set[str] = set()
-
-    def note(self, change: Change) -> None:
-        """The files change."""
-        name = change.arguments[0]
-        match change.method:
-            case "write_version":
-                self._broken[name][change.arguments[1]] = change.arguments[2] is None
-            case "remove_version":
-                self._broken[name].pop(change.arguments[1], None)
-            case "write_config":
-                self._policy[name] = change.arguments[1]
-            case "remove_model":
-                self._broken[name], self._policy[name] = {}, ""
-
-    def by_halves(self, name: str, override: tuple[str, Mapping[int, Line | None]] | None) -> bool:
-        """Whether some of the versions that this load chooses are broken, and some are not."""
-        policy, broken = self._policy[name], self._broken[name]
-        if override is not None:
-            policy, files = override
-            broken = {version: line is None for version, line in files.items()} or broken
-        return len({broken[version] for version in chosen_by(policy, broken)}) == 2
-
-
-def chosen_by(policy: str, versions: Iterable[int]) -> list[int]:
-    """The versions that a policy (`POLICIES`) chooses."""
-    there = sorted(versions)
-    match policy.split():
-        case ["all"]:
-            return there
-        case ["specific", *named]:
-            return [version for version in there if str(version) in named]
-        case ["latest", count]:
-            return there[-int(count) :]
-    return there[-1:]
-
-
-@st.composite
-def walks(draw: st.DrawFn) -> Walk:
-    """Loads first, so that something is served; then anything."""
-    forecast = Forecast()
-    first = draw(st.sampled_from([("alpha",), ("beta",), ("alpha", "beta"), ()]))
-    steps: list[Step] = [load(draw(_protocols), name) for name in first]
-    forecast.loaded.update(first)
-    for kind in draw(st.lists(st.sampled_from(KINDS_OF_STEP), min_size=3, max_size=7)):
-        match kind:
-            case "change":
-                change = draw(_changes())
-                forecast.note(change)
-                steps.append(change)
-            case "load":
-                steps.append(draw(_loads(forecast)))
-            case "unload":
-                steps.append(draw(_unloads()))
-            case "mistake":
-                steps.append(draw(_mistakes()))
-    return Walk(tuple(steps))
-
-
-KINDS_OF_STEP: Final = ("change", "change", "load", "load", "load", "unload", "mistake", "mistake")
 
 
 # --- what is asked after every step

@@ -349,6 +349,10 @@ def _data_count(draw: st.DrawFn, draft: Draft) -> None:
     entry["data"] = draw(st.sampled_from([data[1:], [*data, *data[:1]], [*data, 1], []]))
 
 
+def _flat(data: Any) -> list[Any]:
+    return [element for each in data for element in _flat(each)] if isinstance(data, list) else [data]
+
+
 def _data_element(draw: st.DrawFn, draft: Draft) -> None:
     """One element of another kind, or out of the datatype's range."""
     entry = _some_input(draw, draft)
@@ -370,7 +374,7 @@ def _data_element(draw: st.DrawFn, draft: Draft) -> None:
         {},
         [],
     ]
-    data = list(entry.get("data", [0]))
+    data = _flat(entry.get("data", [0]))  # a row replaced would be two mistakes: the count is wrong then, too
     where = draw(st.integers(0, max(0, len(data) - 1)))
     data[where : where + 1] = [draw(st.sampled_from([*strange, 1e39, -0.0, 1e300]))]
     entry["data"] = data
@@ -771,6 +775,31 @@ def _settings(draw: st.DrawFn) -> Request:
     return Request("POST", path, body=body, label="settings")
 
 
+REGION_BODIES: Final = (
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"key":"/nope-taxiway","byte_size":4}',
+    b'{"key":"/nope-taxiway","byte_size":4,"offset":1}',
+    b'{"key":"/nope-taxiway","byte_size":-1}',
+    b'{"key":"/nope-taxiway","byte_size":"4"}',
+    b'{"key":"/nope-taxiway"}',
+    b'{"key":1,"byte_size":4}',
+    b'{"byte_size":4}',
+)
+
+
+@st.composite
+def _regions(draw: st.DrawFn) -> Request:
+    """Regions of system shared memory of which there are none; test_regions.py has some."""
+    region = draw(st.sampled_from(["", "/region/r", "/region/nope", "/region/"]))
+    verb = draw(st.sampled_from(["status", "register", "register", "unregister"]))
+    method = draw(st.sampled_from(["GET" if verb == "status" else "POST"] * 5 + ["GET", "POST"]))
+    body = draw(st.sampled_from(REGION_BODIES)) if method == "POST" else b""
+    return Request(method, f"/v2/systemsharedmemory{region}/{verb}", body=body, label="region")
+
+
 def _sent(plain: st.SearchStrategy[Request]) -> st.SearchStrategy[Request]:
     return plain.filter(lambda request: not breaks_triton(request)).flatmap(_wrapped)
 
@@ -791,5 +820,6 @@ def kinds() -> dict[str, tuple[int, st.SearchStrategy[Request]]]:
         "generate": (18, _generate().flatmap(_with_headers)),
         "routes": (14, _routes().flatmap(_with_headers)),
         "settings": (8, _settings()),
+        "regions": (4, _regions()),
         "index": (3, _index().flatmap(_with_headers)),
     }

@@ -153,7 +153,8 @@ class TaxiwayServer:
         self.http_port, self.grpc_port, metrics = _free_ports()
         command = [sys.executable, "-m", "taxiway", "serve", str(self._repository), "--compat", "triton"]
         command += ["--http.port", str(self.http_port), "--grpc.port", str(self.grpc_port)]
-        command += ["--metrics.port", str(metrics), "--limits.drain-delay-s", "0", *self._extra_args]
+        command += ["--metrics.port", str(metrics), "--limits.drain-delay-s", "0"]
+        command += ["--shared-memory.system", *self._extra_args]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
         try:
@@ -237,6 +238,11 @@ class Pair:
     def __init__(self, triton: RestartedTriton, other: Clients | RestartedTriton) -> None:
         self._triton = triton
         self._other = other
+
+    @property
+    def sides(self) -> tuple[RestartedTriton, Clients | RestartedTriton]:
+        """Real Triton and the other, to ask one after the other."""
+        return self._triton, self._other
 
     def exchange(self, request: Request) -> Exchange:
         """Ask both, one after the other, and compare."""

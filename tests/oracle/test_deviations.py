@@ -29,7 +29,7 @@ def examples_pair(deviation: Deviation, pair: Pair, start_triton: Callable[..., 
     if deviation.id not in BREAKING:
         yield pair
         return
-    mortal = pair.with_mortal(start_triton, EXAMPLES[deviation.id].path.split("/")[3])
+    mortal = pair.with_mortal(start_triton, BREAKING[deviation.id])
     yield mortal
     mortal.close()
 
@@ -57,8 +57,10 @@ def test_deviation_of_a_request_is_real(
 
 
 @pytest.mark.parametrize("deviation", _each(CALL_EXAMPLES))
-def test_deviation_of_a_call_is_real(deviation: Deviation, pair: Pair, deviations: tuple[Deviation, ...]) -> None:
-    _check(deviation, pair.call(CALL_EXAMPLES[deviation.id]), deviations)
+def test_deviation_of_a_call_is_real(
+    deviation: Deviation, examples_pair: Pair, deviations: tuple[Deviation, ...]
+) -> None:
+    _check(deviation, examples_pair.call(CALL_EXAMPLES[deviation.id]), deviations)
 
 
 @pytest.mark.timeout(600)

@@ -124,7 +124,7 @@ class Walker:
 def _put(question: Question, triton: Side, other: Side, history: Sequence[str]) -> Iterator[Exchange | CallExchange]:
     in_its_words = question.triton if other.files.backend == TRITON else question.taxiway
     if isinstance(question.triton, Request) and isinstance(in_its_words, Request):
-        answers = _tidy(triton.clients.ask(question.triton)), _tidy(other.clients.ask(in_its_words))
+        answers = tidy(triton.clients.ask(question.triton)), tidy(other.clients.ask(in_its_words))
         found = tuple(differences(question.triton, *answers))
         yield Exchange(question.triton, *answers, found, tuple(history))
     elif isinstance(question.triton, Call) and isinstance(in_its_words, Call):
@@ -143,7 +143,7 @@ def _reason(text: str) -> str:
     return text if text in {"", "unloaded"} else "some other reason"
 
 
-def _tidy(answer: Answer) -> Answer:
+def tidy(answer: Answer) -> Answer:
     """An index sorted, its reasons reduced; any other answer as it is."""
     with contextlib.suppress(ValueError):
         listed = json.loads(answer.body)

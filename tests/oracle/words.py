@@ -27,10 +27,20 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("message-syntax", r"Unable to parse request"),
     ("contents-both", r"contents field must not be specified when using raw_input_contents"),
     ("contents-none", r"unable to find data for input tensor"),
+    ("region-field", r"Shared memory register request has no '(?P<field>\w+)' field"),
+    ("region-taken", r"shared memory region '.*' already in manager"),
+    ("region-place", r"Invalid offset( \+ byte size)? for shared memory region"),
+    ("region-small", r"shared memory size specified with the request for output"),
     ("region-alone", r"can not be specified without 'shared_memory_region'"),
     ("region-size", r"'shared_memory_byte_size' must be specified along"),
     ("shape-wildcard", r"All input dimensions should be specified"),
-    ("region-arguments", r"failed to register shared memory region|Unable to open shared memory region"),
+    (
+        "region-arguments",
+        r"failed to register shared memory region|(Invalid|Unable to open) shared memory region: '/?[^']*'$",
+    ),
+    ("settings-count", r"(?i)expect only (1 value|one trace level)"),
+    ("settings-value", r"invalid argument for (--)?(?P<field>log_format)"),
+    ("settings-fixed", r"(trace|log) file location can not be updated"),
     ("trace-model", r"Request for unknown model : "),
     ("trace-value", r"Unable to parse '(?P<field>trace_\w+|log_frequency)'"),
     ("no-statistics", r"requested model .*is not available"),
@@ -43,13 +53,13 @@ ERROR_CLASSES: Final[Sequence[tuple[str, str]]] = (
     ("json-member", r"Unable to (parse|set) '(?P<field>\w+)'"),
     ("json-bytes", r"Unable to parse JSON bytes array"),
     ("json-parameters", r"failed to get request params|Expected JSON object for keyword: 'parameters'"),
-    ("json-kind", r"attempt to (access|get members)|^expect (boolean|string|unsigned|uint32)"),
+    ("json-kind", r"attempt to (access|get members)|^expect (boolean|string|unsigned|uint32|int32) for"),
     ("input-duplicate", r"already exists in request"),
     ("input-content", r"Input must set only one of the following fields"),
     ("input-count", r"expected \d+ inputs but got \d+ inputs"),
     ("input-unknown", r"unexpected inference input"),
     ("output-unknown", r"unexpected inference output"),
-    ("output-conflict", r"Output can't set both"),
+    ("output-conflict", r"[Oo]utput can't set both"),
     ("output-fp16-json", r"sending \w+ data via JSON is not supported"),
     ("input-fp16-json", r"receiving \w+ data via JSON is not supported"),
     ("datatype-unknown", r"invalid datatype for input|data-type is '<invalid>'|expected datatype '<invalid>'"),
@@ -92,6 +102,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("json-member:shape", r"'shape' of input '.*' is .*a dimension cannot be negative"),
     ("json-kind", r"'(trace|log)_\w+' is .*; it must be (a|an|true|from)\b"),
     ("json-kind", r"'ready' is .*; it must be"),
+    ("json-kind", r"^'(byte_size|offset|key)' is .*; it must be (an unsigned integer|a string)"),
     ("json-member", r"(parameter )?'(?P<field>\w+)' .*must be"),
     ("input-content", r"(?i)input ('.*' )?must (set only one of the following|be an object that sets)"),
     ("bytes-broken", r"element \d+ of input '.*' says \d+ bytes; \d+ are left|in the middle of an element"),
@@ -105,6 +116,10 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
     ("bytes-count", r"input '.*' has \d+ elements in 'bytes_contents'"),
     ("byte-size", r"input '.*' has \d+ elements in '\w+_contents'"),
     ("load-broken", r"load of model '.*': files are given, and no configuration"),
+    ("json-kind", r"log setting '\w+' has no value"),
+    ("json-syntax", r"Shared memory register request has no body"),
+    ("region-reserved", r"its key begins with the reserved prefix"),
+    ("region-name", r"'region name' is necessary to register"),
     ("json-kind", r"load parameter '.*' must be a string|the (parameters|body) must be a JSON object"),
     ("message-syntax", r"the call's message is not an? inference\.\w+"),
     ("contents-datatype", r"input '.*' is \w+, which 'contents' cannot hold"),
@@ -114,7 +129,7 @@ TAXIWAY_WORDS: Final[Sequence[tuple[str, str]]] = (
 )
 """taxiway's own words for the same kinds, and for those that Triton does not know (`OWN_CLASSES`)."""
 
-OWN_CLASSES: Final = frozenset({"no-body", "too-large", "shm-disabled"})
+OWN_CLASSES: Final = frozenset({"no-body", "too-large", "shm-disabled", "region-name", "region-reserved"})
 
 SAME_MEMBER: Final[Mapping[str, str]] = {"datatype": "name"}
 """Members of an input that taxiway refuses in one breath."""

@@ -209,6 +209,12 @@ class GenerateInvalid(InvalidArgument):
     code = "generate-invalid"
 
 
+class RegionUnusable(InvalidArgument):
+    """A region of shared memory that cannot be opened, or is too small for what is to be written to it."""
+
+    code = "region-unusable"
+
+
 class InvalidConfig(InvalidArgument):
     """Settings or a model configuration break a rule; every problem is in `facts['problems']`."""
 

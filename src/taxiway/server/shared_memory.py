@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from taxiway.core.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded, TooLarge, Unsupported
+from taxiway.core.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    RegionUnusable,
+    TooLarge,
+    Unsupported,
+)
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.render import Point
 
@@ -75,7 +83,7 @@ class Window:
             InvalidArgument: they do not fit, or it is shorter by now than it was when it was registered.
         """
         if len(content) > self.byte_size:
-            raise InvalidArgument(
+            raise RegionUnusable(
                 f"shared memory size specified with the request for output '{output}' ({self.byte_size} bytes) should "
                 f"be at least {len(content)} bytes to hold the results",
                 hint="register a larger region, or give a larger shared_memory_byte_size",
@@ -348,9 +356,9 @@ def _open(key: str) -> int:
     return fd
 
 
-def _cannot_open(key: str, reason: str) -> InvalidArgument:
+def _cannot_open(key: str, reason: str) -> RegionUnusable:
     shown = key if len(key) <= _MAX_KEY_CHARS else f"{key[:_MAX_KEY_CHARS]}..."
-    return InvalidArgument(f"Unable to open shared memory region: '{shown}'", hint=reason)
+    return RegionUnusable(f"Unable to open shared memory region: '{shown}'", hint=reason)
 
 
 def _disabled() -> Unsupported:

@@ -45,11 +45,12 @@ class SharedMemoryEndpoints:
 
     def register(self, exchange: Exchange) -> None:
         """POST /v2/systemsharedmemory/region/{region}/register."""
-        document = parse_json(exchange.body) if len(exchange.body) else {}
-        if document.__class__ is not dict or "key" not in document:
-            raise MalformedRequest("Shared memory register request has no 'key' field")
-        if "byte_size" not in document:
-            raise MalformedRequest("Shared memory register request has no 'byte_size' field")
+        if not len(exchange.body):
+            raise MalformedRequest("Shared memory register request has no body; it needs 'key' and 'byte_size'")
+        document = parse_json(exchange.body)
+        for name in ("key", "byte_size"):
+            if document.__class__ is not dict or name not in document:
+                raise InvalidArgument(f"Shared memory register request has no '{name}' field")
         key = document["key"]
         if key.__class__ is not str:
             raise MalformedRequest(f"'key' is {type(key).__name__}; it must be a string")

@@ -43,7 +43,9 @@ _TRITON_CODES: dict[str, int] = {
     "wrong-element-count": 500,
     "value-out-of-range": 500,
     # So does whoever cannot read a model's configuration, or find it.
+    "already-exists": 400,
     "invalid-config": 500,
+    "region-unusable": 500,
     "repository-model-not-found": 500,
     "version-not-served": 503,
     "generate-invalid": 400,
@@ -59,6 +61,7 @@ _TRITON_GRPC: dict[str, str] = {
     "deadline-exceeded": "UNAVAILABLE",
     "failed-precondition": "UNAVAILABLE",
     "invalid-config": "INTERNAL",
+    "region-unusable": "INTERNAL",
     "repository-model-not-found": "INTERNAL",
     "version-not-served": "UNAVAILABLE",
     "statistics-not-found": "INVALID_ARGUMENT",

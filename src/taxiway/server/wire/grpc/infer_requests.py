@@ -32,6 +32,8 @@ CONTENTS: Mapping[Datatype, tuple[str, str]] = {
 """The list of InferTensorContents that holds a datatype's elements, and the typecode of `array` that packs them."""
 _FINAL_RESPONSE = "triton_enable_empty_final_response"
 """The one reserved name that a request may use: it concerns models that answer several times, which none here does."""
+_SAY_SOMETHING = ("classification", "shared_memory_")
+"""How the parameters of an output begin that mean something over gRPC."""
 
 
 class MessageReader:
@@ -163,8 +165,8 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
 
 
 def _asked_output(entry: Message) -> dict[str, Any]:
-    """An output as the menu reads it. Answers are always raw: `binary_data` says nothing here, whatever it is."""
-    values = {name: value for name, value in entry.parameters.items() if name != "binary_data"}
+    """An output as the menu reads it. Answers are raw: `binary_data` says nothing here; nor does what is unknown."""
+    values = {name: value for name, value in entry.parameters.items() if name.startswith(_SAY_SOMETHING)}
     return {"name": entry.name, "parameters": parameter_values(values)}
 
 

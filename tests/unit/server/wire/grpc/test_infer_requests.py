@@ -84,6 +84,16 @@ def test_every_datatype_has_its_list(datatype: Datatype) -> None:
         assert np.ndarray(tensor.shape, datatype.numpy_dtype, tensor.data).tolist() == [values]
 
 
+def test_what_an_output_says_of_its_form_says_nothing_here() -> None:
+    message = _request()
+    output = message.outputs.add(name="y")
+    output.parameters["binary_data"].string_param = "x"
+    output.parameters["custom"].SetInParent()
+    _, parsed = _read(message)
+    assert parsed.choices is not None
+    assert [choice.index for choice in parsed.choices] == [0]
+
+
 def test_raw_contents_go_to_the_inputs_in_order_and_more_of_them_are_ignored() -> None:
     message = Request(raw_input_contents=[bytes(8), np.asarray([7], np.int64).tobytes(), b"ignored"])
     message.inputs.add(name="a", datatype="FP32", shape=[1, 2])
