@@ -191,7 +191,7 @@ def _adds_reason(_: Exchange | CallExchange, difference: Difference) -> bool:
     if difference.where.endswith(" length"):
         return bool(left < right)
     if isinstance(left, list):
-        return right[: len(left)] == left and right[-1] == "reason"
+        return bool(right[: len(left)] == left and right[-1] == "reason")
     return left == "" and bool(right)
 
 
