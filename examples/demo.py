@@ -1,7 +1,8 @@
-"""`make demo`: two real models from file to endpoint, asked and checked with Triton's own client, stopped cleanly.
+"""`make demo`: two real models from file to endpoint, asked and checked with Triton's own clients, stopped cleanly.
 
 Trains scikit-learn's digits classifier, takes magika's file classifier from its package, serves both with the command
-a person would type, and fails loudly where anything is not as promised. Its models stay in build/demo.
+a person would type, replaces one while it is asked, and fails loudly where anything is not as promised. Its models stay
+in build/demo.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import shutil
 import signal
@@ -16,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +27,7 @@ from urllib.parse import urlsplit
 
 import magika
 import numpy as np
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from numpy.typing import NDArray
@@ -36,7 +40,10 @@ MODELS: Final = Path("build/demo")
 LOG: Final = MODELS / "server.log"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 30.0
+SWITCH_TIMEOUT_S: Final = 20.0
 CLIENTS: Final = 16
+AROUND_A_SWITCH: Final = 200
+"""Answers to wait for from the old version before it is replaced, and from the new one afterwards."""
 
 FILES: Final = {
     "python": b"import os\n\n\ndef list_files(folder):\n    return [name for name in os.listdir(folder) if name]\n" * 3,
@@ -57,15 +64,18 @@ class Digits:
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
+    better: bytes
+    """A larger network for them, as an ONNX file: version 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that is up: its process and its two addresses."""
+    """A server that is up: its process and its three addresses."""
 
     process: subprocess.Popen[str]
     http: str
     metrics: str
+    grpc: str
 
 
 def main() -> None:
@@ -79,6 +89,7 @@ def main() -> None:
             ask_file_types(client)
             show_bad_input(server)
             show_counts(client, server)
+            switch_versions(client, server, digits)
             client.close()
             stop(server)
         show_next_steps(digits)
@@ -88,35 +99,49 @@ def main() -> None:
 
 
 def make_models() -> Digits:
-    """Put digits.onnx and file_type.onnx into the folder that is served."""
+    """Lay digits and file_type out as a model repository: NAME/VERSION/model.onnx."""
     title("Two models")
-    MODELS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(MODELS, ignore_errors=True)
     began = time.monotonic()
     images, labels = load_digits(return_X_y=True)
     split = train_test_split(images.astype(np.float32), labels, test_size=0.3, random_state=0)
     seen, unseen, seen_labels, unseen_labels = split
-    network = MLPClassifier((32,), max_iter=300, random_state=0).fit(seen, seen_labels)
-    exported = to_onnx(network, seen[:1], options={"zipmap": False}, name="digits")
-    (MODELS / "digits.onnx").write_bytes(exported.SerializeToString())
-    say("digits", f"scikit-learn network, trained and exported to ONNX here in {time.monotonic() - began:.1f} s")
+    first, better = (train(size, seen, seen_labels) for size in (16, 64))
+    version_file("digits", 1).write_bytes(first)
+    say("digits", f"two scikit-learn networks, trained and exported to ONNX here in {time.monotonic() - began:.1f} s")
     (shipped,) = Path(magika.__file__).parent.rglob("model.onnx")
-    shutil.copyfile(shipped, MODELS / "file_type.onnx")
-    say("file_type", f"magika {magika.__version__}, the ONNX file that its package ships")
-    return Digits(unseen, unseen_labels)
+    shutil.copyfile(shipped, version_file("file_type", 1))
+    (MODELS / "file_type/config.pbtxt").write_text("response_cache { enable: true }\n", encoding="utf-8")
+    say("file_type", f"magika {magika.__version__}, the ONNX file that its package ships; its answers are cached")
+    return Digits(unseen, unseen_labels, better)
+
+
+def train(size: int, images: NDArray[np.float32], labels: NDArray[np.int64]) -> bytes:
+    """A network with one hidden layer of this size, as an ONNX file."""
+    network = MLPClassifier((size,), max_iter=1000, random_state=0).fit(images, labels)
+    exported = to_onnx(network, images[:1], options={"zipmap": False}, name="digits")
+    return bytes(exported.SerializeToString())
+
+
+def version_file(model: str, version: int) -> Path:
+    """Where this version's file lies in the repository; its directory is made."""
+    path = MODELS / model / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True)
+    return path
 
 
 @contextlib.contextmanager
 def serving() -> Iterator[Running]:
     """Run `taxiway serve` on free ports; whatever happens, no process is left behind."""
-    title(f"taxiway serve {MODELS}")
+    title(f"taxiway serve {MODELS} --models.control explicit --cache.max-bytes 16000000")
     began = time.monotonic()
     command = [sys.executable, "-m", "taxiway", "serve", str(MODELS), "--http.port", "0", "--metrics.port", "0"]
-    command += ["--grpc.port", "0"]
+    command += ["--grpc.port", "0", "--models.control", "explicit", "--cache.max-bytes", "16000000"]
     with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         server = wait_until_ready(process)
-        say("ready", f"in {time.monotonic() - began:.1f} s at {server.http}")
+        say("ready", f"in {time.monotonic() - began:.1f} s at {server.http}, gRPC at {server.grpc}")
         yield server
     finally:
         process.kill()
@@ -124,12 +149,12 @@ def serving() -> Iterator[Running]:
 
 
 def wait_until_ready(process: subprocess.Popen[str]) -> Running:
-    """Read the two addresses that the server prints once it is ready."""
+    """Read the three addresses that the server prints once it is ready."""
     too_late = threading.Timer(START_TIMEOUT_S, process.kill)
     too_late.start()
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        lines = [process.stdout.readline().rpartition(": ")[2].strip() for _ in range(2)]
+        lines = [process.stdout.readline().rpartition(": ")[2].strip() for _ in range(3)]
     finally:
         too_late.cancel()
     require(all(lines), f"the server did not get ready:\n{LOG.read_text(encoding='utf-8')}")
@@ -169,13 +194,21 @@ def ask_file_types(client: Any) -> None:  # noqa: ANN401 - tritonclient is not t
     title("Ask the file classifier")
     itself = magika.Magika()
     labels = itself._model_config.target_labels_space  # the outputs' order is told nowhere else
-    features = np.stack([file_features(content) for content in FILES.values()])
-    answer = client.infer("file_type", [tensor("bytes", features, binary=True)]).as_numpy("target_label")
+    question = [tensor("bytes", np.stack([file_features(content) for content in FILES.values()]), binary=True)]
+    began = time.monotonic()
+    answer = client.infer("file_type", question).as_numpy("target_label")
+    took_ms = (time.monotonic() - began) * 1000
     for (expected, content), scores in zip(FILES.items(), answer, strict=True):
         found = str(labels[int(scores.argmax())])
         say(found, f"{scores.max():6.1%}   {' '.join(content.decode().split())[:70]}")
         theirs = str(itself.identify_bytes(content).dl.label)
         require(found == theirs == expected, f"expected {expected}; served: {found}; magika's own runtime: {theirs}")
+    began = time.monotonic()
+    again = client.infer("file_type", question).as_numpy("target_label")
+    say("again", f"from the cache in {(time.monotonic() - began) * 1000:.1f} ms instead of {took_ms:.1f} ms")
+    (counts,) = client.get_inference_statistics("file_type")["model_stats"]
+    require(counts["inference_stats"]["cache_hit"]["count"] == 1, "the second answer did not come from the cache")
+    require(np.array_equal(answer, again), "the cache answered something else")
 
 
 def file_features(content: bytes) -> NDArray[np.int32]:
@@ -198,6 +231,55 @@ def show_bad_input(server: Running) -> None:
     if "hint" in problem:
         say("hint", problem["hint"])
     require((status, problem["code"]) == (400, "wrong-shape"), f"expected 400 wrong-shape, got {status} {answer}")
+
+
+def switch_versions(client: Any, server: Running, digits: Digits) -> None:  # noqa: ANN401 - tritonclient is not typed
+    """Load version 2 while a client asks over gRPC without a pause: nothing is lost, and nothing goes back."""
+    title("Put a better version in its place while it is asked, over gRPC")
+    version_file("digits", 2).write_bytes(digits.better)
+    with asking_all_the_while(server, digits) as answered:
+        wait_for(lambda: len(answered) >= AROUND_A_SWITCH)
+        began = time.monotonic()
+        client.load_model("digits")
+        say("load", f"version 2 loaded, measured, warm and in place after {(time.monotonic() - began) * 1000:.0f} ms")
+        wait_for(lambda: answered.count("2") >= AROUND_A_SWITCH)
+    old, new = answered.count("1"), answered.count("2")
+    say("gRPC", f"{old} answers of version 1, then {new} of version 2, no error")
+    require(answered == ["1"] * old + ["2"] * new, "an answer of version 1 came after one of version 2")
+    began = time.monotonic()
+    whole = client.infer("digits", [tensor("X", digits.images, binary=True)]).as_numpy("label").ravel()
+    report_accuracy("version 2", digits, whole, f"{len(digits.images)} images in one request", began)
+
+
+@contextlib.contextmanager
+def asking_all_the_while(server: Running, digits: Digits) -> Iterator[list[str]]:
+    """One image after another until the block ends; gives the versions that answered. An error ends the demo."""
+    answered: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        image = triton_grpc.InferInput("X", [1, 64], "FP32")
+        with triton_grpc.InferenceServerClient(server.grpc) as client:
+            for pixels in itertools.takewhile(lambda _: not over.is_set(), itertools.cycle(digits.images)):
+                image.set_data_from_numpy(pixels[None])
+                answered.append(client.infer("digits", [image]).get_response().model_version)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield answered
+        finally:
+            over.set()
+        if (problem := asking.exception()) is not None:
+            raise DemoFailed(f"a request was lost: {problem}")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Look until it holds."""
+    too_late = time.monotonic() + SWITCH_TIMEOUT_S
+    while not condition():
+        require(time.monotonic() < too_late, f"still not so after {SWITCH_TIMEOUT_S:.0f} s")
+        time.sleep(0.01)
 
 
 def show_counts(client: Any, server: Running) -> None:  # noqa: ANN401 - tritonclient is not typed

@@ -77,6 +77,14 @@ def test_keys_reach_as_far_over_grpc_as_over_http(guarded: Server) -> None:
     client.close()
 
 
+def test_the_log_says_from_where_a_refused_call_came(guarded: Server, caplog: pytest.LogCaptureFixture) -> None:
+    client = _client(guarded)
+    assert _refused(lambda: _double(client)) == "UNAUTHENTICATED"
+    assert _refused(lambda: _double(client, "other", **{"x-api-key": "key-caller"})) == "PERMISSION_DENIED"
+    peers = [record.__dict__["taxiway_fields"]["peer"] for record in caplog.records if record.msg == "call_refused"]
+    assert [peer.rpartition(":")[0] for peer in peers] == ["127.0.0.1", "127.0.0.1"]
+
+
 def test_a_message_of_nobody_is_not_waited_for(guarded: Server) -> None:
     """It is never sent, so an answer means that nobody asked for it."""
     never = threading.Event()

@@ -13,7 +13,7 @@ from taxiway.core.errors import EXIT_CODES, TaxiwayError
 _VERBS = {
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
-    "serve": ("taxiway.cli.serve", "Serve models over HTTP."),
+    "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),
 }
 
 

@@ -93,7 +93,7 @@ def _check_written(written: Path, target: Path, count: int) -> None:
     except TaxiwayError as error:
         raise FailedPrecondition(
             f"the entry cannot be appended to {target}: {error.message.replace(str(written), str(target))}",
-            hint="add what `taxiway keys new` prints without --file by hand",
+            hint="take a name that is not there yet, or add what `taxiway keys new` prints without --file by hand",
         ) from None
     if len(entries) != count:
         raise FailedPrecondition(

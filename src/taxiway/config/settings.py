@@ -75,7 +75,7 @@ class HttpSettings(Section):
     """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
 
     port: Port = 8000
-    """TCP port; 0 lets the system choose one, which the log tells."""
+    """TCP port; 0 lets the system choose one, which is printed."""
 
     backlog: Annotated[int, Field(ge=1, le=65535)] = 1024
     """Connections the kernel holds until they are accepted."""
@@ -98,7 +98,7 @@ class GrpcSettings(Section):
     """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
 
     port: Port = 8001
-    """TCP port; 0 lets the system choose one, which the log tells."""
+    """TCP port; 0 lets the system choose one, which is printed."""
 
     unix_socket: SocketPath = ""
     """Path of a Unix socket to listen on as well, for its owner and group (mode 0660), without TLS; empty: none. With
@@ -118,7 +118,7 @@ class MetricsSettings(Section):
     """Address to listen on. Beyond loopback it needs `auth.keys_file`, `tls.client_ca` or `insecure: true`."""
 
     port: Port = 8002
-    """TCP port of `GET /metrics`; 0 lets the system choose one."""
+    """TCP port of `GET /metrics`; 0 lets the system choose one, which is printed."""
 
     enabled: bool = True
     """Whether the port is opened at all."""

@@ -177,7 +177,7 @@ class _TextFormatter(logging.Formatter):
     """`time LEVEL event key=value ...`; a value that could be misread is quoted as in JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told = describe_record(record)
+        told = _for_people(describe_record(record))
         head = f"{told.pop('ts')} {told.pop('level').upper():<7} {told.pop('event')}"
         return " ".join([head, *(f"{name}={_plain(value)}" for name, value in told.items())])
 
@@ -186,7 +186,7 @@ class _TritonFormatter(logging.Formatter):
     """As Triton's own log: `I1125 22:16:12.452659 14815 taxiway.server:98] "ready count=2"`, times in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told = describe_record(record)
+        told = _for_people(describe_record(record))
         at = datetime.fromtimestamp(record.created, UTC)
         fields = (f"{name}={_plain(value)}" for name, value in told.items() if name not in _IN_TRITON_HEAD)
         text = " ".join([told["event"], *fields])
@@ -200,6 +200,25 @@ _FORMATTERS: dict[LineFormat, Callable[[], logging.Formatter]] = {
     "text": _TextFormatter,
     "triton": _TritonFormatter,
 }
+
+
+def _for_people(told: dict[str, Any]) -> dict[str, Any]:
+    """An error as what happened and what to do, in place of its data; the frames of a defect at the end."""
+    error = told.pop("error", None)
+    if not isinstance(error, dict):
+        return told
+    told["error"] = error["message"] or error["type"]
+    if "code" in error:
+        told.setdefault("code", error["code"])
+    else:
+        told["type"] = error["type"]
+    if "hint" in error:
+        told.setdefault("hint", error["hint"])
+    if error.get("cause", "").partition(": ")[2] not in told["error"]:
+        told["cause"] = error["cause"]
+    if "frames" in error:
+        told["frames"] = error["frames"]
+    return told
 
 
 def _plain(value: object) -> str:

@@ -152,8 +152,9 @@ def test_what_cannot_be_appended_to_is_left_alone(tmp_path: Path, text: str) -> 
 def test_a_name_is_not_given_twice(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     add_entry(path, KeyEntry(name="a", sha256=HASH, scopes=("infer",)))
-    with pytest.raises(FailedPrecondition, match="given twice"):
+    with pytest.raises(FailedPrecondition, match="given twice") as told:
         add_entry(path, KeyEntry(name="a", sha256="0" * 64, scopes=("infer",)))
+    assert "take a name that is not there yet" in (told.value.hint or "")
 
 
 def test_the_command_prints_the_key_and_files_its_hash(tmp_path: Path) -> None:

@@ -74,6 +74,30 @@ def test_text_form_quotes_what_could_be_misread() -> None:
     assert line.rstrip().endswith(r'WARNING odd logger=t model="a b=\"c\"" reason="x\ny" path="" count=3')
 
 
+def test_text_form_tells_an_error_in_words_and_once() -> None:
+    stream = io.StringIO()
+    configure_logs(form="text", stream=stream)
+    problem = WrongShape("cannot take 3: too few", hint="send 4")
+    problem.__cause__ = ValueError("too few")
+    Log("t").error("refused", error=problem)
+    assert (
+        stream.getvalue()
+        .rstrip()
+        .endswith('refused logger=t error="cannot take 3: too few" code=wrong-shape hint="send 4"')
+    )
+
+
+def test_text_form_tells_where_a_defect_is_and_what_caused_it() -> None:
+    stream = io.StringIO()
+    configure_logs(form="text", stream=stream)
+    problem = ZeroDivisionError()
+    problem.__cause__ = KeyError("rows")
+    Log("t").error("failed", error=problem)
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert line.rstrip().endswith("error=ZeroDivisionError type=ZeroDivisionError cause=\"KeyError: 'rows'\" frames=[]")
+
+
 def test_each_level_and_the_threshold() -> None:
     stream = io.StringIO()
     configure_logs(level="warning", stream=stream)

@@ -111,7 +111,8 @@ class Departures:
         await departure.answered
         for version in departure.versions:
             await close_version(version, self._loading)
-            _log.info("model_gone", model=version.life.name, reason=version.life.now.reason)
+            model, _, number = version.life.name.partition(":")
+            _log.info("model_gone", model=model, version=number, reason=version.life.now.reason)
         if upload is not None:
             await self._loading.discard(upload)
 

@@ -114,7 +114,7 @@ def check_look(look: Look, *, may_be_empty: bool) -> None:
         rule = "holds no model: neither ONNX files nor model directories"
         problems += [Problem("models.paths", str(path), rule, "command line") for path in look.empty]
     if problems:
-        raise invalid_config("the models to serve", problems, hint=_HINT)
+        raise invalid_config("what is to be served", problems, hint=_HINT)
 
 
 def find_models(paths: Sequence[Path]) -> list[FoundModel]:

@@ -92,7 +92,10 @@ class Signature:
             raise self._wrong_inputs(given)
         if not given.keys() <= self._names:
             name = next(name for name in given if name not in self._names)
-            raise UnknownTensor(f"unexpected inference input '{name}' for model '{self.model}'")
+            raise UnknownTensor(
+                f"unexpected inference input '{name}' for model '{self.model}'",
+                hint=f"inputs of {self.model}: {', '.join(self.positions)}",
+            )
         rows = self._common_rows(given) if self.max_batch_size else 1
         tensors: list[InputTensor | None] = [None] * len(self.inputs)
         shapes: list[tuple[int, Shape]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final, NoReturn, Protocol
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -25,6 +26,7 @@ __all__ = [
     "details_of",
     "header_of",
     "parse",
+    "shown_peer",
 ]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -89,14 +91,14 @@ class Calls:
         self, context: Context, method: str, problem: Exception, model: str = "", version: str = ""
     ) -> NoReturn:
         """End a call with the status that tells `problem`; what is no TaxiwayError is a defect of ours."""
-        error = self.told(problem, model, version)
+        error = self.told(problem, model, version, shown_peer(context.peer()))
         code = self.count(method, error)
         await context.abort(code, details_of(error), _trailers(error, explains=self._profile.explains))
 
-    def told(self, problem: Exception, model: str = "", version: str = "") -> TaxiwayError:
+    def told(self, problem: Exception, model: str = "", version: str = "", peer: str = "") -> TaxiwayError:
         """The error a caller is told of `problem`; the log is told what an operator should know."""
         if isinstance(problem, TaxiwayError):
-            self._complaints.note(problem, {"model": model, "version": version})
+            self._complaints.note(problem, {"model": model, "version": version}, peer)
             return problem
         self._complaints.report_bug(problem)
         return InternalError("internal error; the server's log has the details")
@@ -106,6 +108,12 @@ class Calls:
         name = self._profile.grpc_status_of(error)
         self.statistics.ended(method, name)
         return grpc.StatusCode[name]
+
+
+def shown_peer(peer: str) -> str:
+    """An address as grpcio tells it (`ipv6:%5B::1%5D:50`), in the words of the rest of the log."""
+    kind, _, address = unquote(peer).partition(":")
+    return "unix" if kind == "unix" else address
 
 
 def parse(kind: MessageClass, body: bytes) -> Message:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from time import monotonic_ns
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote
 
 import grpc
 
 from taxiway.server.access import AccessLog
 from taxiway.server.guard import Guard
-from taxiway.server.wire.grpc.calls import authorization_of, header_of
+from taxiway.server.wire.grpc.calls import authorization_of, header_of, shown_peer
 from taxiway.server.wire.grpc.protos import INFERENCE
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -96,12 +95,6 @@ class _Line:
         self.arrived_ns = arrived_ns
         self.answer: object = None
         self.status = grpc.StatusCode.OK
-
-
-def shown_peer(peer: str) -> str:
-    """An address as grpcio tells it (`ipv6:%5B::1%5D:50`), in the words of the rest of the log."""
-    kind, _, address = unquote(peer).partition(":")
-    return "unix" if kind == "unix" else address
 
 
 def _status_of(context: Any) -> grpc.StatusCode:  # noqa: ANN401
