@@ -173,7 +173,10 @@ def test_the_log_tells_the_story(tmp_path: Path) -> None:
     assert by_event["overloaded"]["model"] == "slow"
     assert by_event["slow_client"]["status"] == 408
     assert by_event["signal"]["signal"] == "SIGTERM"
-    assert by_event["draining"]["count"] == 1
+    assert by_event["draining"]["requests"] == 1
+    assert by_event["draining"]["timeout_s"] == 0.5
+    assert by_event["ready"]["models"] == 2
+    assert by_event["ready"]["grpc"].startswith("127.0.0.1:")
     assert by_event["drain_timeout"]["model"] == "slow"
     assert "limits.drain_timeout_s" in by_event["drain_timeout"]["reason"]
     assert "stopped" in by_event

@@ -111,6 +111,7 @@ class DataPlane:
         self._reloading: asyncio.Task[None] | None = None
         self._unix: UnixFile | None = None
         self._address = ""
+        self._grpc_address = "off"
 
     # --- from the start to the end ------------------------------------------------------------------------
 
@@ -164,12 +165,14 @@ class DataPlane:
         if sources := self.reception.reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
         grpc = await self._open_grpc() if self._settings.grpc.enabled else None
+        self._grpc_address = grpc or "off"
         return Addresses(self._address, grpc, self._settings.http.unix_socket or None)
 
     def admit(self) -> None:
         """Everything is as it should be: say that we are ready."""
         self._accept(True)
-        _log.info("ready", address=self._address, count=len(self._models.served))
+        models = {served.name for served in self._models.served}
+        _log.info("ready", address=self._address, grpc=self._grpc_address, models=len(models))
 
     async def stop(self, delay_s: float = 0.0) -> bool:
         """Take no more connections, answer what was taken, close everything: within `limits.drain_timeout_s`.
@@ -184,7 +187,7 @@ class DataPlane:
         for door in self._doors():
             door.retire()
         timeout_s = self._settings.limits.drain_timeout_s
-        _log.info("draining", count=self._admission.requests, limit=round(timeout_s))
+        _log.info("draining", requests=self._admission.requests, delay_s=delay_s, timeout_s=timeout_s)
         await asyncio.sleep(delay_s)
         drained = await self._drain(timeout_s)
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)

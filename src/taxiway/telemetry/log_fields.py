@@ -22,6 +22,10 @@ class LogFields(TypedDict, total=False):
     error: Annotated[BaseException, "the exception: its type, message, code and, if it is a defect, its frames"]
     count: Annotated[int, "how many"]
     limit: Annotated[int, "the limit that was met"]
+    requests: Annotated[int, "requests that were taken and are not answered yet"]
+    models: Annotated[int, "how many models are served"]
+    delay_s: Annotated[float, "for how many seconds everything is yet served as before"]
+    timeout_s: Annotated[float, "for how many seconds at most what was taken is waited for"]
     rows: Annotated[int, "rows of a batch"]
     nbytes: Annotated[int, "a size in bytes"]
     duration_ms: Annotated[float, "how long it took, in milliseconds"]
@@ -33,8 +37,11 @@ class LogFields(TypedDict, total=False):
     bytes_in: Annotated[int, "bytes of a request's body, as it came"]
     bytes_out: Annotated[int, "bytes of an answer, its head included"]
     address: Annotated[str, "address of ours: host:port or a socket's path"]
+    grpc: Annotated[str, "address of ours for gRPC; off: there is none"]
     pid: Annotated[int, "process id"]
-    worker: Annotated[int, "which of the server's data-plane processes, from 0"]
+    worker: Annotated[
+        int, "which of the server's data-plane processes, from 0; in all lines of theirs if there are several"
+    ]
     signal: Annotated[str, "name of a signal"]
     setting: Annotated[str, "key of a setting"]
     backend: Annotated[str, "name of a runtime"]
