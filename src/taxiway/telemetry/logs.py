@@ -31,6 +31,7 @@ MAX_FRAMES = 20
 ACCESS_LOGGER = "taxiway.access"
 """Its lines are asked for one by one, so none is held back for being like another."""
 _OWN_FIELDS = "taxiway_fields"
+_WORKER = "taxiway_worker"
 _REPEAT_FIELDS = ("model", "version", "code")
 
 
@@ -120,14 +121,17 @@ def configure_logs(
     stream: TextIO | None = None,
     clock: Clock | None = None,
     limit: RepeatLimit | None = None,
+    worker: int | None = None,
 ) -> RepeatLimit:
     """Write all logs of this process to `stream` (stderr), in place of what an earlier call set up.
+
+    Where several processes write to one stream, each line has a field that names its `worker`.
 
     Returns:
         The limit in force, whose `suppressed` is a metric.
     """
     limit = limit or RepeatLimit(clock or SystemClock())
-    handler = StructuredHandler(stream or sys.stderr, form)
+    handler = StructuredHandler(stream or sys.stderr, form, worker)
     handler.addFilter(limit)
     root = logging.getLogger()
     while (old := structured_handler()) is not None:
@@ -145,9 +149,10 @@ class StructuredHandler(logging.StreamHandler[TextIO]):
         silenced: levels that are not written, though more severe or equal to the root logger's.
     """
 
-    def __init__(self, stream: TextIO, form: LogFormat) -> None:
+    def __init__(self, stream: TextIO, form: LogFormat, worker: int | None) -> None:
         super().__init__(stream)
         self.form = form
+        self._worker = worker
         self.silenced: frozenset[int] = frozenset()
         self.addFilter(self._is_wanted)
         self.write_as(form)
@@ -155,6 +160,11 @@ class StructuredHandler(logging.StreamHandler[TextIO]):
     def write_as(self, form: LineFormat) -> None:
         """Write lines in this form from now on."""
         self.setFormatter(_FORMATTERS[form]())
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, which names its process."""
+        record.taxiway_worker = self._worker
+        return super().format(record)
 
     def _is_wanted(self, record: logging.LogRecord) -> bool:
         return record.levelno not in self.silenced
@@ -183,7 +193,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _TritonFormatter(logging.Formatter):
-    """As Triton's own log: `I1125 22:16:12.452659 14815 taxiway.server:98] "ready count=2"`, times in UTC."""
+    """As Triton's own log: `I1125 22:16:12.452659 14815 taxiway.server:98] "ready models=2"`, times in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
         told = _for_people(describe_record(record))
@@ -237,6 +247,8 @@ def describe_record(record: logging.LogRecord) -> dict[str, Any]:
         "event": record.msg if fields is not None else "message",
         "logger": record.name,
     }
+    if (worker := getattr(record, _WORKER, None)) is not None:
+        told["worker"] = worker
     if fields is None:  # somebody else's: its text is all there is
         told["message"] = _clean(record.getMessage())
     else:

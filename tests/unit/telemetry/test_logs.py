@@ -65,6 +65,19 @@ def test_an_event_is_one_json_object_on_one_line(stream: io.StringIO) -> None:
     assert line["ts"].endswith("Z")
 
 
+def test_every_line_names_its_process_where_there_are_several() -> None:
+    stream = io.StringIO()
+    configure_logs(stream=stream, worker=0)
+    Log("taxiway.test").info("model_ready", model="add")
+    logging.getLogger("other").warning("hello")
+    configure_logs(form="text", stream=stream, worker=1)
+    Log("taxiway.test").info("model_ready", model="add")
+    first, second, third = stream.getvalue().splitlines()
+    assert list(json.loads(first)) == ["ts", "level", "event", "logger", "worker", "model"]
+    assert json.loads(second)["worker"] == 0
+    assert "model_ready logger=taxiway.test worker=1 model=add" in third
+
+
 def test_text_form_quotes_what_could_be_misread() -> None:
     stream = io.StringIO()
     configure_logs(form="text", stream=stream)
