@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 PATIENCE_S = 30.0
@@ -175,8 +175,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
-    """Serve what is in `folder` until the block ends; flags as `limits__max_headers=5`."""
+def serve_process(folder: Path, log: IO[str] | None = None, /, **flags: object) -> Iterator[Process]:
+    """Serve what is in `folder` until the block ends; flags as `limits__max_headers=5`; what it logs goes to `log`."""
     named = {
         "http.port": 0,
         "metrics.port": 0,
@@ -188,7 +188,7 @@ def serve_process(folder: Path, **flags: object) -> Iterator[Process]:
     }
     words = [word for name, value in named.items() for word in _flag(name, value)]
     command = [sys.executable, "-m", "taxiway", "serve", str(folder), *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None
         try:
             addresses = [_address(process.stdout.readline()) for _ in range(2)]

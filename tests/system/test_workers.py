@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -199,11 +200,46 @@ def test_an_orphan_that_was_loading_ends_too(tmp_path: Path) -> None:
         wait_until(_gone(workers), "it has ended")
 
 
+def test_one_that_cannot_start_is_tried_again_while_the_other_serves(tmp_path: Path) -> None:
+    file, log = tmp_path / "models" / "double.onnx", tmp_path / "log"
+    onnx_models.doubler(file)
+    whole = file.read_bytes()
+    with log.open("w") as errors, serve_process(file.parent, errors, workers=2, log__format="json") as server:
+        _replace(file, b"no model at all")
+        victim, healthy = server.workers()
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: _in_vain(log) >= 2, "two starts were in vain")
+        wait_until(lambda: server.metrics()['taxiway_workers{state="resting"}'] == 1, "it rests")
+        assert healthy in server.workers()
+        assert [server.ask(DOUBLE).status for _ in range(8)] == [200] * 8
+        assert server.ask(request("GET", "/v2/health/ready")).status == 200
+        _replace(file, whole)
+        wait_until(lambda: _is_ready(server), "both are ready")
+        assert [server.ask(DOUBLE).status for _ in range(16)] == [200] * 16
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    (died,) = (line for line in lines if line["event"] == "worker_died")
+    starts = [line for line in lines if line["event"] == "worker_not_started"]
+    assert died["reason"] == "killed by signal 9"
+    assert {(line["worker"], line["error"]["code"]) for line in starts} == {(died["worker"], "invalid-model")}
+    assert all("double.onnx" in line["error"]["message"] for line in starts)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    beside = file.with_suffix(".new")
+    beside.write_bytes(content)
+    beside.replace(file)
+
+
+def _in_vain(log: Path) -> int:
+    return log.read_text().count('"event": "worker_not_started"')
+
+
 @pytest.mark.slow
 def test_a_crash_loop_ends_the_server_with_an_error(models: Path) -> None:
     with serve_process(models, workers=2, log__level="error") as server:
         survivors = server.workers()[:1]
         for restarts in range(1, 6):
+            wait_until(lambda: _is_ready(server), "both are ready")  # one that dies at its start is waited for
             (victim,) = (pid for pid in server.workers() if pid not in survivors)
             os.kill(victim, signal.SIGKILL)
             if restarts < 5:

@@ -70,7 +70,7 @@ class Worker:
 
     async def _load(self, words: Mapping[str, Any]) -> None:
         settings = Settings.model_validate(words["settings"])
-        limit = configure_logs(form=settings.log.format, level=settings.log.level)
+        limit = configure_logs(form=settings.log.format, level=settings.log.level, worker=words["worker"])
         self._slot = SlotWriter(words["slot"])
         self._sockets = [socket.socket(fileno=number) for number in words["sockets"]]
         self._delay_s = settings.limits.drain_delay_s

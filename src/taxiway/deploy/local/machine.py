@@ -1,5 +1,8 @@
 """The lives of a server's workers: starting -> ready -> draining -> gone, with a rest between a crash and a restart.
 
+One that dies again and again ends the server. One that cannot *start* in place of another does not, as long as somebody
+else serves or its error says that files are at fault: it is tried again for ever.
+
 Pure: `step` takes what happened and when, and gives the state after it and what is to be done. What is told of a
 process that was replaced meanwhile changes nothing. (Its many small classes have no slots: those double the time that
 a class takes to make, and this is imported before the first worker is started.)
@@ -12,7 +15,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from taxiway.core.errors import InvalidTransition
+from taxiway.core.errors import (
+    InvalidArgument,
+    InvalidTransition,
+    ModelFailed,
+    NoRoom,
+    NotFound,
+    Unsupported,
+    error_from_data,
+)
 from taxiway.deploy.local.plan import Plan
 
 
@@ -28,6 +39,8 @@ class WorkerState(enum.Enum):
 
 ALIVE = frozenset({WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING})
 """The states in which there is a process."""
+_OF_FILES = (InvalidArgument, NotFound, Unsupported, NoRoom, ModelFailed)
+"""Errors of a start that somebody mends in the files that are served, and not by starting the server anew."""
 
 
 class Phase(enum.Enum):
@@ -67,6 +80,8 @@ class Worker:
     reason: str = "the server starts"
     crashes_ns: tuple[int, ...] = ()
     """When it crashed, as far as that still counts."""
+    failures: int = 0
+    """How often in a row it could not start and is tried again, which is no crash."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,11 @@ class RestOver:
 
 
 @dataclass(frozen=True)
+class FleetChanged:
+    """Models were loaded or unloaded, or settings changed: what could not start may be able to now."""
+
+
+@dataclass(frozen=True)
 class StopAsked:
     """The server is to end; for `delay_ns` it says that it is not ready, and yet serves."""
 
@@ -135,7 +155,7 @@ class DrainOverdue:
     generation: int
 
 
-Event = Begun | WorkerReady | WorkerExited | RestOver | StopAsked | DrainOverdue
+Event = Begun | WorkerReady | WorkerExited | RestOver | FleetChanged | StopAsked | DrainOverdue
 
 
 # --- what is to be done --------------------------------------------------------------------------------
@@ -197,6 +217,8 @@ def step(crew: Crew, event: Event, now_ns: int, plan: Plan) -> Step:
             return _begin(crew, plan)
         case StopAsked(delay_ns):
             return _stop(crew, delay_ns, now_ns, plan)
+        case FleetChanged():
+            return _try_again(crew)
     worker = crew.workers[event.index]
     if worker.generation != event.generation:
         return crew, []
@@ -221,7 +243,7 @@ def _begin(crew: Crew, plan: Plan) -> Step:
 def _ready(crew: Crew, worker: Worker) -> Step:
     if worker.state is not WorkerState.STARTING:
         return crew, []  # it was told to end while it said so
-    crew = _with(crew, replace(worker, state=WorkerState.READY, reason="it takes requests"))
+    crew = _with(crew, replace(worker, state=WorkerState.READY, reason="it takes requests", failures=0))
     if crew.phase is Phase.STARTING and all(one.state is WorkerState.READY for one in crew.workers):
         return replace(crew, phase=Phase.SERVING), [Announce()]
     return crew, []
@@ -231,7 +253,8 @@ def _exited(crew: Crew, worker: Worker, how: Exit, now_ns: int, plan: Plan) -> S
     if worker.state not in ALIVE:
         return crew, []
     if crew.phase is Phase.SERVING:
-        return _crashed(crew, worker, how, now_ns, plan)
+        died = _not_started if _may_wait(crew, worker, how) else _crashed
+        return died(crew, worker, how, now_ns, plan)
     asked = worker.state is WorkerState.DRAINING
     crew = _with(crew, replace(worker, state=WorkerState.GONE, reason=told_of(how)))
     if crew.phase is Phase.STARTING:
@@ -241,11 +264,38 @@ def _exited(crew: Crew, worker: Worker, how: Exit, now_ns: int, plan: Plan) -> S
 
 def _crashed(crew: Crew, worker: Worker, how: Exit, now_ns: int, plan: Plan) -> Step:
     crashes = (*(at for at in worker.crashes_ns if now_ns - at < plan.window_ns), now_ns)
-    resting = replace(worker, state=WorkerState.RESTING, reason=told_of(how), crashes_ns=crashes)
+    resting = replace(worker, state=WorkerState.RESTING, reason=told_of(how), crashes_ns=crashes, failures=0)
     crew = _with(crew, resting)
     if len(crashes) >= plan.crashes:
         return _drain_all(replace(crew, last=how), Verdict.CRASH_LOOP, 0, now_ns, plan)
     return crew, [Wake(now_ns + plan.rest_ns(len(crashes)), RestOver(worker.index, worker.generation))]
+
+
+def _may_wait(crew: Crew, worker: Worker, how: Exit) -> bool:
+    """Whether this was a start in vain that the server can live with."""
+    if worker.state is not WorkerState.STARTING:
+        return False
+    return any(one.state is WorkerState.READY for one in crew.workers) or _is_of_files(how)
+
+
+def _is_of_files(how: Exit) -> bool:
+    return how.error is not None and isinstance(error_from_data(how.error), _OF_FILES)
+
+
+def _not_started(crew: Crew, worker: Worker, how: Exit, now_ns: int, plan: Plan) -> Step:
+    failures = worker.failures + 1
+    crew = _with(crew, replace(worker, state=WorkerState.RESTING, reason=told_of(how), failures=failures))
+    return crew, [Wake(now_ns + plan.wait_ns(failures), RestOver(worker.index, worker.generation))]
+
+
+def _try_again(crew: Crew) -> Step:
+    """Whoever could not start need not wait any longer."""
+    done: list[Instruction] = []
+    for worker in crew.workers:
+        if worker.failures:
+            crew, spawned = _restart(crew, worker)
+            done += spawned
+    return crew, done
 
 
 def _restart(crew: Crew, worker: Worker) -> Step:

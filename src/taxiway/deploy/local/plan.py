@@ -19,6 +19,7 @@ class Plan:
         crashes: as many of one worker within `window_ns` end the server.
         first_rest_ns: how long a worker rests after its first crash; twice as long after each further one.
         longest_rest_ns: and never longer than this.
+        longest_wait_ns: the same of one that could not start: what keeps it from that may last for hours.
         drain_ns: how long a worker may take to end, counted from the end of its delay.
     """
 
@@ -28,11 +29,19 @@ class Plan:
     window_ns: int = 60 * _S
     first_rest_ns: int = _S // 10
     longest_rest_ns: int = 5 * _S
+    longest_wait_ns: int = 30 * _S
 
     def rest_ns(self, crashes: int) -> int:
         """How long to wait before a worker that crashed `crashes` times lately is started again."""
-        doubled: int = self.first_rest_ns << min(crashes - 1, 32)
-        return min(doubled, self.longest_rest_ns)
+        return min(self._doubled_ns(crashes), self.longest_rest_ns)
+
+    def wait_ns(self, failures: int) -> int:
+        """How long to wait before one that could not start, `failures` times in a row, is started again."""
+        return min(self._doubled_ns(failures), self.longest_wait_ns)
+
+    def _doubled_ns(self, times: int) -> int:
+        doubled: int = self.first_rest_ns << min(times - 1, 32)
+        return doubled
 
 
 _GOODBYE_S = 5

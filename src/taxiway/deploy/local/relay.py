@@ -59,9 +59,14 @@ class Kept:
 
 
 class Relay:
-    """Asks every worker that takes requests; changes go one at a time, so that all workers see the same order."""
+    """Asks every worker that takes requests; changes go one at a time, so that all workers see the same order.
 
-    def __init__(self) -> None:
+    Args:
+        changed: called after each change that at least one of them made.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
         self._members: dict[int, Channel] = {}
         self._kept = Kept()
         self._changing = asyncio.Lock()
@@ -104,6 +109,7 @@ class Relay:
             answers = await self._ask_all(asker, verb, inner, _CHANGE_S)
             if not all(isinstance(answer, BaseException) for answer in answers):
                 self._kept.keep(lasting, verb, inner)
+                self._changed()
         return _sorted_out(answers)
 
     async def _ask_all(self, asker: int, verb: str, words: Mapping[str, Any], timeout_s: float) -> list[Any]:

@@ -17,7 +17,7 @@ from taxiway.config.settings import Settings
 from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, error_from_data
 from taxiway.deploy.local import machine
 from taxiway.deploy.local.doors import Doors
-from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict
+from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict, WorkerState
 from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
 from taxiway.deploy.local.process import WorkerProcess, start_process
 from taxiway.deploy.local.relay import Relay
@@ -71,7 +71,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._crew = Crew()
         self._processes: dict[int, WorkerProcess] = {}
-        self._relay = Relay()
+        self._relay = Relay(lambda: self._happened(machine.FleetChanged()))
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
         self._doors: Doors | None = None
         self._addresses: dict[str, Any] = {}
@@ -171,7 +171,7 @@ class Supervisor:
     async def _live(self, index: int, generation: int) -> None:
         """One process from its start to its end."""
         error: dict[str, Any] | None = None
-        status = 1
+        status, pid = 1, 0
         try:
             with self._opened_doors().sockets() as sockets:
                 numbers = [one.fileno() for one in sockets]
@@ -181,14 +181,16 @@ class Supervisor:
             self._spawned.set()
             error = problem.to_data()
         else:
+            pid = process.pid
             self._processes[index] = process
             self._spawned.set()
             self._scraper.add(index, process)
             error = await self._prepare(index, generation, process, numbers)
             status = await process.wait()
             self._bury(index, process)
-            self._tell_end(index, process.pid, status)
-        self._happened(machine.WorkerExited(index, generation, Exit(status, error)))
+        how = Exit(status, error)
+        self._tell_end(index, pid, how)
+        self._happened(machine.WorkerExited(index, generation, how))
 
     async def _prepare(
         self, index: int, generation: int, process: WorkerProcess, sockets: Sequence[int]
@@ -199,7 +201,7 @@ class Supervisor:
             return None
         await self._metrics_open.wait()  # a port that is taken is found out before models are loaded
         try:
-            await process.channel.ask("load", {**self._load_words(process), "sockets": list(sockets)})
+            await process.channel.ask("load", {**self._load_words(index, process), "sockets": list(sockets)})
             opened = await self._relay.admit(index, process.channel, lambda: process.channel.ask("admit", {}))
         except TaxiwayError as problem:
             process.kill()
@@ -211,13 +213,14 @@ class Supervisor:
         self._happened(machine.WorkerReady(index, generation))
         return None
 
-    def _load_words(self, process: WorkerProcess) -> dict[str, Any]:
+    def _load_words(self, index: int, process: WorkerProcess) -> dict[str, Any]:
         data = self._share.model_dump(mode="json", exclude_unset=True)
         self._opened_doors().write_ports(data)
         return {
             "settings": data,
             "cpus": cpus_of(available_cpus(), self._plan.workers),
             "slot": process.slot_fd,
+            "worker": index if self._plan.workers > 1 else None,
             "shared": self._opened_doors().http.shared,
         }
 
@@ -237,10 +240,18 @@ class Supervisor:
         if self._processes.get(index) is process:
             del self._processes[index]
 
-    def _tell_end(self, index: int, pid: int, status: int) -> None:
-        if self._crew.phase is Phase.SERVING:
-            reason = f"killed by signal {-status}" if status < 0 else f"it ended with status {status}"
-            _log.error("worker_died", worker=index, pid=pid, reason=reason, hint="another is started in its place")
+    def _tell_end(self, index: int, pid: int, how: Exit) -> None:
+        """One that we killed ourselves died of what it had answered before."""
+        if self._crew.phase is not Phase.SERVING:
+            return
+        if how.error is not None:
+            _log.error("worker_not_started", worker=index, error=error_from_data(how.error))
+        elif self._crew.workers[index].state is WorkerState.STARTING:
+            hint = "another is started in its place; its own lines tell what it was doing"
+            _log.error("worker_not_started", worker=index, reason=machine.told_of(how), hint=hint)
+        else:
+            hint = "another is started in its place"
+            _log.error("worker_died", worker=index, pid=pid, reason=machine.told_of(how), hint=hint)
 
 
 def _error_of(verdict: Verdict, last: Exit) -> TaxiwayError:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxiway.core.errors import InvalidTransition
+from taxiway.core.errors import FailedPrecondition, InvalidModel, InvalidTransition
 from taxiway.deploy.local import machine
 from taxiway.deploy.local.machine import (
     ALIVE,
@@ -17,6 +17,7 @@ from taxiway.deploy.local.machine import (
     Event,
     Exit,
     Finish,
+    FleetChanged,
     KillWorker,
     Phase,
     RestOver,
@@ -35,6 +36,8 @@ from taxiway.deploy.local.plan import Plan
 S = 1_000_000_000
 PLAN = Plan(workers=2, drain_ns=35 * S)
 KILLED = Exit(-9)
+BROKEN = Exit(-9, InvalidModel("model.onnx is broken").to_data())
+TAKEN = Exit(-9, FailedPrecondition("the port is taken").to_data())
 
 
 class World:
@@ -53,10 +56,12 @@ class World:
         self.finished = 0
 
     def tell(self, event: Event) -> None:
+        before = self.crew
         self.crew, instructions = step(self.crew, event, self.now_ns, self.plan)
         for instruction in instructions:
             self._do(instruction)
         self._check()
+        self._check_starts(before, event)
 
     def begin(self) -> World:
         self.tell(Begun())
@@ -128,6 +133,19 @@ class World:
             assert resting <= woken, "whoever rests is woken"
             assert all(len(worker.crashes_ns) < self.plan.crashes for worker in crew.workers)
 
+    def _check_starts(self, before: Crew, event: Event) -> None:
+        """Beside one that serves, and for files that are broken, a start in vain ends nothing and is no crash."""
+        if before.phase is not Phase.SERVING or not isinstance(event, WorkerExited):
+            return
+        worker = before.workers[event.index]
+        if worker.generation != event.generation:
+            return
+        served = any(one.state is WorkerState.READY for one in before.workers)
+        if worker.state is WorkerState.STARTING and (served or event.exit == BROKEN):
+            assert self.crew.phase is Phase.SERVING
+            after = self.crew.workers[event.index]
+            assert (after.state, after.crashes_ns) == (WorkerState.RESTING, worker.crashes_ns)
+
 
 def test_it_is_ready_once_all_are() -> None:
     world = World().begin()
@@ -168,13 +186,70 @@ def test_a_crash_loop_ends_the_server_and_drains_the_others() -> None:
     for _ in range(PLAN.crashes - 1):
         world.exit(0)
         world.wake()
+        world.ready(0)
     assert world.crew.phase is Phase.SERVING
-    world.exit(0, Exit(1, {"message": "no memory"}))
+    world.exit(0, Exit(1))
     assert world.crew.verdict is Verdict.CRASH_LOOP
     assert world.asked_to_stop == {1: 0}
     world.exit(1, Exit(0))
     assert world.finished
-    assert world.crew.last == Exit(1, {"message": "no memory"})
+    assert world.crew.last == Exit(1)
+
+
+@pytest.mark.parametrize("how", [KILLED, BROKEN, TAKEN])
+def test_one_that_cannot_start_is_tried_for_ever_while_another_serves(how: Exit) -> None:
+    world = World().begin().all_ready()
+    world.exit(0)
+    world.wake()
+    rests = []
+    for _ in range(12):
+        before = world.now_ns
+        world.exit(0, how)
+        assert world.states() == [WorkerState.RESTING, WorkerState.READY]
+        world.wake()
+        rests.append((world.now_ns - before) / S)
+    assert rests == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30]
+    world.ready(0)
+    assert world.states() == [WorkerState.READY, WorkerState.READY]
+    assert [(len(worker.crashes_ns), worker.failures) for worker in world.crew.workers] == [(1, 0), (0, 0)]
+
+
+def test_files_that_are_broken_end_no_server_that_was_ready() -> None:
+    world = World(Plan(workers=1, drain_ns=S)).begin().all_ready()
+    world.exit(0)
+    for _ in range(3 * PLAN.crashes):
+        world.wake()
+        world.exit(0, BROKEN)
+    world.wake()
+    world.ready(0)
+    assert world.states() == [WorkerState.READY]
+
+
+@pytest.mark.parametrize("how", [KILLED, TAKEN])
+def test_starts_in_vain_are_a_crash_loop_if_nobody_serves(how: Exit) -> None:
+    world = World(Plan(workers=1, drain_ns=S)).begin().all_ready()
+    world.exit(0)
+    for _ in range(PLAN.crashes - 1):
+        assert world.crew.phase is Phase.SERVING
+        world.wake()
+        world.exit(0, how)
+    assert world.finished
+    assert (world.crew.verdict, world.crew.last) == (Verdict.CRASH_LOOP, how)
+
+
+def test_a_change_has_those_tried_again_that_could_not_start() -> None:
+    world = World(Plan(workers=3, drain_ns=S)).begin().all_ready()
+    world.exit(0)
+    world.wake()
+    world.exit(0, BROKEN)
+    world.exit(1)
+    world.tell(FleetChanged())
+    assert world.states() == [WorkerState.STARTING, WorkerState.RESTING, WorkerState.READY]
+    assert world.running == {0: 3, 2: 1}
+    before = world.crew
+    world.tell(FleetChanged())
+    world.tell(RestOver(0, 2))
+    assert world.crew == before
 
 
 def test_crashes_that_are_long_ago_do_not_count() -> None:
@@ -268,12 +343,14 @@ def test_it_begins_once() -> None:
 def test_whatever_happens_no_process_is_lost_and_the_end_is_an_end(workers: int, data: st.DataObject) -> None:
     world = World(Plan(workers=workers, drain_ns=35 * S)).begin()
     for _ in range(data.draw(st.integers(0, 30))):
-        moves = ["stop"] + ["wake"] * bool(world.timers)
-        moves += [f"{verb} {index}" for index in sorted(world.running) for verb in ("ready", "exit", "refuse")]
+        moves = ["stop", "change"] + ["wake"] * bool(world.timers)
+        moves += [f"{verb} {index}" for index in sorted(world.running) for verb in ("ready", "exit", "refuse", "taken")]
         verb, _, index = data.draw(st.sampled_from(moves)).partition(" ")
         match verb:
             case "stop":
                 world.tell(StopAsked(data.draw(st.integers(0, 5)) * S))
+            case "change":
+                world.tell(FleetChanged())
             case "wake":
                 world.wake()
             case "ready":
@@ -281,7 +358,9 @@ def test_whatever_happens_no_process_is_lost_and_the_end_is_an_end(workers: int,
             case "exit":
                 world.exit(int(index), Exit(data.draw(st.sampled_from([0, 5, -9, -11]))))
             case "refuse":
-                world.exit(int(index), Exit(1, {"message": "no"}))
+                world.exit(int(index), BROKEN)
+            case "taken":
+                world.exit(int(index), TAKEN)
     _end(world)
 
 

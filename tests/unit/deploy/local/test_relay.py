@@ -22,14 +22,14 @@ class End:
     """The supervisor's end of a channel, with a worker made of one function."""
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
+        self.behave = behaviour
         self.heard: list[tuple[str, Any]] = []
 
     async def ask(self, verb: str, words: Mapping[str, Any], timeout_s: float | None = None) -> Any:
         assert verb == "do"
         self.heard.append((words["verb"], words["words"]))
         async with asyncio.timeout(timeout_s):
-            return await self._behaviour(words["verb"], words["words"])
+            return await self.behave(words["verb"], words["words"])
 
 
 def answering(answer: Any) -> Behaviour:
@@ -54,8 +54,8 @@ async def _opened() -> str:
     return "open"
 
 
-async def _relay(*behaviours: Behaviour) -> tuple[Relay, list[End]]:
-    relay = Relay()
+async def _relay(*behaviours: Behaviour, changed: Callable[[], None] | None = None) -> tuple[Relay, list[End]]:
+    relay = Relay(changed or (lambda: None))
     ends = [End(behaviour) for behaviour in behaviours]
     for index, end in enumerate(ends):
         await admit(relay, index, end)
@@ -127,6 +127,23 @@ def test_what_all_refused_is_not_kept() -> None:
         later = End(answering("ok"))
         await admit(relay, 0, later)
         assert later.heard == []
+
+    run_virtual(test)
+
+
+def test_a_change_is_told_of_once_somebody_made_it() -> None:
+    async def test() -> None:
+        told: list[str] = []
+        relay, ends = await _relay(answering("a"), answering("b"), changed=lambda: told.append("changed"))
+        await relay.ask(0, words())
+        assert told == []
+        await relay.ask(0, words("load", keep_as="model/a", model="a"))
+        assert told == ["changed"]
+        for end in ends:
+            end.behave = raising(ModelNotFound("no such model"))
+        with pytest.raises(ModelNotFound):
+            await relay.ask(0, words("load", keep_as="model/b", model="b"))
+        assert told == ["changed"]
 
     run_virtual(test)
 
