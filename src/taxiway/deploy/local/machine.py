@@ -136,8 +136,8 @@ class RestOver:
 
 
 @dataclass(frozen=True)
-class FleetChanged:
-    """Models were loaded or unloaded, or settings changed: what could not start may be able to now."""
+class ModelsChanged:
+    """Models were loaded or unloaded while the server runs: whoever could not start may be able to now."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class DrainOverdue:
     generation: int
 
 
-Event = Begun | WorkerReady | WorkerExited | RestOver | FleetChanged | StopAsked | DrainOverdue
+Event = Begun | WorkerReady | WorkerExited | RestOver | ModelsChanged | StopAsked | DrainOverdue
 
 
 # --- what is to be done --------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def step(crew: Crew, event: Event, now_ns: int, plan: Plan) -> Step:
             return _begin(crew, plan)
         case StopAsked(delay_ns):
             return _stop(crew, delay_ns, now_ns, plan)
-        case FleetChanged():
+        case ModelsChanged():
             return _try_again(crew)
     worker = crew.workers[event.index]
     if worker.generation != event.generation:

@@ -62,11 +62,11 @@ class Relay:
     """Asks every worker that takes requests; changes go one at a time, so that all workers see the same order.
 
     Args:
-        changed: called after each change that at least one of them made.
+        models_changed: called when at least one of them has loaded or unloaded a model.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self, models_changed: Callable[[], None]) -> None:
+        self._models_changed = models_changed
         self._members: dict[int, Channel] = {}
         self._kept = Kept()
         self._changing = asyncio.Lock()
@@ -109,7 +109,8 @@ class Relay:
             answers = await self._ask_all(asker, verb, inner, _CHANGE_S)
             if not all(isinstance(answer, BaseException) for answer in answers):
                 self._kept.keep(lasting, verb, inner)
-                self._changed()
+                if lasting.what == "models":  # regions and settings come often, and help nobody to start
+                    self._models_changed()
         return _sorted_out(answers)
 
     async def _ask_all(self, asker: int, verb: str, words: Mapping[str, Any], timeout_s: float) -> list[Any]:

@@ -71,7 +71,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._crew = Crew()
         self._processes: dict[int, WorkerProcess] = {}
-        self._relay = Relay(lambda: self._happened(machine.FleetChanged()))
+        self._relay = Relay(lambda: self._happened(machine.ModelsChanged()))
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
         self._doors: Doors | None = None
         self._addresses: dict[str, Any] = {}

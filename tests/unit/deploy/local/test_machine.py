@@ -17,8 +17,8 @@ from taxiway.deploy.local.machine import (
     Event,
     Exit,
     Finish,
-    FleetChanged,
     KillWorker,
+    ModelsChanged,
     Phase,
     RestOver,
     SpawnWorker,
@@ -243,11 +243,11 @@ def test_a_change_has_those_tried_again_that_could_not_start() -> None:
     world.wake()
     world.exit(0, BROKEN)
     world.exit(1)
-    world.tell(FleetChanged())
+    world.tell(ModelsChanged())
     assert world.states() == [WorkerState.STARTING, WorkerState.RESTING, WorkerState.READY]
     assert world.running == {0: 3, 2: 1}
     before = world.crew
-    world.tell(FleetChanged())
+    world.tell(ModelsChanged())
     world.tell(RestOver(0, 2))
     assert world.crew == before
 
@@ -350,7 +350,7 @@ def test_whatever_happens_no_process_is_lost_and_the_end_is_an_end(workers: int,
             case "stop":
                 world.tell(StopAsked(data.draw(st.integers(0, 5)) * S))
             case "change":
-                world.tell(FleetChanged())
+                world.tell(ModelsChanged())
             case "wake":
                 world.wake()
             case "ready":

@@ -131,11 +131,12 @@ def test_what_all_refused_is_not_kept() -> None:
     run_virtual(test)
 
 
-def test_a_change_is_told_of_once_somebody_made_it() -> None:
+def test_a_change_of_models_is_told_of_once_somebody_made_it() -> None:
     async def test() -> None:
         told: list[str] = []
         relay, ends = await _relay(answering("a"), answering("b"), changed=lambda: told.append("changed"))
         await relay.ask(0, words())
+        await relay.ask(0, {**words("register_region"), "lasting": {"what": "regions", "name": "a"}})
         assert told == []
         await relay.ask(0, words("load", keep_as="model/a", model="a"))
         assert told == ["changed"]
