@@ -25,7 +25,7 @@ from tests.oracle.compare import (
     loads,
     plain_body,
 )
-from tests.oracle.lifecycle import SERVED_ALREADY, SOME_BROKEN
+from tests.oracle.lifecycle import AFTER_OVERRIDE, SERVED_ALREADY, SOME_BROKEN
 from tests.oracle.replies import SPOILT_TWICE, CallExchange, Reply, parsed, request_type
 from tests.oracle.requests import INFERENCE_HEADER, Request
 from tests.oracle.words import error_class
@@ -185,6 +185,11 @@ def _load_of_files_again(exchange: Exchange | CallExchange, _: Difference) -> bo
     return bool(exchange.history) and exchange.history[-1].endswith(SERVED_ALREADY)
 
 
+def _load_after_override(exchange: Exchange | CallExchange, _: Difference) -> bool:
+    """The last step was a plain load, and the one before of that model brought its configuration."""
+    return bool(exchange.history) and exchange.history[-1].endswith(AFTER_OVERRIDE)
+
+
 def _adds_reason(_: Exchange | CallExchange, difference: Difference) -> bool:
     """An index in which taxiway gives a reason more, or tells of something that Triton leaves out."""
     left, right = difference.triton, difference.taxiway
@@ -201,6 +206,7 @@ PREDICATES: Final[Mapping[str, Callable[[Exchange, Difference], bool]]] = {
     "error-called-text": _error_called_text,
     "fp64-last-digits": _fp64_last_digits,
     "holds-no-number": _holds_no_number,
+    "load-after-override": _load_after_override,
     "load-by-halves": _load_by_halves,
     "load-of-files": _load_of_files,
     "load-of-files-again": _load_of_files_again,
@@ -253,6 +259,7 @@ CALL_PREDICATES: Final[Mapping[str, Callable[[CallExchange, Difference], bool]]]
     "adds-reason": _adds_reason,
     "holds-no-number": _call_holds_no_number,
     "lists-output-twice": _lists_output_twice,
+    "load-after-override": _load_after_override,
     "load-by-halves": _load_by_halves,
     "load-of-files": _load_of_files,
     "load-of-files-again": _load_of_files_again,

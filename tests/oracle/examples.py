@@ -9,6 +9,7 @@ import math
 from typing import Any, Final
 
 from tests.oracle.lifecycle import (
+    AFTER_OVERRIDE,
     SERVED_ALREADY,
     SOME_BROKEN,
     Change,
@@ -241,6 +242,13 @@ WALK_EXAMPLES: Final[dict[str, Walk]] = {
             load("http", "beta"),
             load("http", "beta", overriding("beta", "all", None)),
             marked(load("http", "beta", overriding("beta", "all", {3: Line(7, 7)})), SERVED_ALREADY),
+        )
+    ),
+    "files-count-again": Walk(
+        (
+            load("http", "beta"),
+            load("grpc", "beta", overriding("beta", "latest 1", None, max_batch_size=2)),
+            marked(load("grpc", "beta"), AFTER_OVERRIDE),
         )
     ),
     "uploads-are-forgotten": Walk((load("http", "alpha", overriding("alpha", "", {1: None})),)),

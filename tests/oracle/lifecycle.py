@@ -297,6 +297,8 @@ SOME_BROKEN: Final = "of whose versions some can be loaded and some cannot"
 
 SERVED_ALREADY: Final = "while it is served already"
 """How the label of a load with files ends whose files Triton may ignore."""
+AFTER_OVERRIDE: Final = "whose configuration came with the load before"
+"""How the label of a load ends after which Triton may keep that configuration."""
 
 
 # --- what is asked after every step

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from tests.oracle.lifecycle import (
+    AFTER_OVERRIDE,
     NAMES,
     POLICIES,
     SERVED_ALREADY,
@@ -74,13 +75,16 @@ OTHERWISE: Final[Sequence[Mapping[str, Any]]] = (
 def _loads(draw: st.DrawFn, forecast: Forecast) -> Question:
     protocol, name = draw(_protocols), draw(_names)
     if draw(st.integers(0, 2)):
+        again = AFTER_OVERRIDE if name in forecast.overridden else ""
         forecast.loaded.add(name)
-        return marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else "")
+        forecast.overridden.discard(name)
+        return marked(load(protocol, name), SOME_BROKEN if forecast.by_halves(name, None) else again)
     files = draw(st.one_of(st.none(), st.dictionaries(_versions, _lines, max_size=2)))
     policy, changes = draw(_policies), draw(st.sampled_from(OTHERWISE))
     asked = load(protocol, name, overriding(name, policy, files, **changes), f"policy {policy!r}, {dict(changes)}")
     again = SERVED_ALREADY if files and name in forecast.loaded else ""
     forecast.loaded.add(name)
+    forecast.overridden.add(name)
     return marked(asked, SOME_BROKEN if forecast.by_halves(name, (policy, files or {})) else again)
 
 
@@ -156,6 +160,7 @@ class Forecast:
         self._broken: dict[str, dict[int, bool]] = {"alpha": {1: False, 2: False}, "beta": {1: False, 3: False}}
         self._policy = {"alpha": "", "beta": "all"}
         self.loaded: set[str] = set()
+        self.overridden: set[str] = set()
 
     def note(self, change: Change) -> None:
         """The files change."""

@@ -181,9 +181,9 @@ class Administration:
 
     def _asked_versions(self, name: str | None, version: str | None) -> Iterable[ServedModel]:
         services = self._routing().services
+        number = None if version is None else version_number(version)
         if name is None:
             return [served for key in sorted(services) for served in _by_version(services[key])]
-        number = None if version is None else version_number(version)
         service = services.get(name)
         if service is None:
             raise StatisticsNotFound(f"requested model '{name}' is not available", model=name)
