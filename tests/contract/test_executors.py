@@ -121,3 +121,18 @@ def test_close_finishes_what_runs_and_frees_the_threads(make: Make, tmp_path: Pa
         assert len(told) == 1
 
     asyncio.run(scenario())
+
+
+def test_what_runs_here_is_as_if_submitted_and_what_does_not_is_not_begun(make: Make, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        cheap = isinstance(executor, HybridExecutor) and make is _inline
+        outcome = executor.run_here(_batch(7))
+        assert (outcome is not None) == cheap
+        if outcome is not None and outcome.result is not None:
+            assert outcome.result.arrays[0].tolist() == [[70]]
+        later, _ = await _submit(executor, _batch(7))
+        assert later.result is not None
+        executor.close()
+
+    asyncio.run(scenario())

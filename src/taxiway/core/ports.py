@@ -93,6 +93,9 @@ class Executor(Protocol):
     def submit(self, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]) -> None:
         """Run `batch` as one call of the model."""
 
+    def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
+        """Run `batch` at once, if that costs the event loop next to nothing; None: it would, nothing was done."""
+
     def running_since_ns(self) -> int:
         """When the oldest run began that has not come back, in monotonic nanoseconds; NEVER_NS if none is out."""
 

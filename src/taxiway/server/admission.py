@@ -32,6 +32,10 @@ class Admission:
             self._refuse()
         self.requests += 1
 
+    def is_open(self) -> bool:
+        """Whether `enter` would let one more in."""
+        return self.requests < self.max_requests and not self.draining and self.bytes <= self.max_bytes
+
     def leave(self) -> None:
         """One request was answered or abandoned."""
         self.requests -= 1

@@ -100,6 +100,7 @@ class Batcher:
         self._merge_cap = plan.merge_cap
         self._arrivals = ArrivalRate() if plan.objective_p99_ns else None
         self._ordered = plan.preserve_ordering
+        self._runs_alone = self._eager and not self._ordered
         self._answers: Answers = (OrderedAnswers if self._ordered else Answers)(self._report)
         self._running = RunningDeadlines() if expire_running else None
         self._turn_due = False
@@ -148,9 +149,29 @@ class Batcher:
         self._queue.push(request)
         self._turn_soon()
 
-    def turn(self) -> None:
-        """Consider what waits now, and not at the end of the loop's turn: for whoever submits one at a time."""
-        self._turn()
+    def run_alone(self, request: InferRequest) -> BatchOutcome | None:
+        """Run a NEW request at once and by itself, where nothing is to be gained from company and it is cheap.
+
+        For a door to which requests come one by one, each in a turn of the loop of its own: a queue is then only cost.
+        The run is counted as any other is. The outcome is the caller's, and the responder is not called.
+
+        Returns:
+            None if it cannot be: nothing was done to the request, which may be submitted.
+        """
+        if not self._runs_alone or self._closed or self._queue.requests or not self._idle:
+            return None
+        now_ns = self._now_ns()
+        if request.deadline_ns <= now_ns:
+            return None
+        batch = [request]
+        outcome = self._executor.run_here(batch)
+        if outcome is None:
+            return None
+        request.state = _DONE
+        if outcome.result is None:
+            name_errors(outcome)
+        self._learn(batch, outcome, now_ns, ())
+        return outcome
 
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it never started."""

@@ -59,21 +59,29 @@ class HybridExecutor:
 
     def submit(self, batch: list[InferRequest], done: Done) -> None:
         """Run it here and now if it is cheap; `done` is then called before this returns."""
+        outcome = self.run_here(batch)
+        if outcome is not None:
+            done(batch, outcome)
+            return
+        if self._thread is None:
+            self._thread = ThreadExecutor(self._runner, 1, self._loop, self._name)
+        nbytes = sum([request.nbytes for request in batch])
+        self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
+
+    def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
+        """Run it if it is cheap."""
         rows, nbytes = batch[0].rows, batch[0].nbytes
         if len(batch) > 1:
             rows = sum([request.rows for request in batch])
             nbytes = sum([request.nbytes for request in batch])
-        if nbytes <= self._cheap_bytes and (rows <= self._cheap_rows or self._is_cheap(rows)):
-            outcome = self._run(batch)
-            if outcome.finished_ns - outcome.started_ns > self._limit_ns:
-                self._was_dear(nbytes)
-            elif nbytes * _STEP > self._cheap_bytes:
-                self._was_cheap(nbytes)
-            done(batch, outcome)
-        else:
-            if self._thread is None:
-                self._thread = ThreadExecutor(self._runner, 1, self._loop, self._name)
-            self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
+        if nbytes > self._cheap_bytes or (rows > self._cheap_rows and not self._is_cheap(rows)):
+            return None
+        outcome = self._run(batch)
+        if outcome.finished_ns - outcome.started_ns > self._limit_ns:
+            self._was_dear(nbytes)
+        elif nbytes * _STEP > self._cheap_bytes:
+            self._was_cheap(nbytes)
+        return outcome
 
     def running_since_ns(self) -> int:
         """When the run in the thread began; what runs on the loop is back before anybody can ask."""

@@ -37,6 +37,9 @@ class ThreadExecutor:
         """Hand it to a free thread; `done` is called on the event loop."""
         self._work.put((batch, done))
 
+    def run_here(self, batch: list[InferRequest]) -> None:
+        """Whatever has threads is worth one."""
+
     def running_since_ns(self) -> int:
         """When the oldest run began that has not come back."""
         return min(self._since_ns)

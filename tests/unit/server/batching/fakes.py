@@ -79,15 +79,20 @@ class FakeExecutor:
         else:
             self._loop.call_later(self.run_ns(batch) / 1e9, self._finish, batch, done, now_ns)
 
+    def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
+        return self._outcome(batch, self._clock.monotonic_ns()) if self.inline else None
+
     def _finish(self, batch: list[InferRequest], done: Done, started_ns: int) -> None:
         self.running -= 1
+        done(batch, self._outcome(batch, started_ns))
+
+    def _outcome(self, batch: list[InferRequest], started_ns: int) -> BatchOutcome:
         rows = sum(request.rows for request in batch)
-        outcome = self.ending(batch) or BatchOutcome(
+        return self.ending(batch) or BatchOutcome(
             started_ns=started_ns,
             finished_ns=max(self._clock.monotonic_ns(), started_ns + 1),
             result=BatchResult((), (), rows),
         )
-        done(batch, outcome)
 
     def running_since_ns(self) -> int:
         return self.started_ns[-1] if self.running else NEVER_NS

@@ -592,3 +592,47 @@ async def test_the_curve_learns_from_runs() -> None:
         bench.submit(str(number))
         await asyncio.sleep(0.05)
     assert bench.curve.expected_ns(1) == pytest.approx(40 * MS, rel=0.05)
+
+
+# --- alone -----------------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_one_that_comes_alone_is_run_at_once_and_counted() -> None:
+    bench = Bench(BatchingPlan(max_rows=BIG), inline=True)
+    request = bench.make("a", rows=2)
+    outcome = bench.batcher.run_alone(request)
+    assert outcome is not None
+    assert outcome.result is not None
+    assert outcome.result.rows == 2
+    assert request.state is RequestState.DONE
+    assert bench.observer.done == [(["a"], 0)]
+    await asyncio.sleep(1)
+    assert bench.responder.answers == {}, "its outcome is the caller's to tell"
+
+
+@virtual
+async def test_none_is_run_alone_where_company_or_order_or_time_count() -> None:
+    dear = Bench(BatchingPlan(max_rows=BIG))
+    waiting = Bench(BatchingPlan(max_rows=BIG, max_delay_ns=MS), inline=True)
+    ordered = Bench(BatchingPlan(max_rows=BIG, preserve_ordering=True), inline=True)
+    behind = Bench(BatchingPlan(max_rows=BIG), inline=True)
+    behind.submit("first")
+    late = Bench(BatchingPlan(max_rows=BIG), inline=True)
+    closed = Bench(BatchingPlan(max_rows=BIG), inline=True)
+    closed.batcher.close()
+    for bench in (dear, waiting, ordered, behind, late, closed):
+        request = bench.make("a", timeout_ms=0 if bench is late else None)
+        assert bench.batcher.run_alone(request) is None
+        assert request.state is RequestState.NEW, "it may be submitted"
+        assert bench.observer.done == []
+
+
+@virtual
+async def test_what_fails_alone_is_named_and_counted() -> None:
+    bench = Bench(BatchingPlan(max_rows=BIG), inline=True)
+    bench.executor.ending = partial(_always, BatchOutcome(started_ns=0, finished_ns=1, error=ValueError("odd")))
+    outcome = bench.batcher.run_alone(bench.make("a"))
+    assert outcome is not None
+    assert isinstance(outcome.error, ModelFailed)
+    assert bench.observer.outcomes == [outcome]

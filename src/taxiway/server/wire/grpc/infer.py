@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic_ns
 from typing import Any, NamedTuple, cast
 
 from taxiway.core.errors import ColdModel, InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
+from taxiway.server.batching.answers import as_error
 from taxiway.server.entrance import Entrance
-from taxiway.server.execution.hybrid import HybridExecutor
 from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
@@ -22,7 +23,7 @@ from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
-from taxiway.server.wire.grpc.familiar import Familiars
+from taxiway.server.wire.grpc.familiar import Familiar, Familiars
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
 from taxiway.server.wire.grpc.infer_requests import MessageReader
 from taxiway.server.wire.grpc.protos import INFERENCE, Message
@@ -88,8 +89,10 @@ class MessageCodec:
         self._every = menu.all_binary()
         self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
         self._reader = MessageReader(self.signature, menu, regions)
-        self._turn = served.batcher.turn if isinstance(served.executor, HybridExecutor) else None
-        """Calls come one at a time, each with a turn of the loop of its own: what is cheap is run at once."""
+        self._run_alone = served.batcher.run_alone
+        self._is_alone = served.front is served.batcher
+        """Whether nothing but the batcher has to see a request: no cache, and nobody who traces it."""
+        served.traces.follow(partial(self._trace, cached=not self._is_alone))
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def read(
@@ -122,8 +125,27 @@ class MessageCodec:
         except Exception:
             self._admission.release_bytes(request.nbytes)
             raise
-        if self._turn is not None:
-            self._turn()
+
+    def _trace(self, wanted: bool, *, cached: bool) -> None:
+        self._is_alone = not wanted and not cached
+
+    def answer_alone(self, request: InferRequest, choices: Choices | None) -> bytes | None:
+        """The answer to a request that is cheap and need not wait; None: it is to be submitted.
+
+        Raises:
+            TaxiwayError: the model failed, or its outputs cannot be told so.
+        """
+        if not self._is_alone or not self._admission.is_open():
+            return None
+        outcome = self._run_alone(request)
+        if outcome is None:
+            return None
+        if outcome.result is None:
+            raise as_error(outcome)
+        opening = self._writer.opening(None, final=False)
+        if choices is None:
+            return _checked(self._writer.write(opening, outcome.result, 0, request.rows))
+        return _checked(self._writer.write_chosen(opening, choices, outcome.result, 0, request.rows))
 
     def abandon(self, request: InferRequest) -> None:
         """The caller has gone: a request that is not answered yet costs no execution, if it still can."""
@@ -163,12 +185,16 @@ class MessageCodec:
             body = self._writer.write_chosen(opening, ask.choices, result, start, stop)
         else:
             body = self._writer.write(opening, result, start, stop)
-        if len(body) > MAX_MESSAGE_BYTES:
-            raise InvalidArgument(
-                f"the answer is {len(body)} bytes; gRPC carries at most {MAX_MESSAGE_BYTES} in one message",
-                hint="ask for fewer rows or outputs, or over HTTP",
-            )
-        return body
+        return _checked(body)
+
+
+def _checked(body: bytes) -> bytes:
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise InvalidArgument(
+            f"the answer is {len(body)} bytes; gRPC carries at most {MAX_MESSAGE_BYTES} in one message",
+            hint="ask for fewer rows or outputs, or over HTTP",
+        )
+    return body
 
 
 Taken = tuple[MessageCodec, InferRequest]
@@ -192,10 +218,12 @@ class InferEndpoint:
     async def infer(self, body: bytes, context: Context) -> bytes:
         """Answer one call."""
         try:
-            answer: Answer = self._new_answer()
-            taken = self.take_familiar(body, answer, context, on_stream=False)
-            codec, request = taken or await self.take(body, answer, context, on_stream=False)
-            content = content_of(answer.result() if answer.done() else await self._wait(answer, codec, request))
+            content = self._answer_alone(body, context)
+            if content is None:
+                answer: Answer = self._new_answer()
+                taken = self.take_familiar(body, answer, context, on_stream=False)
+                codec, request = taken or await self.take(body, answer, context, on_stream=False)
+                content = content_of(answer.result() if answer.done() else await self._wait(answer, codec, request))
         except asyncio.CancelledError:  # the client has gone, or cancelled the call
             self._calls.statistics.ended(METHOD, "CANCELLED")
             raise
@@ -205,6 +233,24 @@ class InferEndpoint:
         if len(content) >= _LARGE_BYTES:
             self._hold(context, len(content))
         return content
+
+    def _answer_alone(self, body: bytes, context: Context) -> bytes | None:
+        """The answer to a request that is like an earlier one, cheap, and need not wait for anybody."""
+        known = self._familiars.find(body)
+        if known is None:
+            return None
+        request = self._familiar_request(known, body, context)
+        return known.codec.answer_alone(request, known.choices)
+
+    def _familiar_request(self, known: Familiar, body: bytes, context: Context) -> InferRequest:
+        arrived_ns = monotonic_ns()
+        if self._guard is not None:
+            self._guard.check(authorization_of(context), "infer", known.model)
+        request = InferRequest(
+            known.inputs(body), known.rows, known.codec, arrived_ns, len(body), known.bucket, known.outputs
+        )
+        request.deadline_ns = deadline_of(context, arrived_ns)
+        return request
 
     async def _wait(self, answer: Answer, codec: MessageCodec, request: InferRequest) -> bytes | Exception:
         self._waiting.add(answer)
@@ -221,16 +267,9 @@ class InferEndpoint:
         known = self._familiars.find(body)
         if known is None:
             return None
-        arrived_ns = monotonic_ns()
-        if self._guard is not None:
-            self._guard.check(authorization_of(context), "infer", known.model)
-        codec = known.codec
-        request = InferRequest(
-            known.inputs(body), known.rows, codec, arrived_ns, len(body), known.bucket, known.outputs
-        )
-        ask = Ask(answer, known.choices, False, on_stream, context)
-        codec.submit(request, ask, deadline_of(context, arrived_ns))
-        return codec, request
+        request = self._familiar_request(known, body, context)
+        known.codec.submit(request, Ask(answer, known.choices, False, on_stream, context), request.deadline_ns)
+        return known.codec, request
 
     async def take(self, body: bytes, answer: Answer, context: Context, *, on_stream: bool) -> Taken:
         """Take in one request, which `answer` then tells the end of; that may be before this returns.
