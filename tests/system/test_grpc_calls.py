@@ -20,6 +20,7 @@ from tests.support.grpc_calls import PATIENCE_S, Channel, connected, infer_reque
 from tests.support.raw_http import wait_until
 
 from taxiway.core.errors import PermissionDenied, Unauthenticated
+from taxiway.core.requests import NEVER_NS
 from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.grpc.calls import Calls, Guard
 from taxiway.server.wire.grpc.front import GrpcFront
@@ -73,9 +74,9 @@ def _metric(server: Server, name: str) -> float:
     )
 
 
-def _occupy(server: Server, channel: Channel) -> Any:
+def _occupy(server: Server, channel: Channel, steps: int = LONG) -> Any:
     """A call whose request keeps the slow model busy."""
-    running = _start(channel, _slow(LONG))
+    running = _start(channel, _slow(steps))
     in_flight = "taxiway_http_requests_in_flight"
     wait_until(lambda: _metric(server, in_flight) >= 1 and _queued(server) == 0, "it runs")
     return running
@@ -283,11 +284,13 @@ def test_what_was_taken_is_answered_when_the_server_leaves(models: Path) -> None
 def test_what_cannot_be_answered_in_time_is_told_so(models: Path) -> None:
     flags: dict[str, Any] = {"execution__mode": "thread", "limits__drain_timeout_s": 0.2, "batching__enabled": False}
     with serve(models, **flags) as server, connected(server.grpc) as channel:
-        running = _occupy(server, channel)
+        executor = server.plane._routing().find("slow", None).executor
+        running = _occupy(server, channel, steps=3 * LONG)  # it must outlast what a server that stops waits at least
         server.stop()
         with refused(StatusCode.UNAVAILABLE) as told:
             running.result()
         assert "shutting down" in told.details
+        wait_until(lambda: executor.running_since_ns() == NEVER_NS, "the run that was given up is over")
 
 
 # --- seams ---------------------------------------------------------------------------------------------

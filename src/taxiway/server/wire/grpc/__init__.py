@@ -5,9 +5,3 @@ Out: `InferRequest` to the batcher; messages.
 Never: what HTTP's front door checks too (signature.py and asks.py have that), generated code in the default pool.
 Read: protos.py, front.py, calls.py, infer.py (with infer_requests.py, infer_answers.py, familiar.py), then services.py.
 """
-
-import os
-
-# grpcio's core writes lines of its own form to standard error, one for each handshake that fails, among JSON lines. It
-# reads this when it is loaded, which happens below this package only; whoever wants the lines sets it to INFO.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
