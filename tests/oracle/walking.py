@@ -59,7 +59,7 @@ class Walker:
             after a step whose difference is not declared.
     """
 
-    at_once: Final = 6
+    at_once: Final = 10
     """Walks that may be taken at the same time: real Triton spends most of a load waiting."""
 
     def __init__(self, triton: TritonInstall, root: Path, against: str, deviations: Sequence[Deviation]) -> None:
