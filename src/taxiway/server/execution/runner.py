@@ -83,9 +83,11 @@ class BatchRunner:
             ran = monotonic_ns()
             if self._batches:
                 _check_rows(names, arrays, rows)
-        for name in self._reshaped_outputs.keys() & set(names):
-            place = names.index(name)
-            arrays[place] = self._reshaped(arrays[place], self._reshaped_outputs[name])
+        if self._reshaped_outputs:
+            arrays = [
+                self._reshaped(array, self._reshaped_outputs[name]) if name in self._reshaped_outputs else array
+                for name, array in zip(names, arrays, strict=True)
+            ]
         result = BatchResult(self._output_names, _spread(arrays, wanted, len(self._output_names)), rows)
         outcome = BatchOutcome(started_ns=started, finished_ns=monotonic_ns(), result=result)
         outcome.input_ns = merged - started
@@ -109,6 +111,8 @@ class BatchRunner:
 
     def _wanted_outputs(self, batch: list[InferRequest]) -> list[int] | None:
         """The outputs that somebody in the batch asked for; None for all."""
+        if batch[0].outputs is None:
+            return None
         wanted: set[int] = set()
         for request in batch:
             if request.outputs is None:
