@@ -38,6 +38,8 @@ _FULL: dict[object, RejectReason] = {
 }
 """By the limit that refused; any other is a number of requests."""
 _RUNNING, _DONE = RequestState.RUNNING, RequestState.DONE
+_LEARNT_FROM = 8
+"""Of the runs of one request alone the curve learns from one in so many: they are many, and much alike."""
 _TURN_NS = 2_000_000
 """After so long in one turn (an executor that runs here and now) the loop's other callbacks come first."""
 
@@ -101,6 +103,7 @@ class Batcher:
         self._arrivals = ArrivalRate() if plan.objective_p99_ns else None
         self._ordered = plan.preserve_ordering
         self._runs_alone = self._eager and not self._ordered
+        self._runs_alone_left = _LEARNT_FROM
         self._answers: Answers = (OrderedAnswers if self._ordered else Answers)(self._report)
         self._running = RunningDeadlines() if expire_running else None
         self._turn_due = False
@@ -170,7 +173,12 @@ class Batcher:
         request.state = _DONE
         if outcome.result is None:
             name_errors(outcome)
-        self._learn(batch, outcome, now_ns, ())
+        self._runs_alone_left -= 1
+        if self._runs_alone_left:
+            self._count(batch, outcome, now_ns, ())
+        else:
+            self._runs_alone_left = _LEARNT_FROM
+            self._learn(batch, outcome, now_ns, ())
         return outcome
 
     def cancel(self, request: InferRequest) -> bool:
@@ -312,6 +320,14 @@ class Batcher:
         try:
             if outcome.result is not None:
                 self._curve.observe(outcome.result.rows, outcome.finished_ns - outcome.started_ns)
+        except Exception as problem:  # noqa: BLE001 - the boundary: learning must not stop serving
+            self._report("the curve failed", problem)
+        self._count(batch, outcome, dispatched_ns, gone)
+
+    def _count(
+        self, batch: list[InferRequest], outcome: BatchOutcome, dispatched_ns: int, gone: Collection[InferRequest]
+    ) -> None:
+        try:
             self._observer.batch_done(batch, outcome, dispatched_ns, gone)
         except Exception as problem:  # noqa: BLE001 - the boundary: counting must not stop serving
             self._report("the observer failed", problem)

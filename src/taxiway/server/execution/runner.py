@@ -147,8 +147,9 @@ def _rows_of(arrays: Sequence[Any], start: int, stop: int) -> list[Any]:
 
 def _check_rows(names: list[str], arrays: list[NDArray[Any]], rows: int) -> None:
     """A run's outputs must have a row for each row that went in, or rows would reach the wrong caller."""
-    for name, array in zip(names, arrays, strict=True):
+    for place, array in enumerate(arrays):
         if array.ndim == 0 or array.shape[0] != rows:
+            name = names[place]
             raise ModelFailed(
                 f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows; "
                 "a model that batches gives one row for each",
