@@ -58,6 +58,10 @@ class HonestClient:
         except ConnectionRefusedError:
             self.refused += 1
             return
+        except ConnectionError:  # reset before it was accepted
+            self.asked += 1
+            self._count_lost(used=False)
+            return
         self.asked += 1
         used, self._used = self._used, True
         try:

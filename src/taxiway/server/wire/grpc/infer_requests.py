@@ -166,8 +166,11 @@ def typed_elements(name: str, datatype: Datatype, contents: Message, count: int 
 
 def _asked_output(entry: Message) -> dict[str, Any]:
     """An output as the menu reads it. Answers are raw: `binary_data` says nothing here; nor does what is unknown."""
-    values = {name: value for name, value in entry.parameters.items() if name.startswith(_SAY_SOMETHING)}
-    return {"name": entry.name, "parameters": parameter_values(values)}
+    given = {name: value for name, value in entry.parameters.items() if name.startswith(_SAY_SOMETHING)}
+    values = parameter_values(given)
+    if values.get("classification") == 0:  # in JSON that says "no classes", as if it were not there
+        raise MalformedRequest(f"'classification' of output {entry.name!r} is 0; it must be a count of 1 or more")
+    return {"name": entry.name, "parameters": values}
 
 
 def parameter_values(parameters: Mapping[str, Message]) -> dict[str, Any]:
