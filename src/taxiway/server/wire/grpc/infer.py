@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import monotonic_ns
 from typing import Any, NamedTuple, cast
 
@@ -90,9 +89,10 @@ class MessageCodec:
         self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
         self._reader = MessageReader(self.signature, menu, regions)
         self._run_alone = served.batcher.run_alone
-        self._is_alone = served.front is served.batcher
+        self._is_uncached = served.front is served.batcher
+        self._may_run_alone = self._is_uncached
         """Whether nothing but the batcher has to see a request: no cache, and nobody who traces it."""
-        served.traces.follow(partial(self._trace, cached=not self._is_alone))
+        served.traces.follow(self._trace)
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def read(
@@ -126,8 +126,8 @@ class MessageCodec:
             self._admission.release_bytes(request.nbytes)
             raise
 
-    def _trace(self, wanted: bool, *, cached: bool) -> None:
-        self._is_alone = not wanted and not cached
+    def _trace(self, wanted: bool) -> None:
+        self._may_run_alone = self._is_uncached and not wanted
 
     def answer_alone(self, request: InferRequest, choices: Choices | None) -> bytes | None:
         """The answer to a request that is cheap and need not wait; None: it is to be submitted.
@@ -135,7 +135,7 @@ class MessageCodec:
         Raises:
             TaxiwayError: the model failed, or its outputs cannot be told so.
         """
-        if not self._is_alone or not self._admission.is_open():
+        if not self._may_run_alone or not self._admission.is_open():
             return None
         outcome = self._run_alone(request)
         if outcome is None:
