@@ -214,7 +214,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
         ('platform: "ensemble"', ["ensemble_scheduling"]),
         ("sequence_batching {}", ["sequence_batching"]),
         ('backend: "dali"', ["backend"]),
-        ('platform: "pytorch_libtorch"', ["platform"]),
+        ('platform: "tensorrt_plan"', ["platform"]),
         ("batch_input {} batch_output {}", ["batch_input", "batch_output"]),
         ("input {} input { allow_ragged_batch: true }", ["input[1].allow_ragged_batch"]),
         ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
