@@ -91,6 +91,12 @@ class InternalError(TaxiwayError):
     """Something of ours is broken; the request did nothing wrong."""
 
 
+class ModelProcessDied(TaxiwayError):
+    """The process of the model ended while it ran this request; another has been started in its place."""
+
+    code = "model-process-died"
+
+
 class ModelFailed(TaxiwayError):
     """The model itself raised while it ran this request."""
 
