@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -452,6 +453,15 @@ def test_a_blob_that_came_past_the_registry_gets_its_time_too(registry: Registry
     assert [blob.size for blob in registry.collect_garbage(actor="ada", grace_s=5).blobs] == [5]
 
 
+def test_what_a_killed_writer_left_half_written_is_swept_in_time(tmp_path: Path) -> None:
+    left, young = tmp_path / "incoming/left", tmp_path / "incoming/young"
+    store = open_store(str(tmp_path))
+    for path in (left, young):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    assert (store.sweep(), left.exists(), young.exists()) == (1, False, True)
+
+
 # --- the log -------------------------------------------------------------------------------------------
 
 
@@ -478,7 +488,7 @@ TAMPERING = {
     "a history rewritten": ("UPDATE taxiway_alias_move SET why = 'no'", "moves: 3 is"),
     "facts changed": ("UPDATE taxiway_version SET facts = '{}' WHERE number = 1", "versions: fraud:1"),
     "files exchanged": (
-        "UPDATE taxiway_version SET manifest = (SELECT manifest FROM taxiway_version WHERE number = 2) WHERE digest <> ''",
+        "UPDATE taxiway_version SET manifest = (SELECT max(manifest) FROM taxiway_version)",
         "versions: fraud:1",
     ),
     "a tag changed": ("UPDATE taxiway_tag SET value = 'me'", "tags: fraud:1 owner is me; the audit log says risk"),

@@ -69,7 +69,7 @@ class FsspecBlobs:
             for path in sorted(found):
                 yield StoredFile(path.rpartition("/")[2], int(found[path]["size"]))
 
-    def sweep(self, older_than_s: float) -> int:  # noqa: ARG002 - the protocol's
+    def sweep(self) -> int:
         """Nothing is set aside here; what an object store keeps of a cut upload, its own rules expire."""
         return 0
 

@@ -62,7 +62,7 @@ def collect_garbage(database: Database, store: BlobStore, clock: Clock, grace_s:
     before = _before(clock, grace_s)
     while condemned := _condemn(database, before):
         deleted += _delete(database, store, clock, actor, condemned)
-    return Garbage(tuple(deleted), unknown, store.sweep(grace_s))
+    return Garbage(tuple(deleted), unknown, store.sweep())
 
 
 def _before(clock: Clock, grace_s: float) -> str:
