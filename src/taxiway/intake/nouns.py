@@ -74,8 +74,10 @@ class Staged:
     signature: StagedFile | None = None
 
     def one(self) -> StagedFile | None:
-        """The file, if the source is one."""
-        return None if self.single is None else self.files[self.single]
+        """The file, if the source is one, or is a directory of a single one."""
+        if self.single is not None:
+            return self.files[self.single]
+        return next(iter(self.files.values())) if len(self.files) == 1 else None
 
     def below(self, directory: str) -> Staged:
         """What lies in one directory of it, as a source of its own."""
@@ -111,6 +113,7 @@ class Understanding:
         made: files that are written by the import, by path in the manifest.
         facts: whatever else was understood, as JSON has it.
         notes: what a person should know before serving it.
+        servable: whether anything here serves it; if not it is kept, and can be told apart.
     """
 
     format: str
@@ -126,6 +129,7 @@ class Understanding:
     made: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    servable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

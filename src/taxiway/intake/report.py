@@ -25,7 +25,9 @@ def _lines(one: Imported) -> Iterator[str]:
     yield f"{ref}  {'registered' if one.version else 'not registered (dry run)'}"
     yield _row("format", one.title)
     yield _row("framework", f"{model.framework} {model.version}".strip())
-    yield _row("backend", model.backend or model.platform or "none here: it is kept, not served")
+    yield _row(
+        "backend", (model.backend or model.platform) + ("" if model.servable else "  (not served here: it is kept)")
+    )
     yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_UNKNOWN])
     yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_UNKNOWN])
     yield from _rows("files", _files(one))
@@ -35,7 +37,7 @@ def _lines(one: Imported) -> Iterator[str]:
     if model.notes:
         yield from _rows("note", list(model.notes))
     if one.version:
-        yield _row("next", f"taxiway serve {ref}" if model.backend or model.platform else f"taxiway why {ref}")
+        yield _row("next", f"taxiway serve {ref}" if model.servable else f"taxiway why {ref}")
 
 
 _UNKNOWN = "not told by the file; known once it is loaded, or say --input and --output-tensor NAME:DATATYPE[SHAPE]"

@@ -11,10 +11,10 @@ from taxiway.intake.nouns import Understanding
 def write_config(model: Understanding, name: str) -> str:
     """The configuration that the version `name` is served under.
 
-    One that came with the model is kept as it is, to the letter, unless it says another name.
+    One that came with the model is kept to the letter, unless it says another name or pins versions by number.
     """
     if model.config is not None:
-        return _renamed(model.config, name)
+        return _kept(model.config, name)
     config = new_config()
     if model.backend:
         config.backend = model.backend
@@ -43,9 +43,13 @@ def _declare(tensor: ModelConfig, spec: TensorSpec, *, rows: bool) -> None:
         tensor.optional = True
 
 
-def _renamed(text: str, name: str) -> str:
+def _kept(text: str, name: str) -> str:
+    """A configuration without what would be wrong here: another name, and numbers of versions that are others now."""
     config = parse_pbtxt(text, "config.pbtxt")
-    if config.name in ("", name):
+    pinned = config.HasField("version_policy") and config.version_policy.HasField("specific")
+    if config.name in ("", name) and not pinned:
         return text
+    if pinned:
+        config.ClearField("version_policy")
     config.name = ""
     return to_pbtxt(config)

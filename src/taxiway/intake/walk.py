@@ -208,9 +208,8 @@ def _hashed(data: bytes) -> tuple[str, int]:
 
 def _source_digest(staged: Staged) -> str:
     """One digest for the source as it was: of its file, or of the list of its files."""
-    one = staged.one()
-    if one is not None:
-        return one.digest
+    if staged.single is not None:
+        return staged.files[staged.single].digest
     listing = "".join(f"{file.sha256}  {path}\n" for path, file in sorted(staged.files.items()))
     return f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"
 

@@ -5,10 +5,39 @@ from __future__ import annotations
 from typing import Final
 
 from taxiway.core.errors import UnrecognisedModel
+from taxiway.intake.formats.catboost import CATBOOST
+from taxiway.intake.formats.hugging_face import HUGGING_FACE, SAFETENSORS
+from taxiway.intake.formats.lightgbm import LIGHTGBM
+from taxiway.intake.formats.llm import GGUF, PLAN
+from taxiway.intake.formats.mlflow import MLFLOW
 from taxiway.intake.formats.onnx import ONNX
+from taxiway.intake.formats.pickled import PICKLED
+from taxiway.intake.formats.python_class import PYTHON_CLASS
+from taxiway.intake.formats.skops import SKOPS
+from taxiway.intake.formats.torch import TORCH_EXPORT, TORCHSCRIPT
+from taxiway.intake.formats.torchserve import TORCHSERVE
+from taxiway.intake.formats.triton import TRITON
+from taxiway.intake.formats.xgboost import XGBOOST
 from taxiway.intake.nouns import Format, Staged
 
-FORMATS: Final[tuple[Format, ...]] = (ONNX,)
+FORMATS: Final[tuple[Format, ...]] = (
+    ONNX,
+    HUGGING_FACE,
+    SAFETENSORS,
+    SKOPS,
+    PICKLED,
+    XGBOOST,
+    LIGHTGBM,
+    CATBOOST,
+    TORCHSCRIPT,
+    TORCH_EXPORT,
+    TRITON,
+    TORCHSERVE,
+    MLFLOW,
+    GGUF,
+    PLAN,
+    PYTHON_CLASS,
+)
 
 _MAX_TOLD = 12
 

@@ -27,6 +27,14 @@ def read_json(data: bytes | memoryview, where: str, limits: Limits) -> Any:  # n
         raise MalformedArtifact(f"{where} is not JSON: {problem}", file=where, rule="json") from None
 
 
+def json_or(text: str | bytes, default: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """JSON that is merely told on: what cannot be read is not told."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return default
+
+
 def read_yaml(data: bytes, where: str, limits: Limits) -> Any:  # noqa: ANN401 - whatever YAML holds
     """Parse YAML, plain values only.
 
@@ -34,15 +42,28 @@ def read_yaml(data: bytes, where: str, limits: Limits) -> Any:  # noqa: ANN401 -
         MalformedArtifact: it is not YAML, or asks for Python objects.
         OversizedArtifact: it is too large, nests too deep, or refers to itself.
     """
-    _check_size(len(data), where, limits)
+    check_yaml(data, where, limits)
     try:
-        _check_events(data, where, limits)
         return yaml.load(data, Loader=_SAFE)  # noqa: S506 - both are safe loaders
     except yaml.YAMLError as problem:
         said = " ".join(str(problem).split())[:200]
         raise MalformedArtifact(f"{where} is not plain YAML: {said}", file=where, rule="yaml") from None
     except (RecursionError, ValueError) as problem:
         raise MalformedArtifact(f"{where} is not plain YAML: {problem}", file=where, rule="yaml") from None
+
+
+def check_yaml(data: bytes, where: str, limits: Limits) -> None:
+    """Go through YAML without building anything.
+
+    Raises:
+        MalformedArtifact, OversizedArtifact: as `read_yaml`.
+    """
+    _check_size(len(data), where, limits)
+    try:
+        _check_events(data, where, limits)
+    except (yaml.YAMLError, RecursionError, ValueError) as problem:
+        said = " ".join(str(problem).split())[:200]
+        raise MalformedArtifact(f"{where} is not YAML: {said}", file=where, rule="yaml") from None
 
 
 _SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*( [A-Za-z_][\w.]*)")
 
-_ACTS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"})
-"""Opcodes that call something, or have something called."""
+_ACTS = {"EXT1": 0, "EXT2": 0, "EXT4": 0, "INST": 1, "OBJ": 2, "REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3, "BUILD": 2}
+"""Opcodes that call something, or have something called, and how many opcodes must have come before for that."""
 
 _STRINGS = frozenset(
     {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -58,11 +58,12 @@ def read_stream(source: Source, max_ops: int) -> Stream:
     names: list[str] = []
     texts: list[str | None] = []
     memo: dict[int, str | None] = {}
-    ops, acts = 0, False
+    ops, framing, acts = 0, 0, False
     try:
         for op, argument in _ops(source):
+            acts = acts or _ACTS.get(op, ops + 1) <= ops - framing
+            framing += op in ("PROTO", "FRAME")
             ops += 1
-            acts = acts or op in _ACTS
             _follow(op, argument, texts, memo)
             name = _name(op, argument, texts)
             if name and name not in names:

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from taxiway.core.errors import MalformedArtifact, OversizedArtifact, ScanFailed, UnsafePath
 from taxiway.intake.limits import Limits
+from taxiway.intake.scan import skops
 from taxiway.intake.scan.look import Look
 from taxiway.intake.scan.torch_archives import Layout, layout_of
 from taxiway.intake.staging import check_name
@@ -39,6 +40,8 @@ def scan_zip(look: Look, scan_inner: ScanInner) -> None:
         layout = layout_of([member.filename for member in members])
         if layout is not None:
             look.note(f"is {layout.title}")
+        if skops.is_skops(archive):
+            skops.scan_schema(look, archive)
         for member in members:
             if not member.is_dir():
                 _scan_member(look, archive, member, layout, scan_inner)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from taxiway.core.errors import MalformedArtifact, OversizedArtifact, UnsafePath
-from taxiway.intake.read.documents import read_json
+from taxiway.intake.nouns import Buffer
+from taxiway.intake.read.documents import check_yaml
 from taxiway.intake.read.gguf import read_gguf
 from taxiway.intake.read.onnx import External, read_onnx
 from taxiway.intake.read.safetensors import read_safetensors
 from taxiway.intake.scan.look import Look
 
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
+_BRACKETS = re.compile(rb"""\"(?:[^\"\\\\]|\\\\.)*\"|[{}\[\]]""", re.DOTALL)
+_TAGS = re.compile(rb"</?[A-Za-z](?:[^<>\"']|\"[^\"]*\"|'[^']*')*(?<!/)>")
 
 
 def scan_onnx(look: Look) -> None:
@@ -97,42 +101,37 @@ def scan_gguf(look: Look) -> None:
 
 
 def scan_text(look: Look) -> None:
-    """Documents that others will parse: no deeper than their parsers stand.
+    """Documents that others will parse: no deeper than their parsers stand, and nothing that grows while it is read.
 
     Raises:
-        OversizedArtifact: it nests beyond the limit.
+        OversizedArtifact: it nests beyond the limit, or refers to itself.
+        MalformedArtifact: it is not what its name says.
     """
+    name = look.shown.rpartition("!")[2].rpartition("/")[2].lower()
     with look.mapped() as data:
-        size = len(data)
-        if size > look.limits.max_document_bytes:
-            return  # a vocabulary or a tree model; whoever parses it has a limit of its own
-        text = bytes(data[:])
-    if look.shown.endswith(".json"):
-        read_json(text, look.shown, look.limits)
-    depth = _nesting(text, look.shown)
-    if depth > look.limits.max_nesting:
-        rule = f"nests {depth} levels deep, more than max_nesting ({look.limits.max_nesting})"
-        raise OversizedArtifact(f"{look.shown} {rule}", file=look.shown, rule="max_nesting")
+        if name.endswith((".yaml", ".yml")) or name == "mlmodel":
+            check_yaml(bytes(data[: look.limits.max_document_bytes + 1]), look.shown, look.limits)
+        elif name.endswith((".json", ".pbtxt", ".prototxt")):
+            _check_depth(_BRACKETS.finditer(data), look)
+        elif name.endswith((".xml", ".pmml")):
+            _check_xml(data, look)
 
 
-def _nesting(text: bytes, shown: str) -> int:
-    """How deep a document nests by its brackets or tags; 0 for prose and code."""
-    if shown.endswith((".xml", ".pmml", ".svg", ".html")):
-        if b"<!ENTITY" in text:
-            raise OversizedArtifact(
-                f"{shown} defines XML entities, with which a few lines grow without bound",
-                file=shown,
-                rule="xml-entity",
-            )
-        return _deepest(text.replace(b"</", b"}").replace(b"<", b"{").replace(b"/>", b"}"))
-    if shown.endswith((".json", ".yaml", ".yml", ".pbtxt", ".prototxt", "MLmodel")):
-        return _deepest(text)
-    return 0
+def _check_depth(found: Iterator[re.Match[bytes]], look: Look) -> None:
+    """Brackets and tags within each other; what stands in quotes is none."""
+    depth = 0
+    for match in found:
+        mark = match[0]
+        if mark[:1] in b"\"'#":
+            continue
+        depth += -1 if mark[:1] in b"}])>" or mark[:2] == b"</" else 1
+        if depth > look.limits.max_nesting:
+            rule = f"nests deeper than max_nesting ({look.limits.max_nesting})"
+            raise OversizedArtifact(f"{look.shown} {rule}", file=look.shown, rule="max_nesting")
 
 
-def _deepest(text: bytes) -> int:
-    depth = deepest = 0
-    for byte in text.translate(None, _NO_BRACKETS):
-        depth += 1 if byte in b"{[" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _check_xml(data: Buffer, look: Look) -> None:
+    if re.search(rb"<!ENTITY", data):
+        rule = "defines XML entities, with which a few lines grow without bound"
+        raise OversizedArtifact(f"{look.shown} {rule}", file=look.shown, rule="xml-entity")
+    _check_depth(_TAGS.finditer(data), look)
