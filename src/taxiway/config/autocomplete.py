@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from taxiway.config.backends import ENSEMBLE, ONNX, backend_of, is_ensemble
 from taxiway.config.model_config import DATATYPES, TYPE_NAMES, ModelConfig
 from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.core.tensors import Shape, TensorSpec
-
-BACKEND = "onnxruntime"
-PLATFORM = "onnxruntime_onnx"
-DEFAULT_FILENAME = "model.onnx"
 
 _HINT = "correct the named fields, or leave them out: what the file declares is filled in"
 _MAX_INT32 = (1 << 31) - 1
@@ -131,15 +128,18 @@ def _complete_identity(config: ModelConfig, directory_name: str, refuse: _Refuse
     config.name = config.name or directory_name
     if config.name != directory_name:
         refuse("name", config.name, f"must be the name of the model's directory, {directory_name!r}")
-    config.default_model_filename = config.default_model_filename or DEFAULT_FILENAME
+    backend = backend_of(config) or ONNX
+    if not is_ensemble(config):
+        config.default_model_filename = config.default_model_filename or backend.filenames[0]
     filename = PurePosixPath(config.default_model_filename)
     if filename.is_absolute() or ".." in filename.parts:
         refuse("default_model_filename", str(filename), "must stay inside the version's directory")
-    if config.backend == BACKEND and config.platform not in ("", PLATFORM):
-        refuse("platform", config.platform, f"must be {PLATFORM!r} or empty with backend {BACKEND!r}")
-    config.backend = config.backend or (BACKEND if config.platform in ("", PLATFORM) else "")
-    if config.backend == BACKEND:
-        config.platform = config.platform or PLATFORM
+    if is_ensemble(config):
+        config.platform = ENSEMBLE
+        return
+    if config.backend and config.platform not in ("", backend.platform):
+        refuse("platform", config.platform, f"must be {backend.platform!r} or empty with backend {backend.name!r}")
+    config.backend, config.platform = backend.name, backend.platform
 
 
 # --- batching and tensors ------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from taxiway.config.autocomplete import BACKEND, PLATFORM, datatype_name
+from taxiway.config.autocomplete import datatype_name
+from taxiway.config.backends import BACKENDS, backend_of
 from taxiway.config.model_config import DATATYPES, ModelConfig
 from taxiway.config.problems import Problem, invalid_config
 from taxiway.core.errors import InvalidConfig, Unsupported
@@ -211,10 +212,9 @@ def refuse_unsupported(config: ModelConfig, *, gpu: bool = False) -> None:
 def _unsupported(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str, str]]:
     if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
         yield "ensemble_scheduling", "graphs of models come later"
-    elif config.backend not in ("", BACKEND):
-        yield "backend", f"{config.backend!r} comes later; there is {BACKEND!r}"
-    elif config.platform not in ("", PLATFORM):
-        yield "platform", f"{config.platform!r} comes later; there is {PLATFORM!r}"
+    elif (config.backend or config.platform) and backend_of(config) is None:
+        field = "backend" if config.backend else "platform"
+        yield field, f"{getattr(config, field)!r} comes later; there are {', '.join(BACKENDS)}"
     if config.HasField("sequence_batching"):
         yield "sequence_batching", "stateful models come later"
     for name in ("batch_input", "batch_output"):
@@ -248,7 +248,8 @@ def _unsupported_groups(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str
         kind = group.DESCRIPTOR.fields_by_name["kind"].enum_type.values_by_number[group.kind].name
         if kind == "KIND_GPU" and not gpu:
             yield f"instance_group[{index}].kind", "KIND_GPU needs a GPU provider in execution.providers"
-        if kind == "KIND_MODEL":
+        backend = backend_of(config)
+        if kind == "KIND_MODEL" and not (backend and backend.hosted):
             yield f"instance_group[{index}].kind", "KIND_MODEL comes later; use KIND_CPU or KIND_GPU"
 
 

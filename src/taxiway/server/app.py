@@ -17,7 +17,8 @@ from taxiway.server.admission import Admission
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.channel import Verb
 from taxiway.server.fleet import Alone, Fleet
-from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.host import Host
+from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes

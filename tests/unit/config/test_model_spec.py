@@ -213,8 +213,8 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
         ("ensemble_scheduling {}", ["ensemble_scheduling"]),
         ('platform: "ensemble"', ["ensemble_scheduling"]),
         ("sequence_batching {}", ["sequence_batching"]),
-        ('backend: "python"', ["backend"]),
-        ('platform: "pytorch_libtorch"', ["platform"]),
+        ('backend: "dali"', ["backend"]),
+        ('platform: "tensorrt_plan"', ["platform"]),
         ("batch_input {} batch_output {}", ["batch_input", "batch_output"]),
         ("input {} input { allow_ragged_batch: true }", ["input[1].allow_ragged_batch"]),
         ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
@@ -224,7 +224,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
         ('model_operations { op_library_filename: "x.so" }', ["model_operations.op_library_filename"]),
         ('model_repository_agents { agents { name: "checksum" } }', ["model_repository_agents"]),
         ('runtime: "x"', ["runtime"]),
-        ('backend: "python" sequence_batching {}', ["backend", "sequence_batching"]),
+        ('backend: "dali" sequence_batching {}', ["backend", "sequence_batching"]),
     ],
 )
 def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> None:

@@ -83,6 +83,9 @@ class HybridExecutor:
             self._was_cheap(nbytes)
         return outcome
 
+    def abandon(self, request: InferRequest) -> None:
+        """A run in this process cannot be told to stop."""
+
     def running_since_ns(self) -> int:
         """When the run in the thread began; what runs on the loop is back before anybody can ask."""
         return NEVER_NS if self._thread is None else self._thread.running_since_ns()

@@ -40,6 +40,9 @@ class ThreadExecutor:
     def run_here(self, batch: list[InferRequest]) -> None:
         """Whatever has threads is worth one."""
 
+    def abandon(self, request: InferRequest) -> None:
+        """A run in this process cannot be told to stop."""
+
     def running_since_ns(self) -> int:
         """When the oldest run began that has not come back."""
         return min(self._since_ns)

@@ -62,7 +62,7 @@ class ProgressWatch:
         served = version.served
         if served is None:
             return False
-        running_ns = now_ns - served.executor.running_since_ns()
+        running_ns = now_ns - served.engine.running_since_ns()
         event = decide_progress(version.life.now.state, running_ns, round(self._limit_s * 1e9))
         if event is None:
             return False

@@ -88,10 +88,9 @@ class MessageCodec:
         self._every = menu.all_binary()
         self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
         self._reader = MessageReader(self.signature, menu, regions)
-        self._run_alone = served.batcher.run_alone
-        self._is_uncached = served.front is served.batcher
-        self._may_run_alone = self._is_uncached
-        """Whether nothing but the batcher has to see a request: no cache, and nobody who traces it."""
+        self._offered = served.run_alone
+        self._run_alone = served.run_alone
+        """Answers what nothing but the model has to see; None: a cache has, or somebody who traces."""
         served.traces.follow(self._trace)
         self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
@@ -127,7 +126,7 @@ class MessageCodec:
             raise
 
     def _trace(self, wanted: bool) -> None:
-        self._may_run_alone = self._is_uncached and not wanted
+        self._run_alone = None if wanted else self._offered
 
     def answer_alone(self, request: InferRequest, choices: Choices | None) -> bytes | None:
         """The answer to a request that is cheap and need not wait; None: it is to be submitted.
@@ -135,7 +134,7 @@ class MessageCodec:
         Raises:
             TaxiwayError: the model failed, or its outputs cannot be told so.
         """
-        if not self._may_run_alone or not self._admission.is_open():
+        if self._run_alone is None or not self._admission.is_open():
             return None
         outcome = self._run_alone(request)
         if outcome is None:
