@@ -41,7 +41,10 @@ class Model:
 """99 kills its process."""
 
 
-def launch_plan(folder: Path, code: str, *, instances: int = 1, respawn: RespawnPlan = RespawnPlan()) -> LaunchPlan:
+USUAL = RespawnPlan()
+
+
+def launch_plan(folder: Path, code: str, *, instances: int = 1, respawn: RespawnPlan = USUAL) -> LaunchPlan:
     """How to start a class in the file `folder/1/predictor.py`, which is written."""
     file = folder / "1" / "predictor.py"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def hosted_executor(
     loop: asyncio.AbstractEventLoop,
     *,
     instances: int = 1,
-    respawn: RespawnPlan = RespawnPlan(),
+    respawn: RespawnPlan = USUAL,
 ) -> ProcessExecutor:
     """Processes that run a class, opened and ready."""
     model = HostedModel(launch_plan(folder, code, instances=instances, respawn=respawn))
