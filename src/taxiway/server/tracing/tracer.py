@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
 from taxiway.core.errors import TaxiwayError
-from taxiway.core.requests import BatchResult, InferRequest, Responder
+from taxiway.core.requests import BatchResult, InferRequest, Responder, StreamResponder
 from taxiway.server.tracing.plan import TracePlan
 from taxiway.server.tracing.sampler import Sampler
 from taxiway.server.tracing.tensors import inputs_of, outputs_of
@@ -72,6 +73,15 @@ class _Following:
         self._trace = trace
         self._spec = spec
 
+    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
+        """Note when the first came, and what was in it; pass all on."""
+        trace = self._trace
+        if not trace.first_ns:
+            trace.answer_first()
+            if trace.plan.keeps_tensors and isinstance(answer, BatchResult):
+                trace.tensors += outputs_of(answer, 0, answer.rows, self._spec.outputs, batches=False)
+        cast("StreamResponder", self._responder).part(request, answer)
+
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """Note it, and pass it on."""
         trace = self._trace
@@ -80,7 +90,7 @@ class _Following:
             self._responder.resolve(request, result, start, stop)
         finally:
             trace.sent()
-        if trace.plan.keeps_tensors:
+        if trace.plan.keeps_tensors and not trace.first_ns:
             batches = self._spec.max_batch_size > 0
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
 
