@@ -91,6 +91,12 @@ class InternalError(TaxiwayError):
     """Something of ours is broken; the request did nothing wrong."""
 
 
+class ModelProcessDied(TaxiwayError):
+    """The process of the model ended while it ran this request; another has been started in its place."""
+
+    code = "model-process-died"
+
+
 class ModelFailed(TaxiwayError):
     """The model itself raised while it ran this request."""
 
@@ -227,6 +233,12 @@ class InvalidModel(InvalidArgument):
     code = "invalid-model"
 
 
+class InvalidManifest(InvalidArgument):
+    """A list of files that cannot be a version: a path that leaves its folder, is there twice, or has no digest."""
+
+    code = "invalid-manifest"
+
+
 # --- not_found -----------------------------------------------------------------------------------------
 
 
@@ -253,6 +265,12 @@ class RepositoryModelNotFound(ModelNotFound):
     """A model is to be loaded that does not lie in any of the repositories."""
 
     code = "repository-model-not-found"
+
+
+class VersionNotRegistered(ModelNotFound):
+    """The registry holds no such model, version, variant or alias."""
+
+    code = "version-not-registered"
 
 
 class StatisticsNotFound(ModelNotFound):
@@ -300,6 +318,18 @@ class AlreadyExists(TaxiwayError):
     code = "already-exists"
 
 
+class AlreadyRegistered(AlreadyExists):
+    """The same files are a version of this model already; `facts['version']` is its number."""
+
+    code = "already-registered"
+
+
+class IdempotencyConflict(AlreadyExists):
+    """An idempotency key was used before, for another request."""
+
+    code = "idempotency-conflict"
+
+
 class Cancelled(TaxiwayError):
     """Whoever asked took the request back."""
 
@@ -324,6 +354,30 @@ class NoRoom(FailedPrecondition):
     """A model takes more memory than all loaded models together may."""
 
     code = "no-room"
+
+
+class AliasMoved(FailedPrecondition):
+    """An alias does not point where its mover expected: somebody else moved it first. `facts['found']` says where."""
+
+    code = "alias-moved"
+
+
+class BlobMissing(FailedPrecondition):
+    """A version names bytes that the registry does not keep, or no longer."""
+
+    code = "blob-missing"
+
+
+class FilesDisagree(FailedPrecondition):
+    """Two versions of one model cannot lie in one repository: a file they share differs."""
+
+    code = "files-disagree"
+
+
+class SchemaTooNew(FailedPrecondition):
+    """The registry's tables were written by a later release."""
+
+    code = "schema-too-new"
 
 
 class Unsupported(TaxiwayError):
@@ -372,6 +426,31 @@ class ColdModel(Unavailable):
     """The model was unloaded to make room for others; a request for it has it loaded again."""
 
     code = "cold-model"
+
+
+class RegistryUnavailable(Unavailable):
+    """The registry's database cannot be reached, or refuses."""
+
+    code = "registry-unavailable"
+
+
+class RegistryBusy(RegistryUnavailable):
+    """Somebody else writes to the registry, and did not finish in time."""
+
+    code = "registry-busy"
+
+
+class DataLoss(TaxiwayError):
+    """Stored bytes are gone, or are not what was stored."""
+
+    kind = ErrorKind.DATA_LOSS
+    code = "data-loss"
+
+
+class AuditBroken(DataLoss):
+    """The audit log, or the state it tells of, was changed by something else than taxiway; `facts['seq']` is where."""
+
+    code = "audit-broken"
 
 
 class DeadlineExceeded(TaxiwayError):
