@@ -453,6 +453,19 @@ class ExtraMissing(Unsupported):
     code = "extra-missing"
 
 
+class NotOneAnswer(Unsupported):
+    """A call that carries one answer asked a decoupled model, which gave none, or several."""
+
+    code = "not-one-answer"
+
+
+class SlowReader(TaxiwayError):
+    """A client reads the answers of a stream more slowly than they come, and as many wait for it as may."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    code = "slow-reader"
+
+
 class Overloaded(TaxiwayError):
     """The server's own capacity is used up; nothing was started. `retry_after_s` says when to come back."""
 
