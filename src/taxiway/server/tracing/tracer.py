@@ -99,10 +99,6 @@ class _Following:
             batches = self._spec.max_batch_size > 0
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
 
-    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
-        """Pass it on: the last answer is the one that is noted."""
-        cast("StreamResponder", self._responder).part(request, answer)
-
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """Note it, and pass it on."""
         self._trace.answer(error)
