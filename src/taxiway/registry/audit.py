@@ -80,12 +80,6 @@ def entries(connection: Connection, *, after: int = 0, limit: int = _PAGE) -> li
     return [read_entry(row) for row in connection.execute(query)]
 
 
-def entries_of(connection: Connection, subjects: list[str]) -> list[AuditEntry]:
-    """Entries about any of `subjects`."""
-    query = select(schema.audit).where(schema.audit.c.subject.in_(subjects)).order_by(schema.audit.c.seq)
-    return [read_entry(row) for row in connection.execute(query)]
-
-
 def read_entry(row: Row[Any]) -> AuditEntry:
     """An entry from its row."""
     return AuditEntry(
@@ -101,20 +95,24 @@ def verify_chain(connection: Connection) -> Iterator[AuditEntry]:
     """
     seq, prev_hash = 0, GENESIS
     query = select(schema.audit).order_by(schema.audit.c.seq).execution_options(yield_per=_PAGE)
-    for row in connection.execute(query):
-        if row.seq != seq + 1:
-            raise _broken(seq + 1, f"is missing; after {seq} comes {row.seq}")
-        seq = row.seq
-        if row.prev_hash != prev_hash:
-            raise _broken(seq, "does not follow from the one before it")
-        if row.hash != entry_hash(prev_hash, seq, row.at, row.actor, row.kind, row.subject, row.payload):
-            raise _broken(seq, "was changed after it was written")
-        prev_hash = row.hash
-        yield read_entry(row)
+    with connection.execute(query) as rows:
+        for row in rows:
+            _check_link(row, seq, prev_hash)
+            seq, prev_hash = row.seq, row.hash
+            yield read_entry(row)
     head = connection.execute(select(schema.head)).one_or_none()
     if head is None or (head.seq, head.hash) != (seq, prev_hash):
         last = "no head" if head is None else f"entry {head.seq}"
         raise _broken(seq + 1, f"is missing: the log ends with {seq}, and its last one was {last}")
+
+
+def _check_link(row: Row[Any], last_seq: int, last_hash: str) -> None:
+    if row.seq != last_seq + 1:
+        raise _broken(last_seq + 1, f"is missing; after {last_seq} comes {row.seq}")
+    if row.prev_hash != last_hash:
+        raise _broken(row.seq, "does not follow from the one before it")
+    if row.hash != entry_hash(last_hash, row.seq, row.at, row.actor, row.kind, row.subject, row.payload):
+        raise _broken(row.seq, "was changed after it was written")
 
 
 def _broken(seq: int, what: str) -> AuditBroken:

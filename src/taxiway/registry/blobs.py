@@ -47,8 +47,8 @@ class BlobStore(Protocol):
     def stored(self) -> Iterator[StoredFile]:
         """Everything that lies there."""
 
-    def sweep(self, older_than_s: float) -> int:
-        """Delete what writers that were killed left behind; returns how many files."""
+    def sweep(self) -> int:
+        """Delete what writers that were killed left half written; returns how many files."""
 
 
 def verified_chunks(store: BlobStore, file: StoredFile) -> Iterator[bytes]:

@@ -10,9 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from taxiway.registry.blobs import CHUNK_BYTES, Opener, blob_path
 from taxiway.registry.nouns import StoredFile
+
+_ABANDONED_S: Final = 3600.0
+"""A writer that lives writes its next megabyte sooner."""
 
 
 class DirectoryBlobs:
@@ -65,12 +69,12 @@ class DirectoryBlobs:
             with contextlib.suppress(FileNotFoundError):  # collected meanwhile
                 yield StoredFile(path.name, path.stat().st_size)
 
-    def sweep(self, older_than_s: float) -> int:
-        """Files that were set aside and never published."""
+    def sweep(self) -> int:
+        """Files that were set aside and never published. The file system's clock says when they were last written."""
         swept = 0
         for path in self._aside.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > older_than_s:
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
                     path.unlink()
                     swept += 1
         return swept

@@ -243,8 +243,16 @@ def serving_at(connection: Connection, when: dt.datetime, name: str | None = Non
 
 def edges_from(connection: Connection, children: Sequence[str]) -> list[Edge]:
     """The steps that lead from `children` to their parents."""
-    query = select(schema.edge).where(schema.edge.c.child.in_(children)).order_by(schema.edge.c.seq)
+    return _edges(connection, select(schema.edge).where(schema.edge.c.child.in_(children)))
+
+
+def edges_to(connection: Connection, parent: str) -> list[Edge]:
+    """The steps that lead from others to `parent`."""
+    return _edges(connection, select(schema.edge).where(schema.edge.c.parent == parent))
+
+
+def _edges(connection: Connection, query: Select[Any]) -> list[Edge]:
     return [
         Edge(row.seq, row.child, row.kind, row.parent, read_json(row.facts), read_time(row.at), row.by)
-        for row in connection.execute(query)
+        for row in connection.execute(query.order_by(schema.edge.c.seq))
     ]

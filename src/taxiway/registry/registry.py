@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, Self, cast
 
 from taxiway.core.clock import Clock, SystemClock
 from taxiway.core.refs import ModelRef
-from taxiway.registry import audit, keeping, materialising, reading, writing
+from taxiway.registry import audit, backup, keeping, materialising, reading, writing
 from taxiway.registry.blobs import BlobStore
 from taxiway.registry.canonical import checked_text, time_text
 from taxiway.registry.database import Database
-from taxiway.registry.directory_blobs import DirectoryBlobs
+from taxiway.registry.explaining import Explanation, explain
+from taxiway.registry.garbage import GRACE_S, Garbage, collect_garbage, find_garbage
 from taxiway.registry.migrations import migrate
 from taxiway.registry.nouns import (
     AliasMove,
@@ -32,6 +33,8 @@ from taxiway.registry.nouns import (
     Variant,
     Version,
 )
+from taxiway.registry.stores import open_store
+from taxiway.registry.verifying import BlobReport, verify_audit, verify_blobs
 
 Ref = ModelRef | str
 
@@ -61,7 +64,7 @@ class Registry:
         database = Database.open(url)
         try:
             migrate(database, time_text(clock.now_utc()))
-            return cls(database, DirectoryBlobs(Path(blobs)), clock)
+            return cls(database, open_store(blobs), clock)
         except BaseException:
             database.close()
             raise
@@ -214,13 +217,52 @@ class Registry:
             return audit.entries(connection, after=after, limit=limit)
 
     def verify_audit(self) -> int:
-        """Check every entry of the log; returns how many there are.
+        """Check every entry of the log, and that the tables hold what it tells; returns how many entries there are.
 
         Raises:
             AuditBroken: names the first that is not as it was written.
         """
         with self._database.read() as connection:
-            return sum(1 for _ in audit.verify_chain(connection))
+            return verify_audit(connection)
+
+    def why(self, ref: Ref) -> Explanation:
+        """All that is known of a version: where it came from, what was made of it, who moved which alias to it."""
+        with self._database.read() as connection:
+            return explain(connection, _ref(ref))
+
+    # --- upkeep ----------------------------------------------------------------------------------------
+
+    def collect_garbage(self, *, actor: str, dry_run: bool = False, grace_s: float = GRACE_S) -> Garbage:
+        """Delete the blobs that no version uses and nobody touched for `grace_s`; `dry_run` only says which."""
+        if dry_run:
+            return find_garbage(self._database, self._store, self._clock, grace_s)
+        return collect_garbage(self._database, self._store, self._clock, grace_s, actor)
+
+    def verify_blobs(self) -> BlobReport:
+        """Read every blob, and say which are gone or damaged and who needs them."""
+        return verify_blobs(self._database, self._store)
+
+    def backup(self, path: Path) -> Mapping[str, Any]:
+        """Write everything to a new `.tar`, or to a new directory, while others go on; returns what is in it."""
+        return backup.back_up(self._database, self._store, self._clock, path)
+
+    @classmethod
+    def restore(cls, path: Path, url: str, blobs: str, *, actor: str, clock: Clock | None = None) -> Self:
+        """A new registry filled from a backup, in whichever database.
+
+        Raises:
+            AlreadyExists: the registry there is not empty.
+            DataLoss: the backup is damaged; nothing was restored.
+        """
+        clock = clock or SystemClock()
+        database = Database.open(url)
+        try:
+            store = open_store(blobs)
+            backup.restore(database, store, clock, path, actor)
+            return cls(database, store, clock)
+        except BaseException:
+            database.close()
+            raise
 
 
 def _ref(ref: Ref) -> ModelRef:

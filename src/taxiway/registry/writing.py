@@ -70,12 +70,17 @@ def register(change: Change, new: NewVersion, why: str, key: str | None) -> Vers
         row = {"name": new.name, "key": key, "number": number, "request": request}
         change.connection.execute(insert(schema.idempotency).values(**row))
     ref = ref_text(new.name, number)
-    source = new.origin.get("source")
-    if isinstance(source, str) and source:
-        _insert_edge(change, ref, "artifact", checked_text("origin.source", source), {})
-    said = {"digest": new.manifest.digest, "framework": new.framework, "request": request, "why": why}
-    change.tell("version-registered", ref, said)
+    source = _source_of(new)
+    if source is not None:
+        _insert_edge(change, ref, "artifact", source, {})
+    said = {"digest": new.manifest.digest, "framework": new.framework, "request": request, "source": source}
+    change.tell("version-registered", ref, said | {"why": why})
     return reading.resolve(change.connection, ModelRef(new.name, number))
+
+
+def _source_of(new: NewVersion) -> str | None:
+    source = new.origin.get("source")
+    return checked_text("origin.source", source) if isinstance(source, str) and source else None
 
 
 def _request_digest(new: NewVersion) -> str:
