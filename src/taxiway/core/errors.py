@@ -91,6 +91,12 @@ class InternalError(TaxiwayError):
     """Something of ours is broken; the request did nothing wrong."""
 
 
+class ModelProcessDied(TaxiwayError):
+    """The process of the model ended while it ran this request; another has been started in its place."""
+
+    code = "model-process-died"
+
+
 class ModelFailed(TaxiwayError):
     """The model itself raised while it ran this request."""
 
@@ -445,6 +451,19 @@ class ExtraMissing(Unsupported):
     """What was asked for needs a library that is installed only with one of taxiway's extras."""
 
     code = "extra-missing"
+
+
+class NotOneAnswer(Unsupported):
+    """A call that carries one answer asked a decoupled model, which gave none, or several."""
+
+    code = "not-one-answer"
+
+
+class SlowReader(TaxiwayError):
+    """A client reads the answers of a stream more slowly than they come, and as many wait for it as may."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    code = "slow-reader"
 
 
 class Overloaded(TaxiwayError):

@@ -15,11 +15,13 @@ from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
+from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import store_for
 from taxiway.server.models.engine import BatchEngine
 from taxiway.server.models.host import Host
@@ -76,6 +78,8 @@ class Assembler:
             InvalidConfig, InvalidModel: its configuration contradicts what it does, or its warm-up failed.
         """
         spec, model, settings = completed.spec, completed.model, completed.settings
+        if isinstance(model, HostedModel):
+            return self._assemble_hosted(completed, model)
         mergeable = self._may_merge(completed)
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
@@ -83,6 +87,16 @@ class Assembler:
         curve = LatencyCurve(points)
         executor = self._executor(completed, curve, measured=bool(points))
         plan = self._plan(spec, settings, curve, mergeable=mergeable)
+        return self._serve(completed, executor, plan, curve)
+
+    def _assemble_hosted(self, completed: Completed, model: HostedModel) -> ServedModel:
+        """Nothing is measured, and nothing is run that was not asked for: who knows what a model's own code does."""
+        spec, settings = completed.spec, completed.settings
+        if settings.execution.warmup and spec.warmup:
+            warm_up(model, spec, settings.execution.warmup_runs)
+        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+        curve = LatencyCurve([])
+        plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
         return self._serve(completed, executor, plan, curve)
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
@@ -94,16 +108,20 @@ class Assembler:
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
-        if store is None:
+        alone = None
+        if spec.decoupled:
+            accounts = StreamAccounts(observer, statistics)
+            batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
+            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+        elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
-            front = batcher
+            front, alone = batcher, batcher.run_alone
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
             shelf = self._shelf(spec, store)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
-        alone = batcher.run_alone if store is None else None
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
