@@ -75,7 +75,7 @@ $(LOCKED): requirements/test.txt
 	$$python -c 'import ensurepip, venv' 2>/dev/null || $(call debian,python3-venv); \
 	echo "Making $(VENV) with $$($$python --version) (once, about a minute)"; \
 	$$python -m venv --clear $(VENV)
-	@$(PIP) --require-hashes --only-binary=:all: -r $<
+	@$(PIP) --no-deps --require-hashes --only-binary=:all: -r $<
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from tests.support import numbered_models
+from tests.support.engines import NoModels, batch_engine
 from tests.unit.server.models.fakes import FakeFiles, FakeLoading
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import InvalidArgument, InvalidConfig, InvalidModel
-from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.host import Host
+from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.loading_thread import Loading, LoadingThread
 from taxiway.testing import VirtualClock, VirtualTimeLoop
 
@@ -43,7 +45,7 @@ class RealDisk:
     def loading(self) -> Loading:
         loop = asyncio.get_running_loop()
         settings = Settings.model_validate({"batching": {"measure": False}})
-        return LoadingThread(ModelLoader(settings, Host(loop, SystemClock(), 1)), [self._root], loop)
+        return LoadingThread(ModelLoader(settings, Host(loop, SystemClock(), 1, NoModels())), [self._root], loop)
 
 
 class FakeDisk:
@@ -149,8 +151,8 @@ def test_a_loaded_version_is_closed_once(disk: Disk, run: Run) -> None:
         prepared = await loading.prepare((await loading.look()).models["m"])
         served = await loading.load(prepared, 7)
         assert (served.name, served.version) == ("m", 7)
-        assert served.front is served.batcher
-        await served.batcher.settle()
+        assert served.front is batch_engine(served).batcher
+        await batch_engine(served).batcher.settle()
         await loading.close(served)
 
     run(test)

@@ -14,6 +14,7 @@ _VERBS = {
     "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
     "audit": ("taxiway.cli.audit", "Read the log of every change, and prove that nobody changed it."),
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
+    "import": ("taxiway.cli.import_", "Take in a model: recognise, scan, verify and register it."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
     "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, backup, copies."),

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 from taxiway.core.clock import Clock
-from taxiway.core.requests import BatchResult, InferRequest
-from taxiway.core.tensors import TensorSpec
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, SequenceStep
+from taxiway.core.tensors import Datatype, TensorSpec
 
-__all__ = ["BatchOutcome", "Clock", "Executor", "LoadedModel", "Runtime"]
+__all__ = [
+    "InnerAnswer",
+    "InnerCall",
+    "InnerCaller",
+    "InnerTensor",
+    "BatchOutcome",
+    "Clock",
+    "Executor",
+    "LoadedModel",
+    "PinnedExecutor",
+    "Runtime",
+]
 
 
 class LoadedModel(Protocol):
@@ -96,8 +109,78 @@ class Executor(Protocol):
     def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
         """Run `batch` at once, if that costs the event loop next to nothing; None: it would, nothing was done."""
 
+    def abandon(self, request: InferRequest) -> None:
+        """Nobody waits for `request` any more, which runs: what can be told to stop is told. It comes back as ever."""
+
     def running_since_ns(self) -> int:
         """When the oldest run began that has not come back, in monotonic nanoseconds; NEVER_NS if none is out."""
 
     def close(self) -> None:
         """Wait for what runs, then free the threads."""
+
+
+class PinnedExecutor(Executor, Protocol):
+    """An executor whose run slots are instances that can be told apart: a sequence stays with the one it began on.
+
+    Instances are numbered from 0 to `slots` - 1. Whoever pins gives an instance its next batch when the last one is
+    back, and does not call `submit` or `run_here`.
+    """
+
+    def submit_to(
+        self, instance: int, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]
+    ) -> None:
+        """Run `batch` as one call of that instance; otherwise as `submit`."""
+
+
+class InnerTensor(NamedTuple):
+    """A tensor between two models: `array` holds objects of bytes for BYTES, raw 16-bit words for BF16."""
+
+    name: str
+    datatype: Datatype
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InnerCall:
+    """What one model asks of another, in the same process: a step of an ensemble, or business logic of a model.py.
+
+    Attributes:
+        version: None for the one that answers when none is asked for.
+        outputs: names of those wanted; None for all.
+        deadline_ns: monotonic time after which an answer is of no use.
+        parent: the request that it is made for; its trace and its deadline hold for this one too.
+    """
+
+    model: str
+    version: str | None
+    inputs: Sequence[InnerTensor]
+    outputs: Sequence[str] | None = None
+    id: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    priority: int = 0
+    deadline_ns: int = NEVER_NS
+    sequence: SequenceStep | None = None
+    parent: InferRequest | None = None
+
+
+class InnerAnswer(NamedTuple):
+    """One answer to an inner call; of a decoupled model there may be several, `final` is the last.
+
+    Attributes:
+        outputs: whole arrays; None of them if `error` says why there are none, or nothing was left to say.
+    """
+
+    outputs: Sequence[InnerTensor]
+    error: TaxiwayError | None = None
+    final: bool = True
+
+
+class InnerCaller(Protocol):
+    """Has models asked by models. Everything happens on the event loop's thread."""
+
+    def call(self, call: InnerCall, answer: Callable[[InnerAnswer], None]) -> Callable[[], None]:
+        """Check the call against the model that it names, and have it answered; tensors are not copied.
+
+        `answer` may be called before this returns. It is called at least once, the last time with `final`; not after
+        what this returns was called, which takes the call back.
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # numpy is only named here: core imports nothing heavy
     from numpy.typing import NDArray
@@ -64,6 +64,33 @@ class Responder(Protocol):
         """There is no answer; `error` says why."""
 
 
+NO_MORE = BatchResult((), (), 0)
+"""What a decoupled model's request is resolved with that has had all its answers before."""
+
+
+class StreamResponder(Responder, Protocol):
+    """Whoever waits for the answers of a decoupled model: any number of parts, and then `resolve` or `reject`, once.
+
+    `resolve` brings the last answer, or NO_MORE.
+    """
+
+    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
+        """One of several answers, all rows of it, or why there is none in its place; more follow, or the end."""
+
+
+class SequenceStep(NamedTuple):
+    """The sequence that a request of a stateful model belongs to.
+
+    Attributes:
+        id: the caller's number or name of it.
+        starts, ends: whether it is the first, the last of it.
+    """
+
+    id: int | str
+    starts: bool = False
+    ends: bool = False
+
+
 class InferRequest:
     """A parsed, validated request for one model version. After the wire, nobody checks shapes again.
 
@@ -80,6 +107,7 @@ class InferRequest:
         ask: what the edge needs to word the answer; nobody else looks inside.
         parameters: the caller's own, beside those the protocol reserves; None if it gave none.
         trace: what traces this request, if it is one of those that are traced.
+        sequence: its place in a sequence, for a stateful model; None if it names none.
     """
 
     __slots__ = (
@@ -95,6 +123,7 @@ class InferRequest:
         "priority",
         "responder",
         "rows",
+        "sequence",
         "state",
         "trace",
     )
@@ -127,4 +156,5 @@ class InferRequest:
         self.ask = ask
         self.parameters = parameters
         self.trace: Any = None
+        self.sequence: SequenceStep | None = None
         self.state = RequestState.NEW

@@ -212,9 +212,10 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
     [
         ("ensemble_scheduling {}", ["ensemble_scheduling"]),
         ('platform: "ensemble"', ["ensemble_scheduling"]),
-        ("sequence_batching {}", ["sequence_batching"]),
-        ('backend: "python"', ["backend"]),
-        ('platform: "pytorch_libtorch"', ["platform"]),
+        ("sequence_batching { iterative_sequence: true }", ["sequence_batching.iterative_sequence"]),
+        ('backend: "python" sequence_batching { state {} }', ["sequence_batching.state"]),
+        ('backend: "dali"', ["backend"]),
+        ('platform: "tensorrt_plan"', ["platform"]),
         ("batch_input {} batch_output {}", ["batch_input", "batch_output"]),
         ("input {} input { allow_ragged_batch: true }", ["input[1].allow_ragged_batch"]),
         ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
@@ -224,7 +225,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
         ('model_operations { op_library_filename: "x.so" }', ["model_operations.op_library_filename"]),
         ('model_repository_agents { agents { name: "checksum" } }', ["model_repository_agents"]),
         ('runtime: "x"', ["runtime"]),
-        ('backend: "python" sequence_batching {}', ["backend", "sequence_batching"]),
+        ('backend: "dali" batch_input {}', ["backend", "batch_input"]),
     ],
 )
 def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> None:

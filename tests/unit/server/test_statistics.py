@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from taxiway.core.errors import InternalError, ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
-from taxiway.server.models.loading import _Accounts
+from taxiway.server.models.assembling import _Accounts
 from taxiway.server.statistics import MAX_CODES, ModelStatistics, ServerStatistics
 from taxiway.telemetry.catalogue import CATALOGUE, FailureReason
 from taxiway.telemetry.histogram import Distribution

@@ -188,6 +188,7 @@ class Batcher:
             if request.state is not _RUNNING:
                 return False
             request.state = _DONE
+            self._executor.abandon(request)
         self._answers.forget(request)
         self._observer.cancelled(request)
         self._wake_settlers()
@@ -340,6 +341,7 @@ class Batcher:
         if self._running is not None:
             for request in self._running.expire(now_ns):
                 self._reject_late(request, now_ns, "while it ran")
+                self._executor.abandon(request)
 
     def _reject_late(self, request: InferRequest, now_ns: int, when: str) -> None:
         self._answers.reject(request, late_error(request, now_ns, when))

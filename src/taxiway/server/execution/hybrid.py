@@ -68,6 +68,11 @@ class HybridExecutor:
         nbytes = sum([request.nbytes for request in batch])
         self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
 
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """As `submit`: there is one instance."""
+        del instance
+        self.submit(batch, done)
+
     def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
         """Run it if it is cheap."""
         rows, nbytes = batch[0].rows, batch[0].nbytes
@@ -82,6 +87,9 @@ class HybridExecutor:
         elif nbytes * _STEP > self._cheap_bytes:
             self._was_cheap(nbytes)
         return outcome
+
+    def abandon(self, request: InferRequest) -> None:
+        """A run in this process cannot be told to stop."""
 
     def running_since_ns(self) -> int:
         """When the run in the thread began; what runs on the loop is back before anybody can ask."""

@@ -102,7 +102,7 @@ class Departures:
 
     async def _answer(self, version: Version) -> None:
         if version.served is not None:
-            await version.served.batcher.settle()
+            await version.served.engine.settle()
             # No turn of the loop comes between: until it is closed, a version takes whatever reaches it.
             version.served.front.close()
         version.step(ModelEvent.DRAINED, version.life.now.reason, self._now_ns())
@@ -125,7 +125,7 @@ class Departures:
         served = version.served
         if served is None or version.life.now.state is not ModelState.DRAINING:
             return
-        running = served.batcher.gauges().running_batches
+        running = served.engine.running()
         served.front.close()
         reason = f"limits.drain_timeout_s ran out: {running} runs were given up, what waited was refused"
         version.step(ModelEvent.DRAINED, reason, self._now_ns())

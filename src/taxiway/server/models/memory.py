@@ -129,5 +129,5 @@ def _tenant(model: Model) -> Tenant:
     """A loaded model as it is now."""
     served = [version.served for version in model.routed if version.served is not None]
     used_ns = max([model.since_ns, *(one.statistics.last_ns for one in served)])
-    busy = any(one.batcher.depth()[0] or one.batcher.gauges().running_batches for one in served)
+    busy = any(one.engine.depth()[0] or one.engine.running() for one in served)
     return Tenant(model.name, model.nbytes, used_ns, busy)

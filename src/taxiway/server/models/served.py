@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from taxiway.config.model_spec import ModelSpec
-from taxiway.core.ports import Executor, LoadedModel
+from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import InferRequest
-from taxiway.server.batching.loop import Batcher
 from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.gates import TraceGate
 
@@ -31,6 +30,28 @@ class Front(Protocol):
         """Take nothing new, reject what waits, keep nothing. What runs is still answered when it comes back."""
 
 
+class Engine(Protocol):
+    """What stands behind a front and answers what it takes in."""
+
+    async def settle(self) -> None:
+        """Wait for no company, and return when everything accepted is answered."""
+
+    def depth(self) -> tuple[int, int, int]:
+        """Requests, rows and bytes that wait."""
+
+    def running(self) -> int:
+        """Runs that are out."""
+
+    def running_since_ns(self) -> int:
+        """When the oldest of them began, in monotonic nanoseconds; NEVER_NS if none is out."""
+
+    def trouble(self) -> str | None:
+        """Why nobody is answered now, as one sentence; None if somebody is."""
+
+    def close(self) -> None:
+        """Free whatever it holds; nothing runs any more. Blocks."""
+
+
 @dataclass(eq=False, slots=True)
 class ServedModel:
     """Everything the data plane needs to answer for one version. Compared by identity: a reload is another one.
@@ -39,7 +60,10 @@ class ServedModel:
         spec: the configuration, completed from the file.
         config: the same as Triton's configuration JSON.
         version: its number.
+        engine: what runs them.
         front: what takes its requests in: the batcher, or what stands before it (the response cache).
+        run_alone: has one request answered at once, where nothing but a queue stands before the model (see
+            `Batcher.run_alone`); None where every request has to go through the front.
         traces: the gate through which requests come that are traced.
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
@@ -47,12 +71,11 @@ class ServedModel:
     spec: ModelSpec
     config: Mapping[str, Any]
     version: int
-    model: LoadedModel
-    executor: Executor
-    batcher: Batcher
+    engine: Engine
     statistics: ModelStatistics
     front: Front
     traces: TraceGate
+    run_alone: Callable[[InferRequest], BatchOutcome | None] | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property

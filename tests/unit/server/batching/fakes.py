@@ -63,6 +63,7 @@ class FakeExecutor:
         self.batches: list[list[str]] = []
         self.started_ns: list[int] = []
         self.running = 0
+        self.abandoned: list[InferRequest] = []
         self.run_ns: Callable[[list[InferRequest]], int] = lambda _: 10 * MS
         self.ending: Callable[[list[InferRequest]], BatchOutcome | None] = lambda _: None
         self._loop = loop
@@ -93,6 +94,9 @@ class FakeExecutor:
             finished_ns=max(self._clock.monotonic_ns(), started_ns + 1),
             result=BatchResult((), (), rows),
         )
+
+    def abandon(self, request: InferRequest) -> None:
+        self.abandoned.append(request)
 
     def running_since_ns(self) -> int:
         return self.started_ns[-1] if self.running else NEVER_NS

@@ -20,7 +20,7 @@ from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
-from taxiway.server.models.loading import _Accounts
+from taxiway.server.models.assembling import _Accounts
 from taxiway.server.statistics import ModelStatistics
 from taxiway.stats.latency import LatencyCurve
 from taxiway.testing import VirtualClock, VirtualTimeLoop

@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 
 from tests.support import onnx_models
+from tests.support.engines import NoModels, batch_engine
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
-from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.host import Host
+from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.repository import find_models
 
 
@@ -24,10 +26,10 @@ def test_merges_have_the_fixed_rows_and_nothing_else_is_preferred(tmp_path: Path
     )
     loop = asyncio.new_event_loop()
     (found,) = find_models([directory])
-    loader = ModelLoader(Settings(), Host(loop, SystemClock(), 1))
+    loader = ModelLoader(Settings(), Host(loop, SystemClock(), 1, NoModels()))
     served = loader.load(loader.prepare(found), 1)
-    plan = served.batcher._plan
+    plan = batch_engine(served).batcher._plan
     assert (plan.max_rows, plan.merge_rows, plan.preferred_rows) == (32, 4, ())
-    served.executor.close()
-    served.model.close()
+    batch_engine(served).executor.close()
+    batch_engine(served).model.close()
     loop.close()

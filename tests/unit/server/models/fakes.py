@@ -19,6 +19,7 @@ from taxiway.core.errors import InvalidArgument, InvalidConfig, InvalidModel
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan
+from taxiway.server.models.engine import BatchEngine
 from taxiway.server.models.fingerprint import Fingerprint, Stamps
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.repository import FoundModel, Look
@@ -127,8 +128,7 @@ class FakeLoading:
         return self._serve(name, version, content)
 
     async def close(self, served: ServedModel) -> None:
-        served.executor.close()
-        served.model.close()
+        served.engine.close()
         self.closed.append(f"{served.name}:{served.version}")
 
     def _serve(self, name: str, version: int, content: str) -> ServedModel:
@@ -142,7 +142,9 @@ class FakeLoading:
         batcher = Batcher(plan, executor, self._clock, loop, LatencyCurve([]), statistics)
         spec = _spec(name)
         traces = TraceGate(spec, version)
-        return ServedModel(spec, {}, version, model, executor, batcher, statistics, batcher, traces)
+        return ServedModel(
+            spec, {}, version, BatchEngine(batcher, executor, model), statistics, batcher, traces, batcher.run_alone
+        )
 
 
 def _found(name: str, files: FakeFiles) -> FoundModel:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from tests.support import onnx_models
+from tests.support.engines import NoModels, batch_engine
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import InvalidConfig, InvalidModel
 from taxiway.runtimes.onnx import OnnxModel
-from taxiway.server.models.loading import Host, ModelLoader
+from taxiway.server.models.host import Host
+from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.repository import find_models
 from taxiway.server.models.served import ServedModel
 
@@ -29,7 +31,7 @@ def load() -> Iterator[Load]:
 
     def load_one(path: Path, cpus: int = 4, **settings: Any) -> list[ServedModel]:
         (found,) = find_models([path])
-        loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus))
+        loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus, NoModels()))
         prepared = loader.prepare(found)
         loaded = [loader.load(prepared, version) for version in prepared.versions]
         served.extend(loaded)
@@ -37,9 +39,8 @@ def load() -> Iterator[Load]:
 
     yield load_one
     for version in served:
-        version.batcher.close()
-        version.executor.close()
-        version.model.close()
+        batch_engine(version).batcher.close()
+        version.engine.close()
     loop.close()
 
 
@@ -134,8 +135,8 @@ def test_a_configuration_that_cannot_be_read_is_named(
 
 def test_a_bare_file_whose_rows_mix_is_not_merged(tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture) -> None:
     (served,) = load(onnx_models.softmax_of_rows(tmp_path / "m.onnx"))
-    assert served.batcher._plan.merge_rows == 1
-    assert served.batcher._plan.max_rows > 1
+    assert batch_engine(served).batcher._plan.merge_rows == 1
+    assert batch_engine(served).batcher._plan.max_rows > 1
     assert "requests_not_merged" in _events(caplog)
 
 
@@ -143,7 +144,7 @@ def test_a_bare_file_whose_rows_are_independent_is_merged(
     tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
     (served,) = load(onnx_models.doubler(tmp_path / "m.onnx"), batching={"best_batch": 8})
-    assert served.batcher._plan.merge_rows == 8
+    assert batch_engine(served).batcher._plan.merge_rows == 8
     assert not _events(caplog)
 
 
@@ -152,7 +153,7 @@ def test_rows_that_cannot_be_tried_are_merged_and_told(
 ) -> None:
     caplog.set_level(logging.INFO)
     (served,) = load(onnx_models.echo_texts(tmp_path / "m.onnx"), batching={"best_batch": 8})
-    assert served.batcher._plan.merge_rows == 8
+    assert batch_engine(served).batcher._plan.merge_rows == 8
     assert _events(caplog) == ["rows_not_tried"]
 
 
@@ -161,7 +162,7 @@ def test_who_asks_for_batches_is_believed(tmp_path: Path, load: Load, text: str)
     model = _config(tmp_path / "m", text)
     onnx_models.softmax_of_rows(model / "1" / "model.onnx")
     (served,) = load(model, batching={"best_batch": 8})
-    assert served.batcher._plan.merge_rows == 8
+    assert batch_engine(served).batcher._plan.merge_rows == 8
 
 
 def test_what_was_loaded_is_closed_when_the_rest_of_it_fails(

@@ -1,0 +1,43 @@
+"""What stands behind the front of a version that runs batches: its queue, its executor, the model itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from taxiway.core.ports import Executor, LoadedModel
+from taxiway.server.batching.loop import Batcher
+from taxiway.server.execution.processes.executor import ProcessExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEngine:
+    """A queue before an executor before a model."""
+
+    batcher: Batcher
+    executor: Executor
+    model: LoadedModel
+
+    async def settle(self) -> None:
+        """Return when everything accepted is answered."""
+        await self.batcher.settle()
+
+    def depth(self) -> tuple[int, int, int]:
+        """Requests, rows and bytes that wait."""
+        return self.batcher.depth()
+
+    def running(self) -> int:
+        """Runs that are out."""
+        return self.batcher.gauges().running_batches
+
+    def running_since_ns(self) -> int:
+        """When the oldest of them began."""
+        return self.executor.running_since_ns()
+
+    def trouble(self) -> str | None:
+        """Why nobody is answered now; None if somebody is."""
+        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
+
+    def close(self) -> None:
+        """Free the threads or processes, and the model. Blocks."""
+        self.executor.close()
+        self.model.close()

@@ -1,0 +1,23 @@
+"""What the versions of one process run on, and how they ask each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from taxiway.config.model_spec import ModelSpec
+from taxiway.core.clock import Clock
+from taxiway.core.ports import InnerCaller
+from taxiway.server.tracing.gates import TraceGate
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The loop, the clock and the processors of this process; who asks its models; who makes the gates of traces."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    cpus: int
+    inner: InnerCaller
+    gate: Callable[[ModelSpec, int], TraceGate] = TraceGate
