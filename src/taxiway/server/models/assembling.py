@@ -97,7 +97,9 @@ class Assembler:
         executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
-        return self._serve(completed, executor, plan, curve)
+        served = self._serve(completed, executor, plan, curve)
+        served.statistics.processes = executor.counts
+        return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
         clock, loop = self._host.clock, self._host.loop

@@ -25,6 +25,7 @@ from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.execution.processes.process import ModelProcess
 from taxiway.server.execution.threads import Done
+from taxiway.server.statistics import ProcessCounts
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
@@ -51,6 +52,8 @@ class _Instance:
     process: ModelProcess | None
     life: Life = field(default_factory=lambda: Life(State.READY))
     runs: dict[int, _Run] = field(default_factory=dict)
+    is_deaf: bool = False
+    """Nothing can be sent to it any more, though what it sent last may yet come."""
 
 
 class ProcessExecutor:
@@ -88,6 +91,7 @@ class ProcessExecutor:
         self._numbers = itertools.count(1)
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
+        self._deaths = 0
         self._closed = False
         self._attached = False
         self._labels = plan.labels
@@ -130,6 +134,11 @@ class ProcessExecutor:
         reason = self._instances[0].life.reason
         return f"the processes of model '{self._plan.name}' died again and again, at last so: {reason}"
 
+    def counts(self) -> ProcessCounts:
+        """How the processes stand."""
+        ready = sum(instance.life.state is State.READY for instance in self._instances)
+        return ProcessCounts(ready, len(self._instances) - ready, self._deaths)
+
     def close(self) -> None:
         """End the processes. Blocks."""
         self._closed = True
@@ -148,8 +157,8 @@ class ProcessExecutor:
         """The least busy process that can take one more run."""
         best = None
         for instance in self._instances:
-            if instance.life.state is not State.READY or len(instance.runs) >= self._streams:
-                continue
+            if instance.process is None or instance.is_deaf or len(instance.runs) >= self._streams:
+                continue  # it has died, or has enough to do
             if not instance.runs:
                 return instance
             if best is None or len(instance.runs) < len(best.runs):
@@ -170,10 +179,13 @@ class ProcessExecutor:
                 outbox.drop_flag(flag)
             self._end(batch, done, problem)
             return
+        if not process.send(run):
+            instance.is_deaf = True  # it died unseen, and its end comes next
+            self._pending.append((batch, done))
+            return
         instance.runs[number] = _Run(batch, done, flags, self._now_ns())
         for request, flag in zip(batch, flags, strict=True):
             self._places[id(request)] = (instance, flag)
-        process.send(run)
 
     def _end(self, batch: list[InferRequest], done: Done, problem: TaxiwayError) -> None:
         now_ns = self._now_ns()
@@ -248,6 +260,7 @@ class ProcessExecutor:
     def _gone(self, instance: _Instance, process: ModelProcess) -> None:
         if self._closed or instance.process is not process:
             return
+        self._deaths += 1
         instance.process = None
         runs, instance.runs = list(instance.runs.values()), {}
         process.kill()
@@ -337,7 +350,7 @@ class ProcessExecutor:
             process.kill()
             threading.Thread(target=process.bury, daemon=True).start()
             return
-        instance.process = process
+        instance.process, instance.is_deaf = process, False
         self._attach(instance)
         _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
         self._happened(instance, Event.OPENED)
