@@ -37,23 +37,28 @@ class Tracer:
         self.sampler = Sampler(plan)
         self._sink = sink
         self._ground = ground
+        self.now_ns = ground.clock.monotonic_ns
 
     def begin(self, request: InferRequest, originate: Originate, spec: ModelSpec, version: int) -> Trace | None:
         """Follow a request that is about to be handed over, if it is chosen."""
         wanted = self._sink.wanted(originate(request)) if self._sink.heeds_callers else None
         if not self.sampler.take(wanted):
             return None
-        origin = originate(request)
-        ground = self._ground
-        now_ns = ground.clock.monotonic_ns
-        trace = Trace(next(ground.ids), self.plan, spec.name, version, request, origin, now_ns, self._close_soon)
+        return self.follow(request, spec, version, originate(request), None)
+
+    def follow(
+        self, request: InferRequest, spec: ModelSpec, version: int, origin: Origin, parent: Trace | None
+    ) -> Trace:
+        """Follow a request that is about to be handed over; `parent` is the trace of the one that it is made for."""
+        number = next(self._ground.ids)
+        trace = Trace(number, self.plan, spec.name, version, request, origin, self, parent)
         if self.plan.keeps_tensors:
             trace.tensors += inputs_of(request, spec.inputs)
         request.trace = trace
         request.responder = _Following(request.responder, trace, spec)
         return trace
 
-    def _close_soon(self, trace: Trace) -> None:
+    def close(self, trace: Trace) -> None:
         """In a turn of its own: the times of its run are told after its answer."""
         self._ground.loop.call_soon(self._close, trace)
 
