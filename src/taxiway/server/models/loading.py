@@ -93,6 +93,8 @@ class ModelLoader:
         """
         message = _read_config(found)
         refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
+        if message.HasField("sequence_batching"):
+            self._refuse_workers(found)
         chosen = _choose_versions(found, message)
         for path in ignored_fields(message):
             _log.warning("config_field_ignored", model=found.name, setting=path)
@@ -132,6 +134,21 @@ class ModelLoader:
         """Free a version whose front is closed, and that runs nothing; the memory goes back to the system."""
         served.engine.close()
         _trim_memory()
+
+    def _refuse_workers(self, found: FoundModel) -> None:
+        """A stateful model lives in one process, and nobody can say in which of several a connection ends.
+
+        Raises:
+            InvalidConfig: there are several.
+        """
+        workers = self._settings.workers
+        if workers > 1:
+            raise InvalidConfig(
+                f"model {found.name!r} is stateful (sequence_batching), and workers is {workers}: the requests of one "
+                "sequence would reach several processes, each with a state of its own",
+                hint="serve it with --workers 1, in a server of its own if other models need more",
+                workers=workers,
+            )
 
     def _file(self, version: Path, message: ModelConfig) -> Path:
         return version if version.is_file() else version / (message.default_model_filename or "model.onnx")

@@ -120,7 +120,7 @@ class Signature:
         if not complete and self._misses_required(tensors):
             raise self._wrong_inputs(given)
         choices = parsed.choices
-        return InferRequest(
+        request = InferRequest(
             tensors,
             rows,
             responder,
@@ -134,6 +134,8 @@ class Signature:
             None,
             parsed.parameters,
         )
+        request.sequence = parsed.sequence
+        return request
 
     def _misses_required(self, tensors: list[InputTensor | None]) -> bool:
         pairs = zip(self.inputs, tensors, strict=True)
