@@ -33,6 +33,10 @@ _WAITING, _ABANDONED = 1, 2
 _NAMED_REQUESTS = 8
 
 
+Waiting = tuple[list[InferRequest], Done]
+"""A batch that no process has yet."""
+
+
 @dataclass(eq=False, slots=True)
 class _Run:
     """A batch that a process has."""
@@ -54,6 +58,12 @@ class _Instance:
     runs: dict[int, _Run] = field(default_factory=dict)
     is_deaf: bool = False
     """Nothing can be sent to it any more, though what it sent last may yet come."""
+    pinned: deque[Waiting] = field(default_factory=deque)
+    """What waits for this one and no other."""
+
+    def can_take(self, streams: int) -> bool:
+        """Whether it is alive and has less than enough to do."""
+        return self.process is not None and not self.is_deaf and len(self.runs) < streams
 
 
 class ProcessExecutor:
@@ -87,7 +97,7 @@ class ProcessExecutor:
         self._now_ns = clock.monotonic_ns
         self._streams = streams
         self._instances = [_Instance(process.index, process) for process in processes]
-        self._pending: deque[tuple[list[InferRequest], Done]] = deque()
+        self._pending: deque[Waiting] = deque()
         self._numbers = itertools.count(1)
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
@@ -107,11 +117,23 @@ class ProcessExecutor:
             self._attach_all()
         instance = self._free_instance()
         if instance is not None:
-            self._hand(instance, batch, done)
+            self._hand(instance, (batch, done), self._pending)
         elif (trouble := self.trouble()) is not None:
             self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
         else:
             self._pending.append((batch, done))
+
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """Hand it to that process, or to the one that comes in its place."""
+        if not self._attached:
+            self._attach_all()
+        place = self._instances[instance]
+        if place.can_take(self._streams):
+            self._hand(place, (batch, done), place.pinned)
+        elif (trouble := self.trouble()) is not None:
+            self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
+        else:
+            place.pinned.append((batch, done))
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -157,15 +179,17 @@ class ProcessExecutor:
         """The least busy process that can take one more run."""
         best = None
         for instance in self._instances:
-            if instance.process is None or instance.is_deaf or len(instance.runs) >= self._streams:
-                continue  # it has died, or has enough to do
+            if not instance.can_take(self._streams):
+                continue
             if not instance.runs:
                 return instance
             if best is None or len(instance.runs) < len(best.runs):
                 best = instance
         return best
 
-    def _hand(self, instance: _Instance, batch: list[InferRequest], done: Done) -> None:
+    def _hand(self, instance: _Instance, waiting: Waiting, line: deque[Waiting]) -> None:
+        """Give it what waits; what it cannot be sent goes back to its line."""
+        batch, done = waiting
         process = instance.process
         assert process is not None  # noqa: S101 - it is ready
         outbox = process.outbox
@@ -181,7 +205,7 @@ class ProcessExecutor:
             return
         if not process.send(run):
             instance.is_deaf = True  # it died unseen, and its end comes next
-            self._pending.append((batch, done))
+            line.append(waiting)
             return
         instance.runs[number] = _Run(batch, done, flags, self._now_ns())
         for request, flag in zip(batch, flags, strict=True):
@@ -192,8 +216,11 @@ class ProcessExecutor:
         done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, error=problem))
 
     def _hand_pending(self) -> None:
-        while self._pending and (instance := self._free_instance()) is not None:
-            self._hand(instance, *self._pending.popleft())
+        for instance in self._instances:
+            while instance.pinned and instance.can_take(self._streams):
+                self._hand(instance, instance.pinned.popleft(), instance.pinned)
+        while self._pending and (free := self._free_instance()) is not None:
+            self._hand(free, self._pending.popleft(), self._pending)
 
     # --- what comes back ----------------------------------------------------------------------------------
 
@@ -357,6 +384,10 @@ class ProcessExecutor:
 
     def _refuse_pending(self) -> None:
         trouble = self.trouble()
-        waiting, self._pending = self._pending, deque()
+        waiting = list(self._pending)
+        self._pending.clear()
+        for instance in self._instances:
+            waiting += instance.pinned
+            instance.pinned.clear()
         for batch, done in waiting:
             self._end(batch, done, Unavailable(trouble or "", hint="the log has what the model printed"))
