@@ -103,7 +103,7 @@ def built(kept: Path) -> Callable[[str, Path], Path]:
             FORMATS[name][0](kept / name)
         if (kept / name).is_dir():
             return shutil.copytree(kept / name, directory / name)
-        return shutil.copy(kept / name, directory / name)
+        return Path(shutil.copy(kept / name, directory / name))
 
     return build
 
@@ -260,10 +260,20 @@ def test_what_version_control_leaves_beside_a_model_is_left_out(tmp_path: Path, 
     (source / ".git").mkdir()
     (source / ".git" / "index").write_bytes(bytes(range(200, 256)))
     (source / "__pycache__").mkdir()
-    paths = {entry.path for entry in take(source, office, None).files}
+    imported = take(source, office, None)
+    assert imported.left_out == (".git", "__pycache__")
+    paths = {entry.path for entry in imported.files}
     assert paths == {f"@/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")} | {
         "config.pbtxt"
     }
+
+
+def test_what_a_model_is_not_made_of_is_told(tmp_path: Path, office: Office) -> None:
+    doubler(tmp_path / "double" / "double.onnx")
+    (tmp_path / "double" / "README.md").write_text("# Doubles")
+    imported = take(tmp_path / "double", office, None)
+    assert imported.left_out == ("README.md",)
+    assert "left out   README.md" in format_report([imported])
 
 
 def test_nothing_at_the_path(tmp_path: Path, office: Office) -> None:
