@@ -172,6 +172,8 @@ class ProcessExecutor:
             thread.join()
         for process in processes:
             process.release()
+        for instance in self._instances:
+            instance.process = None  # and with it the shared memory, which must not wait for the garbage collector
 
     # --- handing out --------------------------------------------------------------------------------------
 

@@ -112,6 +112,7 @@ class HostedModel:
         if self._executor is None:
             for process in self._processes:
                 process.close()
+        self._processes.clear()
 
 
 class _Nobody:

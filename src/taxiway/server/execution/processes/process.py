@@ -83,6 +83,8 @@ class ModelProcess:
         self._pump = threading.Thread(target=self._pump_lines, name=f"output-{self.name}", daemon=True)
         self._pump.start()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._take: Callable[[FromChild], None] = _heard_by_nobody
+        self._gone: Callable[[], None] = _heard_by_nobody
         self._unsent = bytearray()
 
     @classmethod
@@ -216,8 +218,9 @@ class ModelProcess:
             self.kill()
             return
         if not data:
+            gone = self._gone
             self._detach()
-            self._gone()
+            gone()
             return
         for frame in frames:
             self._take(frame)
@@ -227,6 +230,7 @@ class ModelProcess:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
+        self._take, self._gone = _heard_by_nobody, _heard_by_nobody  # who is called holds us, and our memory
 
     def release(self) -> None:
         """It has ended: let go of the socket, where the loop would not notice by itself."""
@@ -289,6 +293,10 @@ class ModelProcess:
                 self._last_lines.append(line)
                 if line:
                     _log.info("model_output", **self._labels, instance=self.index, line=line)
+
+
+def _heard_by_nobody(*_: object) -> None:
+    """It has ended; nobody is told."""
 
 
 def _environment(plan: LaunchPlan) -> Mapping[str, str]:
