@@ -61,6 +61,31 @@ def supports_batching(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec
     return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
 
 
+def declared_tensors(message: ModelConfig) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The inputs and outputs that a configuration declares, as a file would: whole shapes.
+
+    For models whose files declare nothing: what is configured is then all that is known.
+
+    Raises:
+        InvalidConfig: a tensor has no name or no datatype.
+    """
+    sides = tuple(
+        tuple(_tensor_of(io, side, index, message) for index, io in enumerate(declared))
+        for side, declared in (("input", message.input), ("output", message.output))
+    )
+    return sides[0], sides[1]
+
+
+def _tensor_of(io: ModelConfig, side: str, index: int, message: ModelConfig) -> TensorSpec:
+    type_name = datatype_name(io)
+    if type_name == "TYPE_INVALID" or not io.name:
+        rule = "needs a name and a data_type: the model's own file does not tell them"
+        problem = Problem(f"{side}[{index}]", io.name, rule, "config.pbtxt")
+        raise invalid_config(f"the configuration of model {message.name!r}", [problem], hint=_HINT)
+    rows = (-1,) if message.max_batch_size > 0 else ()
+    return TensorSpec(io.name, DATATYPES[type_name], (*rows, *_own_shape(io)), getattr(io, "optional", False))
+
+
 def autocomplete(
     message: ModelConfig,
     inputs: Sequence[TensorSpec],

@@ -16,11 +16,13 @@ from taxiway.core.ports import BatchOutcome, Executor, LoadedModel, PinnedExecut
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
+from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import store_for
 from taxiway.server.models.engine import BatchEngine, SequenceEngine
 from taxiway.server.models.host import Host
@@ -82,6 +84,8 @@ class Assembler:
         spec, model, settings = completed.spec, completed.model, completed.settings
         if spec.sequences is not None:
             return self._assemble_stateful(completed, spec.sequences)
+        if isinstance(model, HostedModel):
+            return self._assemble_hosted(completed, model)
         mergeable = self._may_merge(completed)
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
@@ -89,6 +93,16 @@ class Assembler:
         curve = LatencyCurve(points)
         executor = self._executor(completed, curve, measured=bool(points))
         plan = self._plan(spec, settings, curve, mergeable=mergeable)
+        return self._serve(completed, executor, plan, curve)
+
+    def _assemble_hosted(self, completed: Completed, model: HostedModel) -> ServedModel:
+        """Nothing is measured, and nothing is run that was not asked for: who knows what a model's own code does."""
+        spec, settings = completed.spec, completed.settings
+        if settings.execution.warmup and spec.warmup:
+            warm_up(model, spec, settings.execution.warmup_runs)
+        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+        curve = LatencyCurve([])
+        plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
         return self._serve(completed, executor, plan, curve)
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
@@ -100,51 +114,70 @@ class Assembler:
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
-        if store is None:
+        alone = None
+        if spec.decoupled:
+            accounts = StreamAccounts(observer, statistics)
+            batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
+            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+        elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
-            front = batcher
+            front, alone = batcher, batcher.run_alone
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
             shelf = self._shelf(spec, store)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
-        alone = batcher.run_alone if store is None else None
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
 
     def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
         """The same for a model whose requests are steps of sequences."""
         clock, loop = self._host.clock, self._host.loop
-        model, settings, version = completed.model, completed.settings, completed.version
-        tensors = SequenceTensors(completed.spec, sequences, model.inputs)
+        spec, version = completed.spec, completed.version
+        tensors = SequenceTensors(spec, sequences, completed.model.inputs)
         # What is run has more tensors than callers know of.
-        spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
+        own = replace(completed, spec=replace(spec, inputs=tensors.inputs, outputs=tensors.outputs))
+        executor, curve = self._run_stateful(own)
+        statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
+        accounts = _Accounts(statistics, clock)
+        traces.follow(accounts.note_traces)
+        observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts
+        plan = SequencePlan(
+            model=spec.name,
+            strategy=sequences.strategy,
+            rows=max(1, spec.max_batch_size),
+            merged_rows=1 if spec.decoupled else max(1, spec.max_batch_size),
+            instances=executor.instances,
+            max_idle_ns=sequences.max_idle_ns,
+            limits=_queue_limits(completed.settings),
+            strict_timeouts=self._is_strict,
+            initial_shapes=shapes_of(tensors.initial),
+        )
+        ports = SequencePorts(executor, clock, loop, curve, observer)
+        steps = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        front: Front = steps
+        if spec.decoupled:
+            front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
+        statistics.depth = steps.depth
+        engine = SequenceEngine(steps, executor, completed.model)
+        config = completed.config
+        return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
+
+    def _run_stateful(self, own: Completed) -> tuple[PinnedExecutor, LatencyCurve]:
+        """What runs the steps, and what is known of their cost."""
+        spec, model, settings = own.spec, own.model, own.settings
+        if isinstance(model, HostedModel):
+            model.learn(spec)
+            if settings.execution.warmup and spec.warmup:
+                warm_up(model, spec, settings.execution.warmup_runs)
+            executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            return executor, StreamCurve() if spec.decoupled else LatencyCurve([])
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
         curve = LatencyCurve(points)
-        executor = self._executor(replace(completed, spec=spec), curve, measured=bool(points))
-        plan = SequencePlan(
-            spec.name,
-            sequences.strategy,
-            max(1, spec.max_batch_size),
-            executor.slots,
-            sequences.max_idle_ns,
-            _queue_limits(settings),
-            self._is_strict,
-            shapes_of(tensors.initial),
-        )
-        statistics = ModelStatistics(spec.name, str(version), clock)
-        traces = self._host.gate(completed.spec, version)
-        observer = _Accounts(statistics, clock)
-        traces.follow(observer.note_traces)
-        ports = SequencePorts(executor, clock, loop, curve, observer)
-        front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
-        statistics.depth = front.depth
-        engine = SequenceEngine(front, executor, model)
-        return ServedModel(
-            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
-        )
+        return self._executor(own, curve, measured=bool(points)), curve
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
         keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)

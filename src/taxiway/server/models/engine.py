@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from taxiway.core.ports import Executor, LoadedModel
 from taxiway.server.batching.loop import Batcher
+from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.sequencing.front import SequenceFront
 
 
@@ -32,6 +33,10 @@ class BatchEngine:
     def running_since_ns(self) -> int:
         """When the oldest of them began."""
         return self.executor.running_since_ns()
+
+    def trouble(self) -> str | None:
+        """Why nobody is answered now; None if somebody is."""
+        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
 
     def close(self) -> None:
         """Free the threads or processes, and the model. Blocks."""
@@ -62,6 +67,10 @@ class SequenceEngine:
     def running_since_ns(self) -> int:
         """When the oldest of them began."""
         return self.executor.running_since_ns()
+
+    def trouble(self) -> str | None:
+        """Why nobody is answered now; None if somebody is."""
+        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
 
     def close(self) -> None:
         """Free the threads or processes, and the model. Blocks."""

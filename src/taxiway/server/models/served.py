@@ -45,6 +45,9 @@ class Engine(Protocol):
     def running_since_ns(self) -> int:
         """When the oldest of them began, in monotonic nanoseconds; NEVER_NS if none is out."""
 
+    def trouble(self) -> str | None:
+        """Why nobody is answered now, as one sentence; None if somebody is."""
+
     def close(self) -> None:
         """Free whatever it holds; nothing runs any more. Blocks."""
 

@@ -15,10 +15,10 @@ from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Given, Signature, WireLimits
 from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters, text_of
 from taxiway.server.wire.elements import elements_of, parse_json
 from taxiway.server.wire.exchange import Buffer
-from taxiway.server.wire.signature import Given, Signature, WireLimits
 
 _INT_ONLY = {int}
 _ONE_CONTENT = (
@@ -116,7 +116,9 @@ class RequestReader:
             parsed = replace(parsed, copied=copied)
         if parsed is not NOTHING_MORE:
             self._menu.read(document.get("outputs", ()), parsed)
-        return self._assemble(given, parsed, len(body) + copied, responder, arrived_ns), parsed
+        request = self._assemble(given, parsed, len(body) + copied, responder, arrived_ns)
+        request.sequence = parsed.sequence
+        return request, parsed
 
     def _read_raw(self, body: memoryview, responder: Responder, arrived_ns: int) -> tuple[InferRequest, Parsed]:
         """A body that is one tensor and nothing else; its shape is worked out from its size."""
