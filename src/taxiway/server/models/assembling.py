@@ -22,6 +22,7 @@ from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
+from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import store_for
 from taxiway.server.models.engine import BatchEngine, SequenceEngine
@@ -103,7 +104,9 @@ class Assembler:
         executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
-        return self._serve(completed, executor, plan, curve)
+        served = self._serve(completed, executor, plan, curve)
+        served.statistics.processes = executor.counts
+        return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
         clock, loop = self._host.clock, self._host.loop
@@ -160,6 +163,8 @@ class Assembler:
         if spec.decoupled:
             front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
         statistics.depth = steps.depth
+        if isinstance(executor, ProcessExecutor):
+            statistics.processes = executor.counts
         engine = SequenceEngine(steps, executor, completed.model)
         config = completed.config
         return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
@@ -171,8 +176,8 @@ class Assembler:
             model.learn(spec)
             if settings.execution.warmup and spec.warmup:
                 warm_up(model, spec, settings.execution.warmup_runs)
-            executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
-            return executor, StreamCurve() if spec.decoupled else LatencyCurve([])
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)

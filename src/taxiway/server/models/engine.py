@@ -36,7 +36,7 @@ class BatchEngine:
 
     def trouble(self) -> str | None:
         """Why nobody is answered now; None if somebody is."""
-        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
+        return _trouble_of(self.executor)
 
     def close(self) -> None:
         """Free the threads or processes, and the model. Blocks."""
@@ -70,9 +70,14 @@ class SequenceEngine:
 
     def trouble(self) -> str | None:
         """Why nobody is answered now; None if somebody is."""
-        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
+        return _trouble_of(self.executor)
 
     def close(self) -> None:
         """Free the threads or processes, and the model. Blocks."""
         self.executor.close()
         self.model.close()
+
+
+def _trouble_of(executor: Executor) -> str | None:
+    """Only processes get into trouble of their own."""
+    return executor.trouble() if isinstance(executor, ProcessExecutor) else None

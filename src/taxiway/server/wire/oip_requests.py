@@ -116,9 +116,7 @@ class RequestReader:
             parsed = replace(parsed, copied=copied)
         if parsed is not NOTHING_MORE:
             self._menu.read(document.get("outputs", ()), parsed)
-        request = self._assemble(given, parsed, len(body) + copied, responder, arrived_ns)
-        request.sequence = parsed.sequence
-        return request, parsed
+        return self._assemble(given, parsed, len(body) + copied, responder, arrived_ns), parsed
 
     def _read_raw(self, body: memoryview, responder: Responder, arrived_ns: int) -> tuple[InferRequest, Parsed]:
         """A body that is one tensor and nothing else; its shape is worked out from its size."""

@@ -61,9 +61,7 @@ class MessageReader:
         """
         parsed = self._read_rest(message)
         given, copied = self._read_inputs(message, raw)
-        request = self._signature.assemble(given, parsed, nbytes + copied, responder, arrived_ns)
-        request.sequence = parsed.sequence
-        return request, parsed
+        return self._signature.assemble(given, parsed, nbytes + copied, responder, arrived_ns), parsed
 
     # --- inputs -------------------------------------------------------------------------------------------
 
