@@ -7,16 +7,29 @@ counts the answers. The edges then word them as they do those of any model.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NO_MORE, BatchResult, InferRequest, StreamResponder
-from taxiway.server.batching.loop import Batcher, Observer
+from taxiway.server.batching.loop import Observer
 from taxiway.server.responses import MAX_COUNTED, AnswerKind
 from taxiway.server.statistics import ModelStatistics
 from taxiway.stats.latency import LatencyCurve
+
+
+class Taker(Protocol):
+    """What takes requests in behind a `StreamFront`: a batcher, or what puts sequences together."""
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a NEW request."""
+
+    def cancel(self, request: InferRequest) -> bool:
+        """Take one back."""
+
+    def close(self) -> None:
+        """Take nothing new."""
 
 
 class StreamFront:
@@ -27,7 +40,7 @@ class StreamFront:
         outputs: names of the model's outputs, in its order.
     """
 
-    def __init__(self, batcher: Batcher, outputs: Sequence[str], statistics: ModelStatistics, clock: Clock) -> None:
+    def __init__(self, batcher: Taker, outputs: Sequence[str], statistics: ModelStatistics, clock: Clock) -> None:
         self._submit = batcher.submit
         self._places = {name: place for place, name in enumerate(outputs)}
         self._names = tuple(outputs)

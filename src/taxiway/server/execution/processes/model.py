@@ -57,7 +57,7 @@ class HostedModel:
         inputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.inputs)
         outputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.outputs)
         merged = max(1, spec.max_batch_size) if spec.dynamic_batching is not None else 1
-        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged)
+        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged, spec.sequences is not None)
         self._writer = RunWriter(spec.inputs, spec.outputs, spec.reshapes, batches=batches)
         self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches)
         self._spec = spec
