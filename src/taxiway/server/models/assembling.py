@@ -120,7 +120,7 @@ class Assembler:
         if spec.decoupled:
             accounts = StreamAccounts(observer, statistics)
             batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
-            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+            front = StreamFront(batcher, _names(spec), statistics, clock)
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
@@ -164,12 +164,14 @@ class Assembler:
         traces = self._host.gate(completed.spec, version)
         observer = _Accounts(statistics, clock)
         traces.follow(observer.note_traces)
-        ports = SequencePorts(executor, clock, loop, curve, observer)
-        front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
-        statistics.depth = front.depth
-        engine = SequenceEngine(front, executor, model)
+        accounts = StreamAccounts(observer, statistics) if spec.decoupled else observer
+        ports = SequencePorts(executor, clock, loop, curve, accounts)
+        steps = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        statistics.depth = steps.depth
+        engine = SequenceEngine(steps, executor, model)
+        front = StreamFront(steps, _names(spec), statistics, clock) if spec.decoupled else steps
         return ServedModel(
-            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
+            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=steps.wind_down
         )
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
@@ -265,6 +267,10 @@ class Assembler:
 def _queue_limits(settings: ModelSettings) -> QueueLimits:
     queue = settings.queue
     return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+
+
+def _names(spec: ModelSpec) -> list[str]:
+    return [output.name for output in spec.outputs]
 
 
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ ARRAY = np.array([1])
 
 def _front(refusal: TaxiwayError | None = None) -> tuple[StreamFront, ModelStatistics]:
     statistics = ModelStatistics("m", "1", CLOCK)
-    return StreamFront(Queue(refusal), ["a", "b"], statistics, CLOCK), statistics  # type: ignore[arg-type]
+    return StreamFront(Queue(refusal), ["a", "b"], statistics, CLOCK), statistics
 
 
 def _answer(*names: str, rows: int = 1) -> BatchResult:
@@ -109,6 +109,18 @@ def test_an_output_that_the_model_does_not_have_is_its_failure() -> None:
     answering.resolve(request, _answer("a", "d"), 0, 1)
     assert [type(one) for one in told.heard] == [ModelFailed, ModelFailed]
     assert "'c'" in told.heard[0].message
+
+
+def test_of_a_result_that_others_share_a_request_gets_its_rows() -> None:
+    front, _ = _front()
+    told = Told()
+    request = InferRequest([], 1, told, 0)
+    front.submit(request)
+    answering: Any = request.responder
+    rows = np.arange(6).reshape(3, 2)
+    answering.resolve(request, BatchResult(("b",), [rows], 3), 1, 2)
+    ((result, start, stop),) = told.heard
+    assert (start, stop, result.arrays[0], result.arrays[1].tolist()) == (0, 1, None, [[2, 3]])
 
 
 def test_what_is_refused_is_the_caller_s_as_it_was() -> None:
