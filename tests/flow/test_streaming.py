@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from tests.flow.telling import ERROR, FINAL, FLOOD, PAUSE, REJECT, Telling, serve_teller
+from tests.support.certificates import Authority, SecureRaw
+from tests.support.otlp import collect
 from tests.support.raw_http import Raw, request, wait_until
 
 NDJSON = "Accept: application/x-ndjson"
@@ -453,3 +455,32 @@ def test_a_traced_stream_tells_its_first_answer_and_its_end(tmp_path: Path) -> N
         {"name": "y", "data": "3", "shape": "1", "dtype": "INT64"}
     ]
     assert {"id": 2, "model_name": "teller", "model_version": 1, "request_id": "two"} in refused
+
+
+def test_streams_go_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca.crt")
+    pair = authority.issue(tmp_path)
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    with (
+        serve_teller(tmp_path / "models", **flags) as telling,
+        SecureRaw(telling.server.address, authority.client()) as connection,
+    ):
+        told = Stream(connection.send(stream([3, PAUSE, 5])))
+        assert numbers([told.event()]) == [[3]]
+        telling.executor.go_on()
+        assert (numbers([told.event()]), told.rest()) == ([[5]], [])
+
+
+def test_a_stream_s_span_tells_when_the_answers_came(tmp_path: Path) -> None:
+    with collect() as collector:
+        settings = {"trace__mode": "opentelemetry", "trace__endpoint": collector.url, "trace__rate": 1}
+        with serve_teller(tmp_path, trace__level=["TIMESTAMPS"], **settings) as telling:
+            connection, told = begun(telling, stream([3, PAUSE, 5]))
+            with connection:
+                told.event()
+                telling.executor.go_on()
+                told.rest()
+            spans = {span.name: span for span in collector.wait_for(5)}
+    whole, answers = spans.pop("POST /v2/models/{model}/infer_stream"), spans["stream"]
+    assert set(spans) == {"queue", "compute", "stream", "respond"}
+    assert whole.start_ns < answers.start_ns < answers.end_ns <= whole.end_ns
