@@ -25,6 +25,7 @@ from taxiway.runtimes.hosted.frames import (
     FromChild,
     Open,
     Opened,
+    Ran,
     Said,
     decode_from_child,
     encode,
@@ -152,14 +153,18 @@ class ModelProcess:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer finds out
             self._socket.sendall(encode(frame))
 
-    def ask(self, frame: Frame, plan: LaunchPlan) -> list[FromChild]:
-        """Send a frame and return what comes next, before the event loop has it; waits.
+    def ask(self, frame: Frame, plan: LaunchPlan) -> Ran:
+        """Send a run and return how it went, before the event loop has it; waits. Whatever else it says is dropped.
 
         Raises:
             InvalidModel: it ended, or takes too long.
         """
         self.tell(frame)
-        return self._receive_blocking(plan, time.monotonic() + plan.load_timeout_s)
+        deadline = time.monotonic() + plan.load_timeout_s
+        while True:
+            ran = [one for one in self._receive_blocking(plan, deadline) if isinstance(one, Ran)]
+            if ran:
+                return ran[0]
 
     # --- on the event loop --------------------------------------------------------------------------------
 
