@@ -62,13 +62,12 @@ def questions(registry: Registry, folder: Path, versions: int) -> Iterator[tuple
     registry.set_alias("fraud", "stable", versions // 2, expect=ANY, actor="ada", why="a benchmark")
 
     def import_one(number: int) -> None:
-        path = folder / "weights"
-        path.write_bytes(secrets.token_bytes(_WEIGHTS))
-        manifest = Manifest.of(
-            [registry.put_file(path).at("@/model.onnx"), registry.put_bytes(b"c").at("config.pbtxt")]
-        )
-        registry.register(NewVersion("fraud", manifest, "onnx", _SIGNATURE), actor="ada", why=f"import {number}")
+        files = registry.put_file(folder / str(number)).at("@/m.onnx"), registry.put_bytes(b"c").at("config.pbtxt")
+        new = NewVersion("fraud", Manifest.of(files), "onnx", _SIGNATURE)
+        registry.register(new, actor="ada", why=f"import {number}")
 
+    for number in range(_ROUNDS):
+        (folder / str(number)).write_bytes(secrets.token_bytes(_WEIGHTS))
     yield "list models", True, measure(lambda _: registry.models())
     yield "list the newest 100 versions", True, measure(lambda _: registry.versions("fraud"))
     yield "list 100 versions from the middle", True, measure(lambda _: registry.versions("fraud", after=versions // 2))
