@@ -121,7 +121,7 @@ class Assembler:
         if spec.decoupled:
             accounts = StreamAccounts(observer, statistics)
             batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
-            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+            front = StreamFront(batcher, _names(spec), statistics, clock)
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
@@ -277,6 +277,10 @@ class Assembler:
 def _queue_limits(settings: ModelSettings) -> QueueLimits:
     queue = settings.queue
     return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+
+
+def _names(spec: ModelSpec) -> list[str]:
+    return [output.name for output in spec.outputs]
 
 
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
-from taxiway.runtimes.hosted.frames import FromChild, Learn, Piece, Ran, Said
+from taxiway.runtimes.hosted.frames import FromChild, Learn, Metric, Piece, Ran, Said
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.plan import LaunchPlan
@@ -183,6 +183,8 @@ class ProcessExecutor:
             thread.join()
         for process in processes:
             process.release()
+        for instance in self._instances:
+            instance.process = None  # and with it the shared memory, which must not wait for the garbage collector
 
     # --- handing out --------------------------------------------------------------------------------------
 
@@ -244,6 +246,8 @@ class ProcessExecutor:
             case Said():
                 assert instance.process is not None  # noqa: S101 - it speaks
                 instance.process.say(frame)
+            case Metric():
+                pass  # nothing publishes a model's own metrics yet
             case _:
                 _log.error(
                     "bug",
