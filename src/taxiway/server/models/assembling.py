@@ -162,7 +162,7 @@ class Assembler:
         front: Front = steps
         if spec.decoupled:
             front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
-        statistics.depth = steps.depth
+        statistics.depth, statistics.sequences = steps.depth, steps.counts
         if isinstance(executor, ProcessExecutor):
             statistics.processes = executor.counts
         engine = SequenceEngine(steps, executor, completed.model)

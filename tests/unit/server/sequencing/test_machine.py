@@ -9,8 +9,9 @@ from taxiway.config.sequence_spec import DirectStrategy, OldestStrategy
 from taxiway.core.errors import InvalidArgument, Overloaded, Unavailable
 from taxiway.core.requests import NEVER_NS, InferRequest, RequestState, SequenceStep
 from taxiway.server.batching.plan import QueueLimits
-from taxiway.server.sequencing.machine import Run, SequenceCounts, SequenceMachine, step_of
+from taxiway.server.sequencing.machine import Run, SequenceMachine, step_of
 from taxiway.server.sequencing.plan import SequencePlan
+from taxiway.server.statistics import SequenceCounts
 
 RESPONDER = RecordingResponder()
 
