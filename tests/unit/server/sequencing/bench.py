@@ -136,13 +136,19 @@ class Bench:
         self.responder.clock = self.clock
         self.observer = RecordingObserver()
         self.tensors = SequenceTensors(SPEC, SEQUENCES, ())
+        initial = shapes_of(self.tensors.initial)
+        usual: dict[str, Any] = {"merged_rows": rows, "max_idle_ns": 1_000 * MS, "initial_shapes": initial}
         self.plan = SequencePlan(
             "m",
             strategy or DirectStrategy(),
             rows,
-            rows,
-            instances,
-            **{"max_idle_ns": 1_000 * MS, "initial_shapes": shapes_of(self.tensors.initial), **plan},
+            instances=instances,
+            **{
+                "merged_rows": rows,
+                "max_idle_ns": 1_000 * MS,
+                "initial_shapes": shapes_of(self.tensors.initial),
+                **plan,
+            },
         )
         ports = SequencePorts(self.executor, self.clock, loop, LatencyCurve(), self.observer)
         self.front = SequenceFront(self.plan, self.tensors, ports, expire_running=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from typing import cast
 
+import numpy as np
 import pytest
-from tests.unit.server.batching.fakes import MS
+from tests.unit.server.batching.fakes import MS, Done, RecordingResponder
 from tests.unit.server.batching.test_batcher import virtual
 from tests.unit.server.sequencing.bench import Bench
 
@@ -18,9 +20,14 @@ from taxiway.core.errors import (
     ModelFailed,
     ModelProcessDied,
     Overloaded,
+    TaxiwayError,
     Unavailable,
 )
+from taxiway.core.ports import BatchOutcome
+from taxiway.core.requests import NO_MORE, BatchResult, InferRequest, StreamResponder
 from taxiway.server.batching.plan import QueueLimits
+from taxiway.server.batching.streaming import StreamFront
+from taxiway.server.statistics import ModelStatistics
 
 
 async def _pass(ms: float) -> None:
@@ -276,3 +283,43 @@ async def test_a_responder_that_raises_costs_its_neighbours_nothing() -> None:
     bench.send(3, "a", "E")
     await _pass(21)
     assert (bench.sum("bS2"), bench.sum("aE3")) == (2, 4)
+
+
+class _Listener(RecordingResponder):
+    """Notes every part, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[tuple[str, BatchResult | TaxiwayError]] = []
+
+    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
+        self.parts.append((str(request.id), answer))
+
+
+@virtual
+async def test_a_decoupled_model_answers_its_steps_in_parts() -> None:
+    bench = Bench(OldestStrategy(4), rows=4, merged_rows=1)
+    statistics = ModelStatistics("m", "1", bench.clock)
+    front = StreamFront(bench.front, ["SUM"], statistics, bench.clock)
+    listener = _Listener()
+    executed: list[str] = []
+
+    def submit_to(_: int, batch: list[InferRequest], done: Done) -> None:
+        (row,) = batch
+        executed.append(str(row.id))
+        for number in range(2):
+            answer = BatchResult(("SUM",), (np.array([[number]], np.float32),), 1)
+            cast("StreamResponder", row.responder).part(row, answer)
+        now_ns = bench.clock.monotonic_ns()
+        done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, result=NO_MORE))
+
+    bench.executor.submit_to = submit_to  # type: ignore[method-assign, assignment]
+    bench.tensors._state_outputs = ()  # such a model keeps its own state
+    for sequence in "ab":
+        request = bench.make(1, sequence, "S")
+        request.responder = listener
+        front.submit(request)
+    await _pass(5)
+    assert executed == ["aS1", "bS1"], "one by one: a run of a decoupled model is one request"
+    assert [name for name, _ in listener.parts] == ["aS1", "aS1", "bS1", "bS1"]
+    assert [listener.answers[name] for name in ("aS1", "bS1")] == [(NO_MORE, 0, 1), (NO_MORE, 0, 1)]
