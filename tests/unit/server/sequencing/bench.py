@@ -143,12 +143,7 @@ class Bench:
             strategy or DirectStrategy(),
             rows,
             instances=instances,
-            **{
-                "merged_rows": rows,
-                "max_idle_ns": 1_000 * MS,
-                "initial_shapes": shapes_of(self.tensors.initial),
-                **plan,
-            },
+            **(usual | plan),
         )
         ports = SequencePorts(self.executor, self.clock, loop, LatencyCurve(), self.observer)
         self.front = SequenceFront(self.plan, self.tensors, ports, expire_running=True)
