@@ -210,8 +210,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
 @pytest.mark.parametrize(
     ("pbtxt", "fields"),
     [
-        ("ensemble_scheduling {}", ["ensemble_scheduling"]),
-        ('platform: "ensemble"', ["ensemble_scheduling"]),
+        ('ensemble_scheduling { step { model_namespace: "x" } }', ["ensemble_scheduling.step[0].model_namespace"]),
         ("sequence_batching {}", ["sequence_batching"]),
         ('backend: "dali"', ["backend"]),
         ('platform: "tensorrt_plan"', ["platform"]),

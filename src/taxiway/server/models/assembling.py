@@ -16,11 +16,9 @@ from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
 from taxiway.server.cache.front import CacheFront, RunAccounts
-from taxiway.server.cache.key import KeyMaker
-from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
-from taxiway.server.models.caching import store_for
+from taxiway.server.models.caching import shelf_for, store_for
 from taxiway.server.models.engine import BatchEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
@@ -90,7 +88,7 @@ class Assembler:
         spec, version = completed.spec, completed.version
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
-        observer = _Accounts(statistics, clock)
+        observer = Accounts(statistics, clock)
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
@@ -99,16 +97,12 @@ class Assembler:
             front = batcher
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
-            shelf = self._shelf(spec, store)
+            shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
         alone = batcher.run_alone if store is None else None
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
-
-    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
-        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
-        return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:
@@ -218,8 +212,8 @@ def _fixed_rows(spec: ModelSpec) -> int:
     return int(text)
 
 
-class _Accounts:
-    """The batcher's observer: counts each batch once its answers are handed over."""
+class Accounts:
+    """The observer of a version's runs: counts each once its answers are handed over."""
 
     def __init__(self, statistics: ModelStatistics, clock: Clock) -> None:
         self._statistics = statistics

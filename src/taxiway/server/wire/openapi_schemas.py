@@ -122,7 +122,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "UnloadRequest": _object(
-        {"parameters": _object({"unload_dependents": _of("boolean", "Taken, and without effect: there are none.")})}
+        {"parameters": _object({"unload_dependents": _of("boolean", "Also unload models that were only loaded because this one asks them.")})}
     ),
     "InferInput": _object(
         {
