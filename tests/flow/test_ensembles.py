@@ -299,7 +299,7 @@ def test_without_one_of_its_models_it_is_not_ready_and_says_why(tmp_path: Path) 
     with serve(tmp_path, models__control="explicit") as server:
         assert change(server, "unload", "add2").status == 200
         assert not is_ready(server, "all")
-        assert index(server)["all"] == ("UNAVAILABLE", "it asks 'add2', which is not served")
+        assert index(server)["all"] == ("UNAVAILABLE", "it asks 'add2', which is not ready")
         answer = ask(server, "all", row("x", 0))
         assert answer.status == 503
         assert answer.json()["error"].startswith("in ensemble 'all', step 1 (model 'add2'): ")

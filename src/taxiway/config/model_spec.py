@@ -17,6 +17,7 @@ from taxiway.config.backends import BACKENDS, backend_of, is_ensemble
 from taxiway.config.ensemble_spec import EnsembleSpec, read_ensemble
 from taxiway.config.model_config import DATATYPES, ModelConfig
 from taxiway.config.problems import Problem, invalid_config
+from taxiway.config.sequence_spec import SequenceBatching, read_sequences
 from taxiway.core.errors import InvalidConfig, Unsupported
 from taxiway.core.tensors import Datatype, Shape, TensorSpec
 
@@ -129,6 +130,7 @@ class ModelSpec:
         instance_count: batches that may run at the same time, over all groups; passive ones are not counted.
         warmup: what model_warmup asks for.
         ignored: paths of fields that are set but change nothing here, worth a line in the log.
+        sequences: None unless the model is stateful.
         ensemble: the graph, of a graph of models; None for a model.
     """
 
@@ -148,6 +150,7 @@ class ModelSpec:
     decoupled: bool
     response_cache: bool
     ignored: tuple[str, ...]
+    sequences: SequenceBatching | None = None
     ensemble: EnsembleSpec | None = None
 
 
@@ -158,7 +161,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
 
     Raises:
         Unsupported: it asks for what taxiway does not do; names every such field.
-        InvalidConfig: a label or warm-up file is missing or outside of the directory.
+        InvalidConfig: a label, warm-up or initial state's file is missing or outside of the directory.
     """
     refuse_unsupported(config, gpu=gpu)
     problems: list[Problem] = []
@@ -168,6 +171,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         for i, io in enumerate(config.output)
     )
     warmup = tuple(_warmup(config, i, model_directory, problems) for i in range(len(config.model_warmup)))
+    sequences = read_sequences(config, lambda name, path: _file_inside(name, path, model_directory, problems))
     if problems:
         raise _bad_files(config.name, model_directory, problems)
     batcher = config.dynamic_batching if config.HasField("dynamic_batching") else None
@@ -189,6 +193,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         decoupled=config.model_transaction_policy.decoupled,
         response_cache=config.response_cache.enable,
         ignored=tuple(ignored_fields(config)),
+        sequences=sequences,
         ensemble=read_ensemble(config),
     )
 
@@ -221,8 +226,11 @@ def _unsupported(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str, str]]
     elif (config.backend or config.platform) and backend_of(config) is None:
         field = "backend" if config.backend else "platform"
         yield field, f"{getattr(config, field)!r} comes later; there are {', '.join(BACKENDS)}"
-    if config.HasField("sequence_batching"):
-        yield "sequence_batching", "stateful models come later"
+    if config.sequence_batching.iterative_sequence:
+        yield "sequence_batching.iterative_sequence", "requests that a model schedules again come later"
+    backend = backend_of(config)
+    if config.sequence_batching.state and backend is not None and backend.hosted:
+        yield "sequence_batching.state", f"a model of the backend {backend.name!r} keeps its own state"
     for name in ("batch_input", "batch_output"):
         if getattr(config, name):
             yield name, "tensors made from the batch's layout come later"
@@ -261,6 +269,7 @@ def _unsupported_groups(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str
 
 _IGNORED = ("metric_tags", "cc_model_filenames")
 _IGNORED_GROUP = ("rate_limiter", "secondary_devices", "profile", "host_policy")
+_IGNORED_STATE = ("use_same_buffer_for_input_output", "use_growable_memory")
 _IGNORED_OPTIMIZATION = ("graph", "cuda", "execution_accelerators")
 
 
@@ -276,6 +285,8 @@ def ignored_fields(config: ModelConfig) -> Iterator[str]:
         given = {descriptor.name for descriptor, _ in group.ListFields()}
         yield from (f"instance_group[{index}].{name}" for name in _IGNORED_GROUP if name in given)
     yield from (f"input[{i}].format" for i, io in enumerate(config.input) if io.format)
+    for index, state in enumerate(config.sequence_batching.state):
+        yield from (f"sequence_batching.state[{index}].{name}" for name in _IGNORED_STATE if getattr(state, name))
 
 
 # --- parts ---------------------------------------------------------------------------------------------

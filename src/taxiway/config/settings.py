@@ -35,6 +35,7 @@ Threads = Annotated[int, Field(ge=0, le=4096)]
 Rows = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]  # 32 bits in config.pbtxt
 SocketPath = Annotated[str, Field(max_length=100)]  # sockaddr_un holds 108 bytes
 FileName = Annotated[str, Field(max_length=4096)]
+Digest = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
 
 def broken_rule(key: str, rule: str) -> PydanticCustomError:
@@ -255,6 +256,10 @@ class LimitSettings(Section):
     max_buffered_bytes: Bytes = 1 << 30
     """Bytes of bodies received or queued and of answers not read yet, whole server; more is answered 503."""
 
+    max_stream_buffer_bytes: Bytes = 16 << 20
+    """Bytes of answers of one stream that wait for a client which reads more slowly than its model answers; with more
+    the model is told to stop and the client is disconnected."""
+
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """Seconds after SIGTERM in which the server says that it is not ready and yet serves, so that whoever routes
     to it can look elsewhere first. Ctrl-C waits for nobody."""
@@ -354,6 +359,22 @@ class ExecutionSettings(Section):
     warmup_runs: Annotated[int, Field(ge=1, le=1000)] = 2
     """Runs per warm-up shape."""
 
+    python: FileName = ""
+    """Interpreter of the processes in which models run that are not ONNX: another environment's, with numpy and
+    msgspec in it; empty for the server's own."""
+
+    memory_bytes: CountOrNone = 0
+    """Private memory that each model process may have; beyond it the model gets MemoryError. 0: no limit."""
+
+    shared_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 40)] = 4 << 30
+    """Shared memory between the server and each model process, at most, in each direction; used as it is needed."""
+
+    pin_cpus: bool = False
+    """Whether each model process gets processors of its own."""
+
+    load_timeout_s: Seconds = 300.0
+    """How long a model process may take to load its model."""
+
     @model_validator(mode="after")
     def _options_have_providers(self) -> ExecutionSettings:
         for provider in self.provider_options:
@@ -401,6 +422,9 @@ class ModelsSettings(Section):
     stall_timeout_s: Seconds = 60.0
     """A version whose run has not come back for so long is not ready: it makes no progress."""
 
+    trust: tuple[Digest, ...] = ()
+    """SHA-256 digests of the pickles that model processes may load; a pickle runs whatever code is in it."""
+
     overrides: dict[str, ModelOverride] = Field(default_factory=dict)
     """Partial `batching`, `execution`, `queue` by model name: `{"resnet": {"queue": {"max_rows": 64}}}`."""
 
@@ -416,6 +440,25 @@ class LogSettings(Section):
 
     access: bool = False
     """Whether each request is logged: who asked what, and how and when it was answered."""
+
+
+class RegistrySettings(Section):
+    """Where registered models are kept. Only commands about the registry read it; a running server does not."""
+
+    url: Annotated[str, Field(max_length=2048)] = ""
+    """The database: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE` (passwords belong into ~/.pgpass); empty:
+    `taxiway/registry.db` in XDG_DATA_HOME, which is ~/.local/share if it is not set."""
+
+    blobs: Annotated[str, Field(max_length=2048)] = ""
+    """Where models' files are kept: a directory, or a URL that fsspec knows (`s3://`, `gs://`, `az://`); empty: `blobs`
+    beside the SQLite file, or in `taxiway` in XDG_DATA_HOME."""
+
+    cache: FileName = ""
+    """Directory for registered models that are served; empty: `taxiway/models` in XDG_CACHE_HOME, which is ~/.cache if
+    it is not set."""
+
+    actor: Annotated[str, Field(max_length=256)] = ""
+    """Whose name changes are recorded under; empty: the user's."""
 
 
 class Settings(Section):
@@ -469,6 +512,9 @@ class Settings(Section):
 
     models: ModelsSettings = Field(default_factory=ModelsSettings)
     """Which models are served."""
+
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    """Where registered models are kept."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""

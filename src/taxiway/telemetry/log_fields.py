@@ -46,6 +46,8 @@ class LogFields(TypedDict, total=False):
     setting: Annotated[str, "key of a setting"]
     backend: Annotated[str, "name of a runtime"]
     thread: Annotated[str, "name of a thread"]
+    instance: Annotated[int, "which of a version's model processes, from 0"]
+    line: Annotated[str, "a line that a model's own code printed or logged"]
 
 
 def describe_fields() -> dict[str, tuple[str, str]]:

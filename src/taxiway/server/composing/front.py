@@ -127,6 +127,9 @@ class EnsembleFront:
         """Never: whether its models make progress is told of them."""
         return NEVER_NS
 
+    def trouble(self) -> None:
+        """None: trouble is its models' too."""
+
     # --- what comes of a passage --------------------------------------------------------------------------
 
     def told(self, passage: Passage, answer: BatchResult, *, last: bool) -> None:

@@ -8,7 +8,9 @@ from taxiway.config.model_config import ModelConfig, to_json_dict
 from taxiway.config.model_spec import ModelSpec, build_spec
 from taxiway.config.settings import Settings
 from taxiway.core.errors import InvalidConfig
+from taxiway.server.batching.loop import Observer
 from taxiway.server.batching.plan import BatchingPlan
+from taxiway.server.batching.streaming import StreamAccounts, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.composing.front import EnsembleFront
@@ -48,24 +50,24 @@ class EnsembleAssembler:
         spec = with_labels(build_spec(completed, found.directory), peers)
         host = self._host
         statistics = ModelStatistics(spec.name, str(version), host.clock)
-        observer = Accounts(statistics, host.clock)
+        accounts = Accounts(statistics, host.clock)
         store = store_for(spec, version, _NO_BATCHING, self._store)
+        strict = self._is_strict
         front: Front
-        if store is None:
-            front = engine = self._front(spec, peers, observer, expire_running=self._is_strict)
+        if spec.decoupled:
+            engine = self._front(spec, peers, StreamAccounts(accounts, statistics), expire_running=strict)
+            front = StreamFront(engine, [output.name for output in spec.outputs], statistics, host.clock)
+        elif store is None:
+            front = engine = self._front(spec, peers, accounts, expire_running=strict)
         else:
-            engine = self._front(spec, peers, RunAccounts(observer), expire_running=False)
+            engine = self._front(spec, peers, RunAccounts(accounts), expire_running=False)
             shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
-            front = CacheFront(
-                engine, shelf, _NO_BATCHING, statistics, host.clock, host.loop, expire_running=self._is_strict
-            )
+            front = CacheFront(engine, shelf, _NO_BATCHING, statistics, host.clock, host.loop, expire_running=strict)
         statistics.depth = engine.depth
         traces = host.gate(spec, version)
         return ServedModel(spec, to_json_dict(completed), version, engine, statistics, front, traces)
 
-    def _front(
-        self, spec: ModelSpec, peers: Peers, observer: Accounts | RunAccounts, *, expire_running: bool
-    ) -> EnsembleFront:
+    def _front(self, spec: ModelSpec, peers: Peers, observer: Observer, *, expire_running: bool) -> EnsembleFront:
         if spec.ensemble is None:
             raise InvalidConfig(f"model {spec.name!r} is no graph of models")
         plan = Plan.of(spec, spec.ensemble, peers)

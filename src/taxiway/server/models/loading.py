@@ -5,10 +5,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from taxiway.config.autocomplete import autocomplete
+from taxiway.config.autocomplete import autocomplete, declared_tensors
 from taxiway.config.backends import is_ensemble
 from taxiway.config.ensemble_spec import Need, read_ensemble
 from taxiway.config.ensemble_tensors import Peers
@@ -22,14 +21,13 @@ from taxiway.config.model_spec import (
 )
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.errors import InvalidConfig, InvalidModel
-from taxiway.core.ports import LoadedModel
-from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.cache.store import AnswerStore
+from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.assembling import Assembler, Completed
 from taxiway.server.models.composed import EnsembleAssembler
 from taxiway.server.models.fingerprint import Fingerprint, stamp_model
 from taxiway.server.models.host import Host
-from taxiway.server.models.options import session_options
+from taxiway.server.models.opening import Opened, Opener, name_backend
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.served import ServedModel
 from taxiway.telemetry.logs import Log
@@ -40,7 +38,6 @@ AUTOMATIC_MAX_BATCH_SIZE = 4096
 """Rows one request may have where nothing says otherwise and the file can batch."""
 TRITON_MAX_BATCH_SIZE = 4
 """What Triton completes instead (--backend-config=default-max-batch-size)."""
-_THREADS_AT_MOST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class ModelLoader:
         self._ensembles = EnsembleAssembler(settings, host, store)
         self._is_strict = settings.compat == "strict"
         self._host = host
-        self._runtime = OnnxRuntime()
+        self._opener = Opener(settings, host)
 
     def prepare(self, found: FoundModel) -> Prepared:
         """Read the configuration of `found` and choose its versions; no model file is opened.
@@ -103,7 +100,10 @@ class ModelLoader:
             OSError: a file cannot be looked at.
         """
         message = _read_config(found)
+        name_backend(message, found)
         refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
+        if message.HasField("sequence_batching"):
+            self._refuse_workers(found)
         chosen = _choose_versions(found, message)
         for path in ignored_fields(message):
             _log.warning("config_field_ignored", model=found.name, setting=path)
@@ -135,14 +135,15 @@ class ModelLoader:
     def _load_file(self, prepared: Prepared, version: int) -> ServedModel:
         found, message = prepared.found, prepared.message
         settings = self._settings.for_model(found.name)
-        instances = settings.execution.instances or min(self._host.cpus, _THREADS_AT_MOST)
-        options = session_options(settings, message, instances=instances, cpus=self._host.cpus)
-        model = self._runtime.load(self._file(found.versions[version], message), options)
+        opened = self._opener.open(found, version, message, settings)
+        model = opened.model
         try:
             several = len(prepared.versions) > 1
             where = f"{found.config or found.directory}" + (f" (version {version})" if several else "")
-            completed = self._complete(found, message, model, settings, instances, where)
+            completed = self._complete(found, opened, settings, where)
             spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
+            if isinstance(model, HostedModel):
+                model.learn(spec)
             return self._assembler.assemble(Completed(version, model, message, spec, to_json_dict(completed), settings))
         except BaseException:
             model.close()
@@ -153,27 +154,37 @@ class ModelLoader:
         served.engine.close()
         _trim_memory()
 
-    def _file(self, version: Path, message: ModelConfig) -> Path:
-        return version if version.is_file() else version / (message.default_model_filename or "model.onnx")
+    def _refuse_workers(self, found: FoundModel) -> None:
+        """A stateful model lives in one process, and nobody can say in which of several a connection ends.
 
-    def _complete(
-        self,
-        found: FoundModel,
-        message: ModelConfig,
-        model: LoadedModel,
-        settings: ModelSettings,
-        instances: int,
-        where: str,
-    ) -> ModelConfig:
+        Raises:
+            InvalidConfig: there are several.
+        """
+        workers = self._settings.workers
+        if workers > 1:
+            raise InvalidConfig(
+                f"model {found.name!r} is stateful (sequence_batching), and workers is {workers}: the requests of one "
+                "sequence would reach several processes, each with a state of its own",
+                hint="serve it with --workers 1, in a server of its own if other models need more",
+                workers=workers,
+            )
+
+    def _complete(self, found: FoundModel, opened: Opened, settings: ModelSettings, where: str) -> ModelConfig:
+        message, model = opened.message, opened.model
         automatic = AUTOMATIC_MAX_BATCH_SIZE if self._is_strict else TRITON_MAX_BATCH_SIZE
-        defaults = defaults_from(settings, automatic_max_batch_size=automatic, instance_count=instances)
+        inputs, outputs = model.inputs, model.outputs
+        if isinstance(model, HostedModel):
+            automatic = automatic if model.batches else 0
+            if not model.declares:
+                inputs, outputs = declared_tensors(message)
+        defaults = defaults_from(settings, automatic_max_batch_size=automatic, instance_count=opened.instances)
         if message.max_batch_size and not self._is_strict:
             # Triton completes a batcher only where it also chose the batch size.
             defaults = replace(defaults, dynamic_batching=False)
         return autocomplete(
             message,
-            model.inputs,
-            model.outputs,
+            inputs,
+            outputs,
             found.name,
             defaults=defaults,
             overrides=overrides_from(settings),

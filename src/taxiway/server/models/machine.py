@@ -22,7 +22,7 @@ class ModelState(enum.Enum):
     STALLED = "stalled"
     """It is in the routes, and a run of it has not come back for too long."""
     LACKING = "lacking"
-    """It is in the routes, and a model that it asks is not."""
+    """It is in the routes, and a model that it asks is not ready."""
     DRAINING = "draining"
     GONE = "gone"
     FAILED = "failed"

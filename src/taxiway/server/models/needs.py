@@ -46,7 +46,7 @@ class Supply:
     def reason(self) -> str:
         """In words."""
         names = ", ".join(f"'{need}'" for need in self.missing)
-        return f"it asks {names}, which {'is' if len(self.missing) == 1 else 'are'} not served"
+        return f"it asks {names}, which {'is' if len(self.missing) == 1 else 'are'} not ready"
 
 
 def decide_supply(state: ModelState, supply: Supply) -> ModelEvent | None:
@@ -126,7 +126,7 @@ class Needs:
         if version.served is None or version.served.spec.ensemble is None:
             return False
         needs = version.served.spec.ensemble.needs
-        supply = Supply(tuple(need for need in needs if not self._is_served(need)))
+        supply = Supply(tuple(need for need in needs if not self._is_ready(need)))
         event = decide_supply(version.life.now.state, supply)
         if event is None:
             return False
@@ -135,18 +135,18 @@ class Needs:
             version.step(event, supply.reason, self._now_ns())
             _log.warning("model_lacks", model=served.name, version=str(served.version), reason=supply.reason)
         else:
-            version.step(event, "all the models that it asks are served", self._now_ns())
+            version.step(event, "all the models that it asks are ready", self._now_ns())
             _log.info("model_supplied", model=served.name, version=str(served.version))
         return True
 
-    def _is_served(self, need: Need) -> bool:
+    def _is_ready(self, need: Need) -> bool:
         model = self._roster.models.get(need.model)
         if model is None:
             return False
         if model.cold:
             return True
         version = _version(model, need)
-        return version is not None and version.life.now.state is not ModelState.LACKING
+        return version is not None and version.life.now.state is ModelState.READY
 
     def _spec(self, need: Need) -> ModelSpec | None:
         model = self._roster.models.get(need.model)

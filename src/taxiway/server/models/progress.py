@@ -16,11 +16,17 @@ _LEAST_S = 0.05
 _MOST_S = 5.0
 
 
-def decide_progress(state: ModelState, running_ns: int, limit_ns: int) -> ModelEvent | None:
-    """What the age of a version's oldest run says of it; `running_ns` is below 0 if nothing runs."""
-    if state is ModelState.READY and running_ns >= limit_ns:
+def decide_progress(
+    state: ModelState, running_ns: int, limit_ns: int, *, in_trouble: bool = False
+) -> ModelEvent | None:
+    """What the age of a version's oldest run says of it, and that it is in trouble.
+
+    `running_ns` is below 0 if nothing runs.
+    """
+    stuck = in_trouble or running_ns >= limit_ns
+    if state is ModelState.READY and stuck:
         return ModelEvent.STALLED
-    if state is ModelState.STALLED and running_ns < limit_ns:
+    if state is ModelState.STALLED and not stuck:
         return ModelEvent.RESUMED
     return None
 
@@ -63,14 +69,16 @@ class ProgressWatch:
         if served is None:
             return False
         running_ns = now_ns - served.engine.running_since_ns()
-        event = decide_progress(version.life.now.state, running_ns, round(self._limit_s * 1e9))
+        trouble = served.engine.trouble()
+        limit_ns = round(self._limit_s * 1e9)
+        event = decide_progress(version.life.now.state, running_ns, limit_ns, in_trouble=trouble is not None)
         if event is None:
             return False
         if event is ModelEvent.STALLED:
-            reason = f"a run has not come back for {self._limit_s:g} s (models.stall_timeout_s)"
+            reason = trouble or f"a run has not come back for {self._limit_s:g} s (models.stall_timeout_s)"
             _log.error("model_stalled", model=served.name, version=str(served.version), reason=reason)
         else:
-            reason = "the run that had stalled came back"
+            reason = "it makes progress again"
             _log.info("model_resumed", model=served.name, version=str(served.version), reason=reason)
         version.step(event, reason, now_ns)
         return True

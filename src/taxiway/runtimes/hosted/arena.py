@@ -1,0 +1,183 @@
+"""Memory that two processes share: one of them lays tensors down, the other looks at them where they lie.
+
+An arena goes one way. Its writer gives out blocks; its reader holds a block as long as any array of its own looks into
+it, and gives it back by clearing one byte in the arena itself, so that giving back takes neither a message nor a lock.
+The file is sparse: what was never written to takes no memory, and large blocks that are given back are punched out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.core.errors import Overloaded
+
+ALIGNMENT = 64
+"""Of every tensor in a block: a cache line, and what vector instructions like."""
+_FLAGS = 16384
+"""Blocks that may be out at the same time; the first bytes of an arena are their flags."""
+_LEAST = 1024
+_LARGE = 1 << 20
+_KEPT_LARGE = 2
+"""Free blocks of each large size that keep their memory."""
+
+
+class Block(NamedTuple):
+    """A piece of an arena: where it begins, how long it is, and which flag is its own."""
+
+    offset: int
+    size: int
+    flag: int
+
+
+def create_file(name: str, nbytes: int) -> int:
+    """An unnamed file of shared memory, sparse; what is returned is its descriptor."""
+    number = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.ftruncate(number, nbytes)
+    return number
+
+
+def aligned(nbytes: int) -> int:
+    """`nbytes`, rounded up so that what follows begins on a boundary."""
+    return (nbytes + ALIGNMENT - 1) & -ALIGNMENT
+
+
+class ArenaWriter:
+    """Gives out blocks of the file `number`.
+
+    Not thread-safe: whoever writes from several threads holds a lock.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._size = os.fstat(number).st_size
+        self.memory = mmap.mmap(number, self._size)
+        self._next = _FLAGS
+        self._flags = list(range(_FLAGS - 1, -1, -1))
+        self._free: dict[int, list[int]] = {}
+        """By size: offsets of blocks that nobody holds."""
+        self._held: list[Block] = []
+        """What was given out and may be back."""
+
+    def take(self, nbytes: int) -> Block:
+        """A block of at least `nbytes`, the reader's until it gives it back.
+
+        Raises:
+            Overloaded: there is none; others have to be given back first.
+        """
+        size = _LEAST if nbytes <= _LEAST else 1 << (nbytes - 1).bit_length()
+        free = self._free.get(size)
+        if not free or not self._flags:
+            self._collect()
+            free = self._free.get(size)
+        if not self._flags:
+            raise Overloaded(f"{_FLAGS} blocks of shared memory are held by the model and its callers", hint="retry")
+        if free:
+            offset = free.pop()
+        else:
+            offset = self._next
+            if offset + size > self._size:
+                raise Overloaded(
+                    f"{nbytes} bytes do not fit into the shared memory of the model, which is {self._size} bytes",
+                    hint="raise execution.shared_memory_bytes, or send less at a time",
+                )
+            self._next += size
+        block = Block(offset, size, self._flags.pop())
+        self.memory[block.flag] = 1
+        self._held.append(block)
+        return block
+
+    def take_flag(self) -> int:
+        """A byte of its own that both sides see, 1 at first; `drop_flag` takes it back.
+
+        Raises:
+            Overloaded: all are out.
+        """
+        if not self._flags:
+            self._collect()
+        if not self._flags:
+            raise Overloaded(f"{_FLAGS} blocks and requests are with the model", hint="retry")
+        flag = self._flags.pop()
+        self.memory[flag] = 1
+        return flag
+
+    def drop_flag(self, flag: int) -> None:
+        """Nobody looks at it any more."""
+        self._flags.append(flag)
+
+    def write(self, offset: int, data: Any) -> int:  # noqa: ANN401 - any contiguous buffer
+        """Lay `data` down at `offset`, within a block that was taken; how many bytes it was."""
+        view = data if data.__class__ is bytes else memoryview(data).cast("B")
+        self.memory[offset : offset + len(view)] = view
+        return len(view)
+
+    def _collect(self) -> None:
+        """Take back what the reader has given back."""
+        held = []
+        for block in self._held:
+            if self.memory[block.flag]:
+                held.append(block)
+                continue
+            free = self._free.setdefault(block.size, [])
+            free.append(block.offset)
+            self._flags.append(block.flag)
+            if block.size >= _LARGE and len(free) > _KEPT_LARGE:
+                self._punch(block)
+        self._held = held
+
+    def _punch(self, block: Block) -> None:
+        start = -(-block.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        stop = (block.offset + block.size) // mmap.PAGESIZE * mmap.PAGESIZE
+        with contextlib.suppress(OSError):  # the memory is only kept a while longer
+            self.memory.madvise(mmap.MADV_REMOVE, start, stop - start)
+
+
+class Lease(np.ndarray[Any, Any]):
+    """The bytes of one block, given back when nothing looks at them any more.
+
+    Arrays made over it keep it alive as their base; it is never handed out itself.
+    """
+
+    _memory: mmap.mmap | None = None
+    _flag = 0
+
+    def __del__(self) -> None:
+        if self._memory is not None:
+            self._memory[self._flag] = 0
+
+
+class ArenaReader:
+    """Looks at what the writer of the file `number` lays down."""
+
+    def __init__(self, number: int) -> None:
+        self.memory = mmap.mmap(number, os.fstat(number).st_size)
+
+    def check(self, block: Block) -> None:
+        """Refuse a block that is not in the arena: whoever wrote it may have gone mad.
+
+        Raises:
+            ValueError: it is not.
+        """
+        inside = block.offset >= _FLAGS and block.size > 0 and block.offset + block.size <= len(self.memory)
+        if not inside or not 0 <= block.flag < _FLAGS:
+            raise ValueError(f"{block} is not in the arena")
+
+    def lease(self, block: Block) -> Lease:
+        """The block's bytes; it is ours until they are collected as garbage."""
+        lease = np.ndarray.__new__(Lease, (block.size,), np.uint8, self.memory, block.offset)
+        lease._memory = self.memory
+        lease._flag = block.flag
+        return lease
+
+    def give_back(self, block: Block) -> None:
+        """Give a block back of which nothing was leased, or all was copied."""
+        self.memory[block.flag] = 0
+
+
+def view_of(lease: Lease, block: Block, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array over part of a leased block, which it keeps; `offset` counts from the start of the arena."""
+    return np.ndarray(shape, dtype, lease, offset - block.offset)

@@ -1,0 +1,221 @@
+"""The requests of one run as a model sees them, and its answers on their way back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.core.errors import ModelFailed, TaxiwayError
+from taxiway.core.tensors import Datatype
+from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
+from taxiway.runtimes.hosted.frames import Asked, Declared, Laid, Learn, Part, Run
+from taxiway.runtimes.hosted.tensors import DTYPES, laid_out, split_bytes
+
+Arrays = Mapping[str, NDArray[Any]]
+Answer = Arrays | Exception
+"""What a model gives for one request: its outputs by name, or what went wrong."""
+_BYTES = Datatype.BYTES.wire_name
+
+
+class Request:
+    """One request of a run; its tensors lie where the data plane laid them, and are not copied.
+
+    They stay as long as anything looks at them.
+    """
+
+    def __init__(self, asked: Asked, lease: Lease, block: Block, names: Sequence[Declared], inbox: ArenaReader) -> None:
+        self.asked = asked
+        self._lease = lease
+        self._block = block
+        self._names = names
+        self._inbox = inbox
+
+    @property
+    def rows(self) -> int:
+        """The rows of its first tensor, where the model batches."""
+        first = next((laid for laid in self.asked.inputs if laid is not None), None)
+        return first.shape[0] if first is not None and first.shape else 1
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Its inputs by name; those that were left out are missing."""
+        pairs = zip(self._names, self.asked.inputs, strict=True)
+        return {spec.name: self.view(laid) for spec, laid in pairs if laid is not None}
+
+    def view(self, laid: Laid) -> NDArray[Any]:
+        """A tensor of it where it lies."""
+        if laid.datatype == _BYTES:
+            start = laid.offset - self._block.offset
+            return split_bytes(memoryview(self._lease.data)[start : start + laid.nbytes], laid.shape)
+        return view_of(self._lease, self._block, laid.offset, DTYPES[laid.datatype], tuple(laid.shape))
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._inbox.memory[self.asked.flag] != 1
+
+
+class Batch:
+    """The requests of one run."""
+
+    def __init__(self, run: Run, names: Learn, inbox: ArenaReader) -> None:
+        self.id = run.id
+        self.names = names
+        lease = inbox.lease(run.block)
+        self.requests = [Request(asked, lease, run.block, names.inputs, inbox) for asked in run.requests]
+
+    def merged(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """The inputs of requests [start, stop) as whole arrays. Those of one input lie side by side: none is copied."""
+        requests = self.requests[start:stop]
+        if len(requests) == 1:
+            return requests[0].arrays()
+        merged = {}
+        for place, spec in enumerate(self.names.inputs):
+            pieces = [request.asked.inputs[place] for request in requests]
+            laid = [piece for piece in pieces if piece is not None]
+            if not laid:
+                continue
+            if spec.datatype == _BYTES:
+                views = [request.view(piece) for request, piece in zip(requests, laid, strict=True)]
+                merged[spec.name] = np.concatenate(views)
+            else:
+                rows = sum(piece.shape[0] for piece in laid)
+                whole = Laid(laid[0].datatype, (rows, *laid[0].shape[1:]), laid[0].offset, 0)
+                merged[spec.name] = requests[0].view(whole)
+        return merged
+
+
+class Outbox:
+    """Lays answers down for the data plane. Threads of a model may use it at the same time."""
+
+    def __init__(self, arena: ArenaWriter) -> None:
+        self._arena = arena
+        self._lock = threading.Lock()
+
+    def lay(self, arrays: Sequence[NDArray[Any] | None]) -> tuple[Block | None, tuple[Laid | None, ...]]:
+        """Each of these tensors, one after the other in a block."""
+        block, laid = self.lay_rows([None if array is None else [array] for array in arrays])
+        return block, laid
+
+    def lay_rows(
+        self, columns: Sequence[Sequence[NDArray[Any]] | None]
+    ) -> tuple[Block | None, tuple[Laid | None, ...]]:
+        """Each column as one tensor, whose rows are those of its pieces one after the other."""
+        contents = [None if column is None else [laid_out(piece) for piece in column] for column in columns]
+        sizes = [0 if content is None else sum(_size(data) for _, data in content) for content in contents]
+        total = sum(aligned(size) for size in sizes)
+        if total == 0 and all(content is None for content in contents):
+            return None, tuple(None for _ in columns)
+        with self._lock:
+            block = self._arena.take(total)
+        offset = block.offset
+        laid: list[Laid | None] = []
+        for column, content, size in zip(columns, contents, sizes, strict=True):
+            if column is None or content is None:
+                laid.append(None)
+                continue
+            position = offset
+            for _, data in content:
+                position += self._arena.write(position, data) if _size(data) else 0
+            shape = column[0].shape
+            if len(column) > 1:
+                shape = (sum(piece.shape[0] for piece in column), *shape[1:])
+            laid.append(Laid(content[0][0].wire_name, shape, offset, size))
+            offset += aligned(size)
+        return block, tuple(laid)
+
+
+def _size(data: Any) -> int:  # noqa: ANN401 - bytes or an array
+    return len(data) if isinstance(data, bytes) else int(data.nbytes)
+
+
+def error_data(problem: BaseException) -> dict[str, Any]:
+    """What went wrong in a model, as plain data."""
+    if isinstance(problem, TaxiwayError):
+        return problem.to_data()
+    return ModelFailed(f"the model raised {type(problem).__name__}: {problem}").to_data()
+
+
+class Settled:
+    """What a run is answered: one result for all of its requests where that can be, else one for each."""
+
+    def __init__(self, names: Learn, outbox: Outbox) -> None:
+        self._names = names
+        self._outbox = outbox
+
+    def whole(self, outputs: Arrays) -> tuple[Block | None, tuple[Laid | None, ...]]:
+        """The outputs of all rows, by place.
+
+        Raises:
+            ModelFailed: one of them is of another datatype than the configuration says.
+        """
+        return self._outbox.lay([self._checked(spec, outputs.get(spec.name)) for spec in self._names.outputs])
+
+    def each(
+        self, answers: Sequence[Answer]
+    ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
+        """The block; then the outputs by place of all rows, or an answer for each request."""
+        checked = [self._checked_answer(answer) for answer in answers]
+        good = [answer for answer in checked if isinstance(answer, list)]
+        if len(good) == len(checked) and (len(good) == 1 or (self._names.batches and _are_alike(good))):
+            columns = [None if column[0] is None else column for column in map(list, zip(*good, strict=True))]
+            block, laid = self._outbox.lay_rows(columns)  # alike: all have it or none
+            return block, laid, None
+        flat = [array for answer in good for array in answer]
+        block, laid = self._outbox.lay(flat)
+        places = iter(laid)
+        width = len(self._names.outputs)
+        parts = tuple(
+            Part((), answer) if isinstance(answer, dict) else Part(tuple(next(places) for _ in range(width)), None)
+            for answer in checked
+        )
+        return block, None, parts
+
+    def piece(self, answer: Answer) -> tuple[Block | None, Part]:
+        """One of several answers to a request."""
+        checked = self._checked_answer(answer)
+        if isinstance(checked, dict):
+            return None, Part((), checked)
+        block, laid = self._outbox.lay(checked)
+        return block, Part(laid, None)
+
+    def _checked_answer(self, answer: Answer) -> list[NDArray[Any] | None] | dict[str, Any]:
+        if isinstance(answer, Exception):
+            return error_data(answer)
+        try:
+            return [self._checked(spec, answer.get(spec.name)) for spec in self._names.outputs]
+        except ModelFailed as problem:
+            return problem.to_data()
+
+    def _checked(self, spec: Declared, array: NDArray[Any] | None) -> NDArray[Any] | None:
+        if array is None:
+            return None
+        expected = DTYPES[spec.datatype]
+        fits = array.dtype.kind in "OSU" if spec.datatype == _BYTES else array.dtype == expected
+        if not fits:
+            raise ModelFailed(
+                f"output {spec.name!r} of the model is an array of {array.dtype}; its configuration says "
+                f"{spec.datatype}, which is {expected}",
+                hint="convert it in the model with .astype(...), or correct data_type in config.pbtxt",
+                output=spec.name,
+            )
+        return array
+
+
+def _are_alike(answers: Sequence[list[NDArray[Any] | None]]) -> bool:
+    """Whether the rows of these answers can stand one after the other."""
+    first = answers[0]
+    return all(
+        (one is None and other is None)
+        or (
+            one is not None
+            and other is not None
+            and one.ndim > 0
+            and one.dtype == other.dtype
+            and one.shape[1:] == other.shape[1:]
+        )
+        for answer in answers
+        for one, other in zip(first, answer, strict=True)
+    )

@@ -1,0 +1,85 @@
+"""A plain Python class with `load` and `predict`, and nothing of any framework.
+
+    class Doubler:
+        def load(self, directory): ...
+        def predict(self, x): return {"y": x * 2}
+
+`predict` takes the inputs by name, as arrays, and returns the outputs by name. What they are is told by config.pbtxt,
+or by attributes `inputs` and `outputs` of the class: {"x": ("FP32", [-1, 4])}.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from taxiway.core.errors import InvalidModel, ModelFailed
+from taxiway.core.tensors import Datatype
+from taxiway.runtimes.hosted.answering import ArrayGuest
+from taxiway.runtimes.hosted.batch import Arrays
+from taxiway.runtimes.hosted.code import load_code
+from taxiway.runtimes.hosted.frames import Declared
+from taxiway.runtimes.hosted.guest import Source
+from taxiway.runtimes.hosted.lines import Lines
+
+
+class PlainModel:
+    """An object with `predict`."""
+
+    def __init__(self, user: Any, source: Source) -> None:  # noqa: ANN401 - the user's own class
+        self._user = user
+        self.inputs: Sequence[Declared] | None = _declared(user, "inputs")
+        self.outputs: Sequence[Declared] | None = _declared(user, "outputs")
+        self.batches = bool(getattr(user, "batches", True))
+        if hasattr(user, "load"):
+            user.load(str(source.file.parent))
+
+    def predict(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+        """What its own `predict` returns."""
+        given = self._user.predict(**inputs)
+        if isinstance(given, Mapping):
+            return {name: np.asarray(value) for name, value in given.items()}
+        if len(outputs) == 1:
+            return {outputs[0]: np.asarray(given)}
+        raise ModelFailed(
+            f"predict returned {type(given).__name__} for outputs {list(outputs)}",
+            hint="return a dict of arrays by output name",
+        )
+
+
+def open_model(source: Source, lines: Lines) -> ArrayGuest:
+    """Load the class in the version's file."""
+    module = load_code(source.file, f"taxiway_model_{source.name}_{source.version}".replace("-", "_").replace(".", "_"))
+    return ArrayGuest(PlainModel(_class_of(module, source)(), source), lines)
+
+
+def _class_of(module: ModuleType, source: Source) -> type:
+    wanted = source.options.get("class")
+    found = [
+        one
+        for name, one in inspect.getmembers(module, inspect.isclass)
+        if one.__module__ == module.__name__ and hasattr(one, "predict") and wanted in (None, name)
+    ]
+    if len(found) != 1:
+        names = ", ".join(one.__name__ for one in found) or "none"
+        raise InvalidModel(
+            f"{source.file} must hold one class with a method 'predict'; it holds {names}",
+            hint="name the class: parameters { key: 'class' value { string_value: 'Name' } }",
+        )
+    return found[0]
+
+
+def _declared(user: Any, side: str) -> list[Declared] | None:  # noqa: ANN401
+    told = getattr(user, side, None)
+    if told is None:
+        return None
+    declared = []
+    for name, (datatype, shape) in dict(told).items():
+        if Datatype.by_name(datatype) is None:
+            raise InvalidModel(f"{side}[{name!r}] has datatype {datatype!r}, which is none of the protocol's")
+        declared.append(Declared(name, datatype, tuple(shape)))
+    return declared

@@ -1,0 +1,252 @@
+"""From requests to a run's tensors in shared memory, and from what the model laid down to a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic_ns
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.core.errors import ModelFailed, TaxiwayError, error_from_data
+from taxiway.core.ports import BatchOutcome
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
+from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
+from taxiway.runtimes.hosted.frames import Asked, Laid, Part, Place, Ran, Run
+from taxiway.runtimes.hosted.tensors import DTYPES, join_bytes, split_bytes
+
+_COPIED_BYTES = 64 * 1024
+"""Answers up to this size are copied out, so that their block is free at once."""
+
+
+class RunWriter:
+    """Lays the inputs of runs down: those of one input side by side, so that the model can take them as one array."""
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        reshapes: Mapping[str, Shape],
+        *,
+        batches: bool,
+    ) -> None:
+        self._inputs = [(spec.datatype.wire_name, spec.datatype is Datatype.BYTES) for spec in inputs]
+        self._reshapes = [reshapes.get(spec.name) for spec in inputs]
+        self._output_names = [spec.name for spec in outputs]
+        self._batches = batches
+
+    def write(self, number: int, batch: Sequence[InferRequest], flags: Sequence[int], arena: ArenaWriter) -> Run:
+        """The run of these requests, whose flags are taken.
+
+        Raises:
+            Overloaded: there is no room for it in the shared memory.
+        """
+        columns = [self._column(place, batch) for place in range(len(self._inputs))]
+        block = arena.take(sum(aligned(size) for _, size in columns))
+        offset = block.offset
+        laid: list[list[Laid | None]] = []
+        for place, (contents, size) in enumerate(columns):
+            laid.append(self._lay(place, contents, batch, offset, arena))
+            offset += aligned(size)
+        requests = tuple(
+            self._asked(request, flag, tuple(column[index] for column in laid))
+            for index, (request, flag) in enumerate(zip(batch, flags, strict=True))
+        )
+        return Run(number, block, sum([request.rows for request in batch]), requests)
+
+    def _column(self, place: int, batch: Sequence[InferRequest]) -> tuple[list[Any], int]:
+        """What each request brings for one input, and the bytes of all of it."""
+        contents: list[Any] = []
+        size = 0
+        is_bytes = self._inputs[place][1]
+        for request in batch:
+            tensor = request.inputs[place]
+            if tensor is None:
+                contents.append(None)
+                continue
+            data = join_bytes(tensor.data) if is_bytes else tensor.data
+            size += _nbytes(data)
+            contents.append(data)
+        return contents, size
+
+    def _lay(
+        self, place: int, contents: list[Any], batch: Sequence[InferRequest], offset: int, arena: ArenaWriter
+    ) -> list[Laid | None]:
+        name = self._inputs[place][0]
+        row = self._reshapes[place]
+        laid: list[Laid | None] = []
+        for request, data in zip(batch, contents, strict=True):
+            tensor = request.inputs[place]
+            if tensor is None:
+                laid.append(None)
+                continue
+            size = arena.write(offset, data) if _nbytes(data) else 0
+            shape = tensor.shape if row is None else self._reshaped(tensor.shape, row)
+            laid.append(Laid(name, tuple(shape), offset, size))
+            offset += size
+        return laid
+
+    def _reshaped(self, shape: Shape, row: Shape) -> Shape:
+        rows = shape[:1] if self._batches else ()
+        free = count_elements(shape[len(rows) :]) // max(1, count_elements(tuple(dim for dim in row if dim != -1)))
+        return (*rows, *(free if dim == -1 else dim for dim in row))
+
+    def _asked(self, request: InferRequest, flag: int, inputs: tuple[Laid | None, ...]) -> Asked:
+        outputs = request.outputs
+        deadline_ns = request.deadline_ns
+        step = request.sequence
+        return Asked(
+            flag,
+            inputs,
+            None if outputs is None else tuple(self._output_names[index] for index in outputs),
+            request.id,
+            request.priority,
+            0 if deadline_ns == NEVER_NS else max(1, (deadline_ns - monotonic_ns()) // 1000),
+            None if request.parameters is None else dict(request.parameters),
+            None if step is None else Place(step.id, step.starts, step.ends),
+        )
+
+
+class RunReader:
+    """Makes outcomes of what a model laid down.
+
+    Large tensors are not copied: their block is held while anything looks at them.
+    """
+
+    def __init__(self, outputs: Sequence[TensorSpec], reshapes: Mapping[str, Shape], *, batches: bool) -> None:
+        self._names = [spec.name for spec in outputs]
+        self._reshapes = [reshapes.get(spec.name) and spec.shape for spec in outputs]
+        self._batches = batches
+
+    def outcome(self, ran: Ran, batch: Sequence[InferRequest], arena: ArenaReader) -> BatchOutcome:
+        """How the run of `batch` ended; what it cannot be is an error."""
+        rows = sum([request.rows for request in batch])
+        view = _View(ran.block, arena)
+        try:
+            if ran.whole is not None:
+                result = self._result(view, ran.whole, batch, rows)
+                outcome = BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, result=result)
+            else:
+                outcome = self._outcome_of_parts(ran, batch, view)
+        except TaxiwayError as problem:
+            outcome = BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, error=problem)
+        finally:
+            view.done()
+        outcome.input_ns = ran.merged_ns - ran.started_ns
+        outcome.infer_ns = ran.computed_ns - ran.merged_ns
+        return outcome
+
+    def piece(
+        self, part: Part, block: Block | None, request: InferRequest, arena: ArenaReader
+    ) -> BatchResult | TaxiwayError:
+        """One of several answers to `request`."""
+        view = _View(block, arena)
+        try:
+            return self._part(part, request, view)
+        except TaxiwayError as problem:
+            return problem
+        finally:
+            view.done()
+
+    def _outcome_of_parts(self, ran: Ran, batch: Sequence[InferRequest], view: _View) -> BatchOutcome:
+        parts = []
+        if ran.parts is None or len(ran.parts) != len(batch):
+            raise ModelFailed(f"the model answered {len(ran.parts or ())} of {len(batch)} requests of a run")
+        for part, request in zip(ran.parts, batch, strict=True):
+            answer = self._part(part, request, view)
+            told = BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns)
+            if isinstance(answer, TaxiwayError):
+                told.error = answer
+            else:
+                told.result = answer
+            told.input_ns, told.infer_ns = ran.merged_ns - ran.started_ns, ran.computed_ns - ran.merged_ns
+            parts.append(told)
+        if len(parts) == 1:
+            return parts[0]
+        return BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, parts=parts)
+
+    def _part(self, part: Part, request: InferRequest, view: _View) -> BatchResult | TaxiwayError:
+        if part.error is not None:
+            return error_from_data(part.error)
+        return self._result(view, part.tensors, [request], request.rows)
+
+    def _result(
+        self, view: _View, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
+    ) -> BatchResult:
+        arrays: list[Any] = []
+        for place, tensor in enumerate(laid):
+            if tensor is None:
+                self._check_unasked(place, batch)
+                arrays.append(None)
+                continue
+            array = view.array(tensor)
+            if self._batches and (array.ndim == 0 or array.shape[0] != rows):
+                raise ModelFailed(
+                    f"output {self._names[place]!r} has shape {list(array.shape)} for a batch of {rows} rows; "
+                    "a model that batches gives one row for each",
+                    hint="set max_batch_size: 0 in config.pbtxt if the first dimension is not a batch",
+                    output=self._names[place],
+                )
+            row = self._reshapes[place]
+            if row is not None:
+                array = array.reshape((array.shape[0], *row) if self._batches else row)
+            arrays.append(array)
+        return BatchResult(self._names, arrays, rows)
+
+    def _check_unasked(self, place: int, batch: Sequence[InferRequest]) -> None:
+        """An output may be missing that nobody asked for."""
+        if any(request.outputs is None or place in request.outputs for request in batch):
+            raise ModelFailed(
+                f"the model gave no output {self._names[place]!r}, which was asked for",
+                hint="return every output that config.pbtxt declares, or ask for those that it gives",
+                output=self._names[place],
+            )
+
+
+class _View:
+    """A block on its way out: copied if it is small, leased if it is not."""
+
+    def __init__(self, block: Block | None, arena: ArenaReader) -> None:
+        if block is not None:
+            arena.check(block)
+        self._block = block
+        self._arena = arena
+        self._copies = block is None or block.size <= _COPIED_BYTES
+        self._lease: Lease | None = None if block is None or self._copies else arena.lease(block)
+
+    def array(self, laid: Laid) -> NDArray[Any]:
+        """One tensor of it.
+
+        Raises:
+            ModelFailed: it does not lie in the block, or is not as long as its shape says.
+        """
+        block, shape = self._block, tuple(laid.shape)
+        dtype = DTYPES.get(laid.datatype)
+        if block is None or dtype is None or any(dim < 0 for dim in shape):
+            raise ModelFailed("the model's process described a tensor that cannot be")
+        start, stop = laid.offset, laid.offset + laid.nbytes
+        is_bytes = laid.datatype == Datatype.BYTES.wire_name
+        if not block.offset <= start <= stop <= block.offset + block.size:
+            raise ModelFailed("the model's process laid a tensor outside of its block")
+        if is_bytes:
+            return split_bytes(self._arena.memory[start:stop], shape)
+        if count_elements(shape) * dtype.itemsize != laid.nbytes:
+            raise ModelFailed("the model's process laid down a tensor that is not as long as its shape says")
+        if self._lease is not None:
+            return view_of(self._lease, block, start, dtype, shape)
+        return np.frombuffer(self._arena.memory[start:stop], dtype).reshape(shape)
+
+    def done(self) -> None:
+        """No more tensors are made of it."""
+        if self._block is not None and self._lease is None:
+            self._arena.give_back(self._block)
+        self._lease = None
+
+
+def _nbytes(data: Any) -> int:  # noqa: ANN401 - any buffer
+    if data.__class__ is bytes:
+        return len(data)
+    nbytes: int = data.nbytes if hasattr(data, "nbytes") else memoryview(data).nbytes
+    return nbytes
