@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support import numbered_models
-from tests.support.engines import batch_engine
+from tests.support.engines import NoModels, batch_engine
 from tests.unit.server.models.fakes import FakeFiles, FakeLoading
 
 from taxiway.config.settings import Settings
@@ -45,7 +45,7 @@ class RealDisk:
     def loading(self) -> Loading:
         loop = asyncio.get_running_loop()
         settings = Settings.model_validate({"batching": {"measure": False}})
-        return LoadingThread(ModelLoader(settings, Host(loop, SystemClock(), 1)), [self._root], loop)
+        return LoadingThread(ModelLoader(settings, Host(loop, SystemClock(), 1, NoModels())), [self._root], loop)
 
 
 class FakeDisk:

@@ -25,13 +25,13 @@ from taxiway.core.errors import (
 from taxiway.core.requests import BatchResult, InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.server.models.served import ServedModel
+from taxiway.server.signature import Given
 from taxiway.server.wire.asks import Parsed
 from taxiway.server.wire.elements import elements_of, parse_json, print_elements, print_texts
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip import InferCodec
 from taxiway.server.wire.oip_requests import RequestReader
 from taxiway.server.wire.plain import Edge, PlainAsk, PlainCodec, PlainEndpoint, flat_elements
-from taxiway.server.wire.signature import Given
 
 _WHOLE = "generate"
 _STREAM = "generate_stream"

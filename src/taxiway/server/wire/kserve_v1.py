@@ -16,6 +16,7 @@ from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor
 from taxiway.core.requests import BatchResult, InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec
 from taxiway.server.models.served import ServedModel
+from taxiway.server.signature import Given
 from taxiway.server.wire.asks import Parsed
 from taxiway.server.wire.elements import parse_json
 from taxiway.server.wire.exchange import Exchange
@@ -23,7 +24,6 @@ from taxiway.server.wire.nesting import is_b64, print_document, text_or_b64, typ
 from taxiway.server.wire.oip import InferCodec
 from taxiway.server.wire.oip_requests import RequestReader
 from taxiway.server.wire.plain import Edge, PlainAsk, PlainCodec, PlainEndpoint
-from taxiway.server.wire.signature import Given
 
 _ROWS = "instances"
 _COLUMNS = "inputs"

@@ -13,6 +13,7 @@ from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import Regions
+from taxiway.server.signature import WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices
@@ -20,7 +21,6 @@ from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
-from taxiway.server.wire.signature import WireLimits
 
 Ask = tuple[Exchange, Choices | None]
 """What an answer needs to be worded: who waits, and which outputs in which form (None: all, as JSON)."""

@@ -15,9 +15,9 @@ from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.admission import Admission
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.signature import WireLimits
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip import InferCodec, InferEndpoint
-from taxiway.server.wire.signature import WireLimits
 
 
 class PlainAsk(NamedTuple):

@@ -17,6 +17,7 @@ from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
@@ -26,7 +27,6 @@ from taxiway.server.wire.grpc.familiar import Familiar, Familiars
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
 from taxiway.server.wire.grpc.infer_requests import MessageReader
 from taxiway.server.wire.grpc.protos import INFERENCE, Message
-from taxiway.server.wire.signature import Signature, WireLimits
 
 METHOD = "ModelInfer"
 STREAM_METHOD = "ModelStreamInfer"

@@ -10,10 +10,10 @@ from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Given, Signature
 from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters
 from taxiway.server.wire.elements import Elements
 from taxiway.server.wire.grpc.protos import Message
-from taxiway.server.wire.signature import Given, Signature
 
 CONTENTS: Mapping[Datatype, tuple[str, str]] = {
     Datatype.BOOL: ("bool_contents", "B"),
