@@ -12,6 +12,7 @@ from taxiway.core.errors import EXIT_CODES, TaxiwayError
 
 _VERBS = {
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
+    "import": ("taxiway.cli.import_", "Take in a model: recognise, scan, verify and register it."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),
 }

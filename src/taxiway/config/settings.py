@@ -256,6 +256,10 @@ class LimitSettings(Section):
     max_buffered_bytes: Bytes = 1 << 30
     """Bytes of bodies received or queued and of answers not read yet, whole server; more is answered 503."""
 
+    max_stream_buffer_bytes: Bytes = 16 << 20
+    """Bytes of answers of one stream that wait for a client which reads more slowly than its model answers; with more
+    the model is told to stop and the client is disconnected."""
+
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """Seconds after SIGTERM in which the server says that it is not ready and yet serves, so that whoever routes
     to it can look elsewhere first. Ctrl-C waits for nobody."""
@@ -438,6 +442,25 @@ class LogSettings(Section):
     """Whether each request is logged: who asked what, and how and when it was answered."""
 
 
+class RegistrySettings(Section):
+    """Where registered models are kept. Only commands about the registry read it; a running server does not."""
+
+    url: Annotated[str, Field(max_length=2048)] = ""
+    """The database: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE` (passwords belong into ~/.pgpass); empty:
+    `taxiway/registry.db` in XDG_DATA_HOME, which is ~/.local/share if it is not set."""
+
+    blobs: Annotated[str, Field(max_length=2048)] = ""
+    """Where models' files are kept: a directory, or a URL that fsspec knows (`s3://`, `gs://`, `az://`); empty: `blobs`
+    beside the SQLite file, or in `taxiway` in XDG_DATA_HOME."""
+
+    cache: FileName = ""
+    """Directory for registered models that are served; empty: `taxiway/models` in XDG_CACHE_HOME, which is ~/.cache if
+    it is not set."""
+
+    actor: Annotated[str, Field(max_length=256)] = ""
+    """Whose name changes are recorded under; empty: the user's."""
+
+
 class Settings(Section):
     """The whole of it. Frozen: a change is a new one, applied at a restart."""
 
@@ -489,6 +512,9 @@ class Settings(Section):
 
     models: ModelsSettings = Field(default_factory=ModelsSettings)
     """Which models are served."""
+
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    """Where registered models are kept."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""

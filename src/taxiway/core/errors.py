@@ -233,6 +233,72 @@ class InvalidModel(InvalidArgument):
     code = "invalid-model"
 
 
+class InvalidManifest(InvalidArgument):
+    """A list of files that cannot be a version: a path that leaves its folder, is there twice, or has no digest."""
+
+    code = "invalid-manifest"
+
+
+class UnrecognisedModel(InvalidArgument):
+    """What is to be imported is none of the formats that are known, or several of them at once."""
+
+    code = "unrecognised-model"
+
+
+class UnsafeArtifact(InvalidArgument):
+    """A foreign model breaks a rule that keeps whoever imports it safe; `facts` name the file and the rule."""
+
+    code = "unsafe-artifact"
+
+
+class UntrustedPickle(UnsafeArtifact):
+    """A pickle, in whatever disguise: to read it is to run it, and nobody said that this very file is trusted."""
+
+    code = "untrusted-pickle"
+
+
+class UnsafePath(UnsafeArtifact):
+    """A path or a link in a foreign model leads out of it, or names what is no plain file."""
+
+    code = "unsafe-path"
+
+
+class OversizedArtifact(UnsafeArtifact):
+    """A foreign model unpacks, nests or counts beyond a limit, as a bomb does."""
+
+    code = "oversized-artifact"
+
+
+class MalformedArtifact(UnsafeArtifact):
+    """A foreign model's bytes contradict themselves: a header that lies, a name twice, a file that is cut off."""
+
+    code = "malformed-artifact"
+
+
+class UnknownContent(UnsafeArtifact):
+    """A file of a foreign model is of no kind that is known here, so nobody can say what it would do."""
+
+    code = "unknown-content"
+
+
+class ScanFailed(UnsafeArtifact):
+    """A scanner could not look at a foreign model to its end; what was not seen is not let in."""
+
+    code = "scan-failed"
+
+
+class SignatureRefused(UnsafeArtifact):
+    """The OpenSSF signature of a foreign model is required and missing, or does not fit its files."""
+
+    code = "signature-refused"
+
+
+class ArtifactChanged(UnsafeArtifact):
+    """A file's bytes changed between the look at it and its registration."""
+
+    code = "artifact-changed"
+
+
 # --- not_found -----------------------------------------------------------------------------------------
 
 
@@ -259,6 +325,12 @@ class RepositoryModelNotFound(ModelNotFound):
     """A model is to be loaded that does not lie in any of the repositories."""
 
     code = "repository-model-not-found"
+
+
+class VersionNotRegistered(ModelNotFound):
+    """The registry holds no such model, version, variant or alias."""
+
+    code = "version-not-registered"
 
 
 class StatisticsNotFound(ModelNotFound):
@@ -306,6 +378,18 @@ class AlreadyExists(TaxiwayError):
     code = "already-exists"
 
 
+class AlreadyRegistered(AlreadyExists):
+    """The same files are a version of this model already; `facts['version']` is its number."""
+
+    code = "already-registered"
+
+
+class IdempotencyConflict(AlreadyExists):
+    """An idempotency key was used before, for another request."""
+
+    code = "idempotency-conflict"
+
+
 class Cancelled(TaxiwayError):
     """Whoever asked took the request back."""
 
@@ -332,11 +416,54 @@ class NoRoom(FailedPrecondition):
     code = "no-room"
 
 
+class AliasMoved(FailedPrecondition):
+    """An alias does not point where its mover expected: somebody else moved it first. `facts['found']` says where."""
+
+    code = "alias-moved"
+
+
+class BlobMissing(FailedPrecondition):
+    """A version names bytes that the registry does not keep, or no longer."""
+
+    code = "blob-missing"
+
+
+class FilesDisagree(FailedPrecondition):
+    """Two versions of one model cannot lie in one repository: a file they share differs."""
+
+    code = "files-disagree"
+
+
+class SchemaTooNew(FailedPrecondition):
+    """The registry's tables were written by a later release."""
+
+    code = "schema-too-new"
+
+
 class Unsupported(TaxiwayError):
     """The protocol has it, this model or server does not."""
 
     kind = ErrorKind.UNSUPPORTED
     code = "unsupported"
+
+
+class ExtraMissing(Unsupported):
+    """What was asked for needs a library that is installed only with one of taxiway's extras."""
+
+    code = "extra-missing"
+
+
+class NotOneAnswer(Unsupported):
+    """A call that carries one answer asked a decoupled model, which gave none, or several."""
+
+    code = "not-one-answer"
+
+
+class SlowReader(TaxiwayError):
+    """A client reads the answers of a stream more slowly than they come, and as many wait for it as may."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    code = "slow-reader"
 
 
 class Overloaded(TaxiwayError):
@@ -365,6 +492,31 @@ class ColdModel(Unavailable):
     """The model was unloaded to make room for others; a request for it has it loaded again."""
 
     code = "cold-model"
+
+
+class RegistryUnavailable(Unavailable):
+    """The registry's database cannot be reached, or refuses."""
+
+    code = "registry-unavailable"
+
+
+class RegistryBusy(RegistryUnavailable):
+    """Somebody else writes to the registry, and did not finish in time."""
+
+    code = "registry-busy"
+
+
+class DataLoss(TaxiwayError):
+    """Stored bytes are gone, or are not what was stored."""
+
+    kind = ErrorKind.DATA_LOSS
+    code = "data-loss"
+
+
+class AuditBroken(DataLoss):
+    """The audit log, or the state it tells of, was changed by something else than taxiway; `facts['seq']` is where."""
+
+    code = "audit-broken"
 
 
 class DeadlineExceeded(TaxiwayError):

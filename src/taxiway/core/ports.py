@@ -24,6 +24,7 @@ __all__ = [
     "Clock",
     "Executor",
     "LoadedModel",
+    "PinnedExecutor",
     "Runtime",
 ]
 
@@ -116,6 +117,19 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Wait for what runs, then free the threads."""
+
+
+class PinnedExecutor(Executor, Protocol):
+    """An executor whose run slots are instances that can be told apart: a sequence stays with the one it began on.
+
+    Instances are numbered from 0 to `slots` - 1. Whoever pins gives an instance its next batch when the last one is
+    back, and does not call `submit` or `run_here`.
+    """
+
+    def submit_to(
+        self, instance: int, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]
+    ) -> None:
+        """Run `batch` as one call of that instance; otherwise as `submit`."""
 
 
 class InnerTensor(NamedTuple):

@@ -19,6 +19,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason, LoadOutcome, UnloadReason
 from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
@@ -89,6 +90,9 @@ class ModelStatistics:
         self._failed_ns = 0
         self._invalid: dict[str, int] = {}
         self._cache: CacheCounts | None = None
+        self._responses: ResponseCounts | None = None
+        self._first = self._request
+        """The time to the first answer: of models that answer once, to the only one."""
         self._last_ns: int | None = None
         self._last_told: tuple[int | None, int] = (None, 0)
 
@@ -152,6 +156,18 @@ class ModelStatistics:
             self._cache.last_hit_ns = answered_ns
         self._queue.observe(max(0, found_ns - request.arrived_ns - lookup_ns))
         self._request.observe(answered_ns - request.arrived_ns)
+
+    # --- models that answer any number of times -----------------------------------------------------------
+
+    def count_responses(self) -> ResponseCounts:
+        """This version is decoupled: where to count its answers, beside its requests."""
+        self._responses = ResponseCounts()
+        self._first = Histogram()
+        return self._responses
+
+    def first_answer(self, ns: int) -> None:
+        """The first answer to a request came so long after the request."""
+        self._first.observe(ns)
 
     # --- what went wrong -------------------------------------------------------------------------------
 
@@ -254,7 +270,7 @@ class ModelStatistics:
                 "cache_hit": _duration(cache.hits, cache.hit_ns),
                 "cache_miss": _duration(cache.misses, cache.miss_ns),
             },
-            "response_stats": {},
+            "response_stats": {} if self._responses is None else self._responses.to_json(),
             "batch_stats": [
                 {"batch_size": rows} | {name: _duration(runs, ns) for name, ns in zip(_PHASES, all_ns, strict=True)}
                 for rows, (runs, *all_ns) in sorted(self._runs.items())
@@ -275,6 +291,8 @@ class ModelStatistics:
             yield Point(names.NV_FAILURE, (*own, triton_reason), count)
         for code, count in self._invalid.items():
             yield Point(names.INVALID, (*own, code), count)
+        for outcome, count in () if self._responses is None else self._responses.totals():
+            yield Point(names.ANSWERS, (*own, outcome), count)
 
     def _values(self) -> Iterator[tuple[names.Family, float | Distribution]]:
         yield names.NV_SUCCESS, self.success_count
@@ -285,7 +303,7 @@ class ModelStatistics:
         yield names.NV_INPUT_US, self._input.total // 1000
         yield names.NV_INFER_US, self._infer.total // 1000
         yield names.NV_OUTPUT_US, self._output.total // 1000
-        yield names.NV_FIRST_RESPONSE_MS, self._request.view_in(FIRST_RESPONSE)
+        yield names.NV_FIRST_RESPONSE_MS, self._first.view_in(FIRST_RESPONSE)
         yield names.NV_LOAD_S, self.load_s
         yield names.REQUEST_S, self._request.view()
         yield names.QUEUE_S, self._queue.view()
@@ -345,6 +363,7 @@ class ServerStatistics:
         "accepted_connections",
         "handshakes",
         "open_connections",
+        "open_streams",
         "refused_connections",
         "status_classes",
     )
@@ -354,6 +373,8 @@ class ServerStatistics:
         self.open_connections = 0
         self.accepted_connections = 0
         self.refused_connections = 0
+        self.open_streams = 0
+        """Answers that have begun and have no known end."""
         self.handshakes = dict.fromkeys(HANDSHAKE_OUTCOMES, 0)
         """TLS handshakes by how they ended."""
         self.status_classes = [0] * 6
@@ -368,6 +389,7 @@ class ServerStatistics:
         for digit in range(1, 6):
             yield Point(names.RESPONSES, (f"{digit}xx",), self.status_classes[digit])
         yield Point(names.OPEN_CONNECTIONS, (), self.open_connections)
+        yield Point(names.OPEN_STREAMS, ("http",), self.open_streams)
         yield Point(names.ACCEPTED_CONNECTIONS, (), self.accepted_connections)
         yield Point(names.REFUSED_CONNECTIONS, (), self.refused_connections)
         for outcome, count in self.handshakes.items():
@@ -405,12 +427,13 @@ class LifecycleStatistics:
 
 
 class GrpcStatistics:
-    """What the gRPC front has done: calls that ended, by method and status."""
+    """What the gRPC front has done: calls that ended, by method and status, and the streams that are open."""
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "open_streams")
 
     def __init__(self) -> None:
         self._ended: dict[tuple[str, str], int] = {}
+        self.open_streams = 0
 
     def ended(self, method: str, code: str) -> None:
         """A call of `method` ended with the status named `code`. Both are from closed lists."""
@@ -421,3 +444,4 @@ class GrpcStatistics:
         """Every series of the front."""
         for labels, count in self._ended.items():
             yield Point(names.GRPC_CALLS, labels, count)
+        yield Point(names.OPEN_STREAMS, ("grpc",), self.open_streams)

@@ -68,6 +68,11 @@ class HybridExecutor:
         nbytes = sum([request.nbytes for request in batch])
         self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
 
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """As `submit`: there is one instance."""
+        del instance
+        self.submit(batch, done)
+
     def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
         """Run it if it is cheap."""
         rows, nbytes = batch[0].rows, batch[0].nbytes

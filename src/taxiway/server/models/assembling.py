@@ -15,6 +15,7 @@ from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
@@ -107,16 +108,20 @@ class Assembler:
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
-        if store is None:
+        alone = None
+        if spec.decoupled:
+            accounts = StreamAccounts(observer, statistics)
+            batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
+            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+        elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
-            front = batcher
+            front, alone = batcher, batcher.run_alone
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
             shelf = self._shelf(spec, store)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
-        alone = batcher.run_alone if store is None else None
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:

@@ -120,6 +120,8 @@ def _phases(trace: Trace) -> Iterator[_Phase]:
         yield _Phase("compute", run.started_ns, run.finished_ns, company, moments)
     elif trace.error is not None or trace.is_cancelled:
         yield _Phase("queue", trace.started_ns, trace.answered_ns, {}, {})
+    if trace.first_ns:
+        yield _Phase("stream", trace.first_ns, trace.answered_ns, {}, {})
     if trace.sent_ns:
         yield _Phase("respond", trace.answered_ns, trace.sent_ns, {}, {})
 

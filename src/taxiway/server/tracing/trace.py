@@ -100,6 +100,7 @@ class Trace:
         plan: what it was chosen by.
         received_ns: its last byte was read.
         started_ns: it was handed to the queue.
+        first_ns: the first of several answers was known.
         answered_ns: its answer, or error, was known.
         sent_ns: the answer was worded and handed to the socket.
         follower: who made it, and follows the requests that are made for this one.
@@ -112,6 +113,7 @@ class Trace:
         "_now_ns",
         "answered_ns",
         "error",
+        "first_ns",
         "follower",
         "id",
         "identity",
@@ -151,6 +153,7 @@ class Trace:
         self.origin = origin
         self.received_ns = request.arrived_ns
         self.started_ns = follower.now_ns()
+        self.first_ns = 0
         self.answered_ns = 0
         self.sent_ns = 0
         self.run: Run | None = None
@@ -162,6 +165,10 @@ class Trace:
         self.follower = follower
         self.identity: Any = None
         self._now_ns = follower.now_ns
+
+    def answer_first(self) -> None:
+        """The first of several answers is known."""
+        self.first_ns = self._now_ns()
 
     def answer(self, error: TaxiwayError | None = None) -> None:
         """Its answer is known, or why there is none."""
@@ -186,7 +193,13 @@ class Trace:
             self.follower.close(self)
 
     def timestamps(self) -> Iterator[tuple[str, int]]:
-        """Triton's names and times, in the order of time."""
+        """Triton's names and times, in the order of time; of several answers, the first is the one that completes."""
+        if self.first_ns:
+            yield from sorted(self._timestamps(), key=lambda stamp: stamp[1])
+        else:
+            yield from self._timestamps()
+
+    def _timestamps(self) -> Iterator[tuple[str, int]]:
         edge = self.origin.protocol
         if edge:
             yield f"{edge}_{_RECEIVING[edge]}_START", self.received_ns
@@ -198,8 +211,8 @@ class Trace:
             yield "COMPUTE_INPUT_END", self.run.input_end_ns
             yield "COMPUTE_OUTPUT_START", self.run.output_start_ns
             yield "COMPUTE_END", self.run.finished_ns
-        if self.error is None and not self.is_cancelled:
-            yield "INFER_RESPONSE_COMPLETE", self.answered_ns
+        if self.first_ns or (self.error is None and not self.is_cancelled):
+            yield "INFER_RESPONSE_COMPLETE", self.first_ns or self.answered_ns
         yield "REQUEST_END", self.answered_ns
         if edge and self.sent_ns:
             yield f"{edge}_SEND_START", self.answered_ns

@@ -78,6 +78,15 @@ class _Following:
         self._trace = trace
         self._spec = spec
 
+    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
+        """Note when the first came, and what was in it; pass all on."""
+        trace = self._trace
+        if not trace.first_ns:
+            trace.answer_first()
+            if trace.plan.keeps_tensors and isinstance(answer, BatchResult):
+                trace.tensors += outputs_of(answer, 0, answer.rows, self._spec.outputs, batches=False)
+        cast("StreamResponder", self._responder).part(request, answer)
+
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """Note it, and pass it on."""
         trace = self._trace
@@ -86,13 +95,9 @@ class _Following:
             self._responder.resolve(request, result, start, stop)
         finally:
             trace.sent()
-        if trace.plan.keeps_tensors:
+        if trace.plan.keeps_tensors and not trace.first_ns:
             batches = self._spec.max_batch_size > 0
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
-
-    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
-        """Pass it on: the last answer is the one that is noted."""
-        cast("StreamResponder", self._responder).part(request, answer)
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """Note it, and pass it on."""

@@ -43,6 +43,8 @@ class Parsed:
     """None: all outputs, as JSON."""
     parameters: dict[str, Any] | None = None
     """The caller's own, beside those the protocol reserves."""
+    empty_final: bool = False
+    """Whether the end of several answers is to be told in a response of its own."""
     copied: int = 0
     """Bytes of inputs that were copied from shared memory."""
 
@@ -83,6 +85,11 @@ def read_parameters(parameters: Any, parsed: Parsed) -> None:  # noqa: ANN401
             own[name] = value
     parsed.parameters = own or None
     parsed.binary = bool(parameters.get("binary_data_output", False))
+
+
+def every_output(outputs: Sequence[TensorSpec]) -> Choices:
+    """All of them, as JSON."""
+    return tuple(OutputChoice(index, binary=False, classes=0) for index in range(len(outputs)))
 
 
 class OutputMenu:

@@ -126,7 +126,9 @@ class PredictCodec(PlainCodec):
     def write(self, ask: PlainAsk, result: BatchResult, start: int, stop: int) -> None:
         """{"predictions": rows} for `instances`, {"outputs": tensors} for `inputs`."""
         tensors = {
-            spec.name: self._nested(spec, index, result, start, stop) for index, spec in enumerate(self._outputs)
+            spec.name: self._nested(spec, index, result, start, stop)
+            for index, spec in enumerate(self._outputs)
+            if result.arrays[index] is not None
         }
         if ask.form == _COLUMNS:
             document = {"outputs": _unwrap(tensors)}

@@ -17,6 +17,8 @@ from taxiway.server.wire.status import REASONS
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _EVENTS: Final = "text/event-stream"
+_LINES: Final = "application/x-ndjson"
+_A_LINE_EACH: Final = "The same objects, one a line, for whoever accepts this."
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
@@ -47,6 +49,8 @@ class Operation:
     binary: bool = False
     media: str = _JSON
     may_be_empty: bool = False
+    lines: bool = False
+    """Whether events may be had as lines of JSON instead."""
     also: tuple[int, ...] = ()
     """Statuses with the same body as 200."""
 
@@ -65,6 +69,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", f"{_MODEL}/config"): Operation("models", "ModelConfig", errors=(400, 404, 503)),
     ("GET", f"{_MODEL}/stats"): Operation("models", "Statistics", errors=(400, 404)),
     ("POST", f"{_MODEL}/infer"): Operation("inference", "InferResponse", "InferRequest", _RUNNING, binary=True),
+    ("POST", f"{_MODEL}/infer_stream"): Operation(
+        "inference", "InferResponse", "InferRequest", _RUNNING, binary=True, media=_EVENTS, lines=True
+    ),
     ("POST", f"{_MODEL}/generate"): Operation("inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422)),
     ("POST", f"{_MODEL}/generate_stream"): Operation(
         "inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422), media=_EVENTS
@@ -196,9 +203,12 @@ def _responses(known: Operation) -> Schema:
     if known.answer == _NOTHING:
         responses["200"] = {"description": REASONS[200]}
     elif known.answer:
-        content = _content(known.answer, known.media, binary=known.binary)
+        is_stream = known.media == _EVENTS
+        content = _content(known.answer, known.media, binary=known.binary and not is_stream)
+        if known.lines:
+            content[_LINES] = content[_EVENTS] | {"schema": {"type": "string", "description": _A_LINE_EACH}}
         success: Schema = {"description": REASONS[200], "content": content}
-        if known.binary:
+        if known.binary and not is_stream:
             text = "Bytes of the JSON part; absent if no binary tensor follows it."
             success["headers"] = {_JSON_LENGTH: {"description": text, "schema": {"type": "integer"}}}
         responses["200"] = success
@@ -220,7 +230,7 @@ def _error(text: str, status: int) -> Schema:
 
 def _content(schema: str, media: str, *, binary: bool = False) -> Schema:
     if media == _EVENTS:
-        text = "One event, `data: ` and an object as /generate answers it."
+        text = f"Any number of events, each `data: ` and an object: {schema}, or Error."
         return {media: {"schema": {"type": "string", "description": text}}}
     described: Any = ref(schema) if schema in SCHEMAS else {"type": "object"}
     content: Schema = {media: {"schema": described}}

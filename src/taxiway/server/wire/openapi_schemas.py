@@ -179,6 +179,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "id": _of("string"),
             "model_name": _of("string"),
             "model_version": _of("string"),
+            "parameters": _object({"triton_final_response": _of("boolean", "Of events: whether no answer follows.")}),
             "outputs": _array(ref("InferOutput")),
         },
         "model_name",

@@ -89,6 +89,7 @@ class ProcessExecutor:
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
         self._closed = False
+        self._attached = False
         self._labels = plan.labels
         for process in processes:
             process.tell(learn)
@@ -98,6 +99,8 @@ class ProcessExecutor:
 
     def submit(self, batch: list[InferRequest], done: Done) -> None:
         """Hand it to a process that is free, or to the next one that will be."""
+        if not self._attached:
+            self._attach_all()
         instance = self._free_instance()
         if instance is not None:
             self._hand(instance, batch, done)
@@ -130,15 +133,14 @@ class ProcessExecutor:
     def close(self) -> None:
         """End the processes. Blocks."""
         self._closed = True
-        threads = [
-            threading.Thread(target=instance.process.close, name=f"closing-{instance.process.name}")
-            for instance in self._instances
-            if instance.process is not None
-        ]
+        processes = [instance.process for instance in self._instances if instance.process is not None]
+        threads = [threading.Thread(target=process.close, name=f"closing-{process.name}") for process in processes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        for process in processes:
+            process.release()
 
     # --- handing out --------------------------------------------------------------------------------------
 
@@ -210,7 +212,8 @@ class ProcessExecutor:
         else:
             outcome = self._reader.outcome(ran, run.batch, process.inbox)
         run.done(run.batch, outcome)
-        self._hand_pending()
+        if not self._closed:
+            self._hand_pending()
 
     def _piece(self, instance: _Instance, piece: Piece) -> None:
         process, run = instance.process, instance.runs.get(piece.id)
@@ -231,6 +234,9 @@ class ProcessExecutor:
     # --- lives --------------------------------------------------------------------------------------------
 
     def _attach_all(self) -> None:
+        if self._attached:
+            return
+        self._attached = True
         for instance in self._instances:
             self._attach(instance)
 

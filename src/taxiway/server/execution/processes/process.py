@@ -84,7 +84,6 @@ class ModelProcess:
         self._pump.start()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsent = bytearray()
-        self._closing = False
 
     @classmethod
     def start(cls, plan: LaunchPlan, index: int) -> tuple[ModelProcess, Opened]:
@@ -223,10 +222,19 @@ class ModelProcess:
             self._take(frame)
 
     def _detach(self) -> None:
-        if self._loop is not None:
+        if self._loop is not None and self._socket.fileno() >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
+
+    def release(self) -> None:
+        """It has ended: let go of the socket, where the loop would not notice by itself."""
+        loop = self._loop
+        if loop is None:
+            self._socket.close()
+        elif not loop.is_running() or asyncio._get_running_loop() is loop:
+            while self._socket.fileno() >= 0:
+                self._read()  # what it answered last, and then its end
 
     # --- its end ------------------------------------------------------------------------------------------
 
@@ -237,7 +245,6 @@ class ModelProcess:
 
     def close(self) -> None:
         """Let it finalize the model and end, or end it. Blocks. It runs nothing any more."""
-        self._closing = True
         with contextlib.suppress(OSError):
             self._socket.setblocking(True)
             self._socket.settimeout(_CLOSE_S)
@@ -251,8 +258,7 @@ class ModelProcess:
         """Wait for it, which is dead or dying; its exit status."""
         status = self._process.wait()
         self._pump.join(_CLOSE_S)
-        if self._loop is None:
-            self._socket.close()
+        self.release()
         return status
 
     def told_end(self) -> str:

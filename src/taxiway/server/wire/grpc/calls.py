@@ -84,7 +84,7 @@ class Calls:
 
     def __init__(self, profile: Profile, statistics: GrpcStatistics, complaints: Complaints) -> None:
         self.statistics = statistics
-        self._profile = profile
+        self.profile = profile
         self._complaints = complaints
 
     async def fail(
@@ -93,7 +93,7 @@ class Calls:
         """End a call with the status that tells `problem`; what is no TaxiwayError is a defect of ours."""
         error = self.told(problem, model, version, shown_peer(context.peer()))
         code = self.count(method, error)
-        await context.abort(code, details_of(error), _trailers(error, explains=self._profile.explains))
+        await context.abort(code, details_of(error), _trailers(error, explains=self.profile.explains))
 
     def told(self, problem: Exception, model: str = "", version: str = "", peer: str = "") -> TaxiwayError:
         """The error a caller is told of `problem`; the log is told what an operator should know."""
@@ -105,7 +105,7 @@ class Calls:
 
     def count(self, method: str, error: TaxiwayError) -> grpc.StatusCode:
         """Count a call that ends with `error`; its status."""
-        name = self._profile.grpc_status_of(error)
+        name = self.profile.grpc_status_of(error)
         self.statistics.ended(method, name)
         return grpc.StatusCode[name]
 

@@ -1,0 +1,35 @@
+"""Where the registry lies when nobody said so: the places that the XDG base directories name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxiway.config.settings import RegistrySettings
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPlaces:
+    """The registry's settings, with every default filled in."""
+
+    url: str
+    blobs: str
+    cache: Path
+
+
+def registry_places(settings: RegistrySettings, environ: Mapping[str, str]) -> RegistryPlaces:
+    """Fill in what the settings leave to the environment."""
+    data = _base(environ, "XDG_DATA_HOME", ".local/share") / "taxiway"
+    url = settings.url or f"{_SQLITE}{data / 'registry.db'}"
+    beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) or "://" not in url else data
+    cache = Path(settings.cache) if settings.cache else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/models"
+    return RegistryPlaces(url, settings.blobs or str(beside / "blobs"), cache)
+
+
+def _base(environ: Mapping[str, str], name: str, below_home: str) -> Path:
+    """The specification says to ignore a relative path there."""
+    given = Path(environ.get(name, ""))
+    return given if given.is_absolute() else Path(environ.get("HOME", "/")) / below_home

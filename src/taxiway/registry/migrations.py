@@ -1,0 +1,123 @@
+"""How the tables came to be, step by step: numbered, forward only, each in a transaction of its own.
+
+A step is never changed once it was released; a new one is appended. Its text is SQL that both databases read, where
+`{text}` is text that sorts by code point (as SQLite does, and PostgreSQL when asked).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, insert, inspect, select
+
+from taxiway.core.errors import SchemaTooNew
+from taxiway.registry.database import Database, Dialect
+from taxiway.registry.schema import migration
+
+GENESIS: Final = "0" * 64
+"""What the first audit entry names as the hash before it."""
+
+_TEXT: Final[dict[Dialect, str]] = {"sqlite": "TEXT", "postgresql": 'TEXT COLLATE "C"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step. Its number is its place in MIGRATIONS, from 1."""
+
+    title: str
+    statements: Sequence[str]
+
+
+_FIRST = Migration(
+    "models, versions, aliases, lineage, blobs, audit",
+    (
+        """CREATE TABLE taxiway_model (name {text} NOT NULL PRIMARY KEY, last_number BIGINT NOT NULL,
+        created_at {text} NOT NULL, created_by {text} NOT NULL, changed_at {text} NOT NULL)""",
+        """CREATE TABLE taxiway_version (name {text} NOT NULL REFERENCES taxiway_model (name), number BIGINT NOT NULL,
+        digest {text} NOT NULL, manifest {text} NOT NULL, framework {text} NOT NULL, signature {text} NOT NULL,
+        origin {text} NOT NULL, facts {text} NOT NULL, created_at {text} NOT NULL, created_by {text} NOT NULL,
+        seq BIGINT NOT NULL, PRIMARY KEY (name, number), UNIQUE (name, digest), CHECK (number > 0))""",
+        """CREATE TABLE taxiway_variant (name {text} NOT NULL, number BIGINT NOT NULL, variant {text} NOT NULL,
+        digest {text} NOT NULL, manifest {text} NOT NULL, recipe {text} NOT NULL, parent {text} NOT NULL,
+        created_at {text} NOT NULL, created_by {text} NOT NULL, seq BIGINT NOT NULL,
+        PRIMARY KEY (name, number, variant), FOREIGN KEY (name, number) REFERENCES taxiway_version (name, number))""",
+        """CREATE TABLE taxiway_idempotency (name {text} NOT NULL, key {text} NOT NULL, number BIGINT NOT NULL,
+        request {text} NOT NULL, PRIMARY KEY (name, key),
+        FOREIGN KEY (name, number) REFERENCES taxiway_version (name, number))""",
+        """CREATE TABLE taxiway_alias (name {text} NOT NULL, alias {text} NOT NULL, number BIGINT NOT NULL,
+        seq BIGINT NOT NULL, PRIMARY KEY (name, alias),
+        FOREIGN KEY (name, number) REFERENCES taxiway_version (name, number))""",
+        """CREATE TABLE taxiway_alias_move (seq BIGINT NOT NULL PRIMARY KEY, name {text} NOT NULL,
+        alias {text} NOT NULL, from_number BIGINT, to_number BIGINT, at {text} NOT NULL, by {text} NOT NULL,
+        why {text} NOT NULL,
+        FOREIGN KEY (name, from_number) REFERENCES taxiway_version (name, number),
+        FOREIGN KEY (name, to_number) REFERENCES taxiway_version (name, number))""",
+        "CREATE INDEX taxiway_alias_move_of ON taxiway_alias_move (name, alias, seq)",
+        """CREATE TABLE taxiway_tag (name {text} NOT NULL REFERENCES taxiway_model (name), number BIGINT NOT NULL,
+        key {text} NOT NULL, value {text} NOT NULL, seq BIGINT NOT NULL, PRIMARY KEY (name, number, key))""",
+        """CREATE TABLE taxiway_edge (seq BIGINT NOT NULL PRIMARY KEY, child {text} NOT NULL, kind {text} NOT NULL,
+        parent {text} NOT NULL, facts {text} NOT NULL, at {text} NOT NULL, by {text} NOT NULL,
+        UNIQUE (child, kind, parent))""",
+        "CREATE INDEX taxiway_edge_parent ON taxiway_edge (parent)",
+        """CREATE TABLE taxiway_blob (sha256 {text} NOT NULL PRIMARY KEY, size BIGINT NOT NULL, state {text} NOT NULL,
+        touched_at {text} NOT NULL, CHECK (state IN ('wanted', 'stored', 'condemned')))""",
+        """CREATE TABLE taxiway_blob_use (sha256 {text} NOT NULL REFERENCES taxiway_blob (sha256), name {text} NOT NULL,
+        number BIGINT NOT NULL, variant {text} NOT NULL, PRIMARY KEY (sha256, name, number, variant),
+        FOREIGN KEY (name, number) REFERENCES taxiway_version (name, number))""",
+        """CREATE TABLE taxiway_audit (seq BIGINT NOT NULL PRIMARY KEY, at {text} NOT NULL, actor {text} NOT NULL,
+        kind {text} NOT NULL, subject {text} NOT NULL, payload {text} NOT NULL, prev_hash {text} NOT NULL,
+        hash {text} NOT NULL UNIQUE)""",
+        "CREATE INDEX taxiway_audit_subject ON taxiway_audit (subject, seq)",
+        """CREATE TABLE taxiway_head (id BIGINT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL, at {text} NOT NULL,
+        hash {text} NOT NULL, CHECK (id = 1))""",
+        f"INSERT INTO taxiway_head (id, seq, at, hash) VALUES (1, 0, '', '{GENESIS}')",  # noqa: S608 - a constant
+    ),
+)
+
+MIGRATIONS: Final[Sequence[Migration]] = (_FIRST,)
+LATEST: Final = len(MIGRATIONS)
+
+_OWN_TABLE = (
+    "CREATE TABLE taxiway_migration (number BIGINT NOT NULL PRIMARY KEY, title {text} NOT NULL, at {text} NOT NULL)"
+)
+
+
+def schema_of(connection: Connection) -> int:
+    """The last step that was taken in this database; 0: it has no tables of ours."""
+    if not inspect(connection).has_table(migration.name):
+        return 0
+    return connection.scalar(select(func.max(migration.c.number))) or 0
+
+
+def migrate(database: Database, now: str, *, to: int = LATEST) -> None:
+    """Take the steps that are missing, up to `to`. Any number of processes may do so at once.
+
+    Raises:
+        SchemaTooNew: a later release was here, which knows better than this one what the rows mean.
+    """
+    with database.read() as connection:
+        found = schema_of(connection)
+    while found < to:
+        with database.migrate() as connection:
+            found = schema_of(connection)
+            if found < to:
+                _take(connection, found + 1, now, database.dialect)
+    if found > LATEST:
+        raise SchemaTooNew(
+            f"the registry's tables are of schema {found}, and this release knows up to {LATEST}",
+            hint="use the release that wrote them, or a later one",
+            found=found,
+            known=LATEST,
+        )
+
+
+def _take(connection: Connection, number: int, now: str, dialect: Dialect) -> None:
+    step = MIGRATIONS[number - 1]
+    text = _TEXT[dialect]
+    if number == 1:
+        connection.exec_driver_sql(_OWN_TABLE.format(text=text))
+    for statement in step.statements:
+        connection.exec_driver_sql(statement.format(text=text))
+    connection.execute(insert(migration).values(number=number, title=step.title, at=now))

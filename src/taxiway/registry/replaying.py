@@ -1,0 +1,64 @@
+"""What the audit log says the registry's state must be. Pure; verifying.py compares it with the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from taxiway.registry.nouns import AuditEntry
+
+
+@dataclass(slots=True)
+class Told:
+    """Each piece of state, by what it is about, as the log tells it."""
+
+    versions: dict[str, str] = field(default_factory=dict)
+    """Reference -> digest of all that was registered."""
+
+    variants: dict[str, str] = field(default_factory=dict)
+    """Reference -> digest of its files, its parent and its recipe."""
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    """`name@alias` -> version."""
+
+    moves: dict[str, str] = field(default_factory=dict)
+    """Number of the entry -> who moved which alias from where to where, and why."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    """Reference and key -> value."""
+
+    lineage: dict[str, str] = field(default_factory=dict)
+    """Number of the entry -> child, kind and parent."""
+
+
+def replay(entries: Iterable[AuditEntry]) -> Told:
+    """Follow the log from its beginning."""
+    told = Told()
+    for entry in entries:
+        _follow(told, entry)
+    return told
+
+
+def _follow(told: Told, entry: AuditEntry) -> None:
+    said = entry.payload
+    match entry.kind:
+        case "version-registered":
+            told.versions[entry.subject] = f"{said['digest']} {said['request']}"
+            if said["source"]:
+                told.lineage[str(entry.seq)] = f"{entry.subject} artifact {said['source']}"
+        case "variant-added":
+            told.variants[entry.subject] = f"{said['digest']} {said['parent']} {said['recipe']}"
+            told.lineage[str(entry.seq)] = f"{entry.subject} variant-of {said['parent']}"
+        case "alias-moved":
+            told.moves[str(entry.seq)] = f"{entry.subject} {said['from']} {said['to']} {entry.actor} {said['why']}"
+            told.aliases.pop(entry.subject, None)
+            if said["to"] is not None:
+                told.aliases[entry.subject] = str(said["to"])
+        case "tag-set":
+            told.tags[f"{entry.subject} {said['key']}"] = said["to"]
+        case "tag-deleted":
+            told.tags.pop(f"{entry.subject} {said['key']}", None)
+        case "lineage-added":
+            told.lineage[str(entry.seq)] = f"{entry.subject} {said['kind']} {said['parent']}"
+        case _:  # garbage collected, backup restored: no state of these
+            pass
