@@ -124,7 +124,9 @@ class _Door:
 
     def tensors(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> list[InnerTensor]:
         """The outputs that were asked for: rows [start, stop) of what a run gave, in its own memory."""
-        asked = range(len(self._outputs)) if request.outputs is None else request.outputs
+        asked: Sequence[int] = range(len(self._outputs)) if request.outputs is None else request.outputs
+        if result.notes is not None and result.notes.order is not None:
+            asked = [index for index in result.notes.order if index in asked]
         told = []
         arrays: Sequence[Any] = result.arrays
         for index in asked:

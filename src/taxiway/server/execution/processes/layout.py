@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from taxiway.core.errors import ModelFailed, TaxiwayError, error_from_data
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, Notes
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
 from taxiway.runtimes.hosted.frames import Asked, Laid, Part, Place, Ran, Run
@@ -103,7 +102,7 @@ class RunWriter:
             None if outputs is None else tuple(self._output_names[index] for index in outputs),
             request.id,
             request.priority,
-            0 if deadline_ns == NEVER_NS else max(1, (deadline_ns - monotonic_ns()) // 1000),
+            0 if deadline_ns == NEVER_NS else max(1, (deadline_ns - request.arrived_ns) // 1000),
             None if request.parameters is None else dict(request.parameters),
             None if step is None else Place(step.id, step.starts, step.ends),
         )
@@ -170,7 +169,26 @@ class RunReader:
     def _part(self, part: Part, request: InferRequest, view: _View) -> BatchResult | TaxiwayError:
         if part.error is not None:
             return error_from_data(part.error)
-        return self._result(view, part.tensors, [request], request.rows)
+        if part.order is None:
+            result = self._result(view, part.tensors, [request], request.rows)
+        else:
+            arrays = [None if laid is None else self._reshaped(place, view.array(laid)) for place, laid in enumerate(part.tensors)]
+            result = BatchResult(self._names, arrays, request.rows)  # type: ignore[arg-type]  # the notes tell which are
+        if part.order is not None or part.parameters is not None:
+            result.notes = Notes(part.order, part.parameters)
+        return result
+
+    def _reshaped(self, place: int, array: NDArray[Any]) -> NDArray[Any]:
+        """As the callers of the model see it."""
+        row = self._reshapes[place]
+        if row is None or (self._batches and array.ndim == 0):
+            return array
+        try:
+            return array.reshape((array.shape[0], *row) if self._batches else row)
+        except ValueError:
+            raise ModelFailed(
+                f"output {self._names[place]!r} has shape {list(array.shape)}, which is not to be had as {list(row)}"
+            ) from None
 
     def _result(
         self, view: _View, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
@@ -189,10 +207,7 @@ class RunReader:
                     hint="set max_batch_size: 0 in config.pbtxt if the first dimension is not a batch",
                     output=self._names[place],
                 )
-            row = self._reshapes[place]
-            if row is not None:
-                array = array.reshape((array.shape[0], *row) if self._batches else row)
-            arrays.append(array)
+            arrays.append(self._reshaped(place, array))
         return BatchResult(self._names, arrays, rows)
 
     def _check_unasked(self, place: int, batch: Sequence[InferRequest]) -> None:

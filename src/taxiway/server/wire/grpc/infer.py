@@ -180,6 +180,9 @@ class MessageCodec:
 
     def _write(self, ask: Ask, request_id: str | None, result: BatchResult, start: int, stop: int) -> bytes:
         opening = self._writer.opening(request_id, final=ask.stream is not None)
+        if result.notes is not None:
+            told = told_outputs(ask.choices or self._every, result)
+            return self._write_choices(opening, told, result, typed=ask.typed)
         if ask.typed:
             body = self._writer.write_typed(opening, ask.choices or self._every, result, start, stop)
         elif ask.choices is not None:
