@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taxiway.config.autocomplete import supports_batching
+from taxiway.config.backends import BACKENDS
 from taxiway.config.model_config import TYPE_NAMES, ModelConfig, new_config, parse_pbtxt, to_pbtxt
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.nouns import Understanding
@@ -20,6 +21,7 @@ def write_config(model: Understanding, name: str) -> str:
         config.backend = model.backend
     if model.platform:
         config.platform = model.platform
+    config.default_model_filename = _filename(model)
     tensors = (*model.inputs, *model.outputs)
     if all(spec.shape for spec in tensors):
         rows = supports_batching(model.inputs, model.outputs)
@@ -27,6 +29,14 @@ def write_config(model: Understanding, name: str) -> str:
             for spec in specs:
                 _declare(side.add(), spec, rows=rows)
     return to_pbtxt(config)
+
+
+def _filename(model: Understanding) -> str:
+    """The model's file, where the backend would look for another one first; it is the first that was named."""
+    backend = BACKENDS.get(model.backend)
+    first = next(iter(model.files), "").removeprefix("@/")
+    known = backend is not None and first in backend.filenames
+    return first if backend is not None and known and first != backend.filenames[0] else ""
 
 
 def _declare(tensor: ModelConfig, spec: TensorSpec, *, rows: bool) -> None:

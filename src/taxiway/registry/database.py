@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable
 
@@ -35,7 +35,7 @@ class Database:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Connect to `sqlite:///PATH`, the path of a SQLite file, or `postgresql://...`.
+        """Connect to `sqlite:///PATH` or `postgresql://...`.
 
         Raises:
             InvalidArgument: the URL is of neither.
@@ -79,8 +79,10 @@ class Database:
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise self._told(error) from error
+        except DBAPIError as error:
+            if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+                raise self._told(error) from error
+            raise  # a statement of ours is wrong
 
     def _told(self, error: DBAPIError) -> RegistryBusy | RegistryUnavailable:
         reason = str(error.orig).strip().split("\n", 1)[0]
@@ -101,7 +103,7 @@ class Database:
 
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        parsed = make_url(url)
         backend = parsed.get_backend_name()
     except ArgumentError:
         backend, parsed = "", URL.create("none")

@@ -191,7 +191,9 @@ class DataPlane:
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", requests=self._admission.requests, delay_s=delay_s, timeout_s=timeout_s)
         await asyncio.sleep(delay_s)
-        drained = await self._drain(timeout_s)
+        began_s = self._loop.time()
+        await self._models.wind_down(timeout_s)  # the doors are open: a sequence comes with requests yet to be sent
+        drained = await self._drain(max(timeout_s - (self._loop.time() - began_s), _GOODBYE_S))
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         self._leave_nothing_behind()
         _log.info("stopped")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ColdModel, InternalError, TaxiwayError, UnknownTensor, WrongDatatype
 from taxiway.core.ports import InnerAnswer, InnerCall, InnerTensor
-from taxiway.core.requests import NO_MORE, BatchResult, InferRequest
+from taxiway.core.requests import NO_MORE, BatchResult, InferRequest, SequenceStep
 from taxiway.core.tensors import Datatype
 from taxiway.server.models.cold import ColdStarts, Held
 from taxiway.server.models.served import ServedModel
@@ -69,6 +69,7 @@ class _Wishes(NamedTuple):
     id: str | None
     priority: int
     parameters: Mapping[str, Any] | None
+    sequence: SequenceStep | None
     timeout_ns: int = 0
     choices: None = None
 
@@ -147,7 +148,7 @@ class _Door:
             data, size = _content(name, datatype, array)
             given[name] = (datatype, array.shape, data)
             nbytes += size
-        wishes = _Wishes(call.id or None, call.priority, call.parameters or None)
+        wishes = _Wishes(call.id or None, call.priority, call.parameters or None, call.sequence)
         request = self._signature.assemble(given, wishes, nbytes, asked, now_ns)
         request.outputs = None if call.outputs is None else self._wanted(call.model, call.outputs)
         return request

@@ -18,7 +18,7 @@ from taxiway.core.errors import (
     WrongShape,
     WrongStringCount,
 )
-from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder
+from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder, SequenceStep
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 
 _KEPT_SHAPES = 256
@@ -52,6 +52,10 @@ class Wishes(Protocol):
     @property
     def priority(self) -> int:
         """0: the model's default."""
+
+    @property
+    def sequence(self) -> SequenceStep | None:
+        """Its place in a sequence; None if it names none."""
 
     @property
     def timeout_ns(self) -> int:
@@ -151,7 +155,7 @@ class Signature:
         if not complete and self._misses_required(tensors):
             raise self._wrong_inputs(given)
         choices = wishes.choices
-        return InferRequest(
+        request = InferRequest(
             tensors,
             rows,
             responder,
@@ -165,6 +169,8 @@ class Signature:
             None,
             wishes.parameters,
         )
+        request.sequence = wishes.sequence
+        return request
 
     def _misses_required(self, tensors: list[InputTensor | None]) -> bool:
         pairs = zip(self.inputs, tensors, strict=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
@@ -30,6 +30,14 @@ Depth = tuple[int, int, int]
 MAX_CODES = 64
 """Distinct error codes per version; core.errors has fewer, and what is more is counted as `other`."""
 _PHASES = ("compute_input", "compute_infer", "compute_output")
+
+
+class ProcessCounts(NamedTuple):
+    """How the model processes of a version stand: those that run, those that do not, and how many ended untold."""
+
+    ready: int
+    down: int
+    deaths: int
 
 
 class CacheCounts:
@@ -78,6 +86,8 @@ class ModelStatistics:
         self.load_s = 0.0
         """How long it took to load; whoever loaded it says so."""
         self.depth = depth
+        self.processes: Callable[[], ProcessCounts | None] = lambda: None
+        """Asked at a scrape how its model processes stand; None if it has none."""
         self._clock = clock
         self._request = Histogram()
         self._queue = Histogram()
@@ -291,6 +301,10 @@ class ModelStatistics:
             yield Point(names.NV_FAILURE, (*own, triton_reason), count)
         for code, count in self._invalid.items():
             yield Point(names.INVALID, (*own, code), count)
+        if (processes := self.processes()) is not None:
+            yield Point(names.PROCESSES, (*own, "ready"), processes.ready)
+            yield Point(names.PROCESSES, (*own, "down"), processes.down)
+            yield Point(names.PROCESS_DEATHS, own, processes.deaths)
         for outcome, count in () if self._responses is None else self._responses.totals():
             yield Point(names.ANSWERS, (*own, outcome), count)
 

@@ -147,6 +147,12 @@ NV_OUTPUT_US = _counter(
     "Cumulative inference compute output duration in microseconds",
     unit="microseconds",
 )
+PROCESSES = _gauge(
+    "taxiway_model_processes",
+    "Model processes of a version, by how they stand",
+    (*MODEL, "state"),
+)
+PROCESS_DEATHS = _counter("taxiway_model_process_deaths_total", "Model processes that ended without being told to")
 NV_PENDING = _gauge(
     "nv_inference_pending_request_count", "Instantaneous number of pending requests awaiting execution", MODEL
 )
@@ -325,6 +331,8 @@ CATALOGUE: tuple[Family, ...] = (
     INFER_S,
     OUTPUT_S,
     BATCH_ROWS,
+    PROCESSES,
+    PROCESS_DEATHS,
     ANSWERS,
     FAILURES,
     INVALID,

@@ -56,7 +56,7 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             format="python-class",
             framework="python",
             backend="class",
-            files={"@/model.py": file.path, **others},
+            files={"@/predictor.py": file.path, **others},
             facts={"class": name},
             notes=(f"runs its own Python code: class {name}",),
         ),

@@ -43,7 +43,7 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             framework="xgboost",
             version=version,
             backend="xgboost",
-            files={f"@/xgboost.{'ubj' if binary else 'json'}": file.path},
+            files={f"@/{'model.ubj' if binary else 'xgboost.json'}": file.path},
             inputs=rows_in(features),
             outputs=scores_out(width),
             facts={"features": features, "classes": classes, "targets": targets, "objective": objective}

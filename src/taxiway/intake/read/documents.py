@@ -22,7 +22,7 @@ def read_json(data: bytes | memoryview, where: str, limits: Limits) -> Any:  # n
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as problem:
-        if "recursion" in str(problem):
+        if "recursion" in str(problem) or "depth" in str(problem):
             raise OversizedArtifact(f"{where} nests too deep for a JSON document", file=where, rule="depth") from None
         raise MalformedArtifact(f"{where} is not JSON: {problem}", file=where, rule="json") from None
 

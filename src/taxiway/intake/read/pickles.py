@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pickletools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*( [A-Za-z_][\w.]*)")
 
-_ACTS = {"EXT1": 0, "EXT2": 0, "EXT4": 0, "INST": 1, "OBJ": 2, "REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3, "BUILD": 2}
-"""Opcodes that call something, or have something called, and how many opcodes must have come before for that."""
+_ACTS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"})
+"""Opcodes that call something, or have something called."""
 
 _STRINGS = frozenset(
     {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 )
+_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 UNKNOWN = "a name that is made while it is read"
 """Said instead of a global whose name the opcodes do not hold as text."""
@@ -55,63 +56,107 @@ class Stream:
 
 def read_stream(source: Source, max_ops: int) -> Stream:
     """Read the opcodes of the pickle that begins where `source` stands, at most `max_ops` of them."""
-    names: list[str] = []
-    texts: list[str | None] = []
-    memo: dict[int, str | None] = {}
-    ops, framing, acts = 0, 0, False
+    machine = _Machine()
+    ops, acts = 0, False
     try:
-        for op, argument in _ops(source):
-            acts = acts or _ACTS.get(op, ops + 1) <= ops - framing
-            framing += op in ("PROTO", "FRAME")
+        for op, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+            machine.step(op, argument)
             ops += 1
-            _follow(op, argument, texts, memo)
-            name = _name(op, argument, texts)
-            if name and name not in names:
-                names.append(name)
-            if op == "STOP":
-                return Stream(tuple(names), acts, True, ops)
+            acts = acts or op.name in _ACTS
+            if op.name == "STOP":
+                return Stream(tuple(machine.globals), acts, True, ops)
             if ops >= max_ops:
-                return Stream(tuple(names), acts, False, ops, f"more than {max_ops} opcodes")
+                return Stream(tuple(machine.globals), acts, False, ops, f"more than {max_ops} opcodes")
     except (ValueError, IndexError, MemoryError, OverflowError) as problem:
-        return Stream(tuple(names), acts, False, ops, str(problem)[:120] or type(problem).__name__)
-    return Stream(tuple(names), acts, False, ops, "it ends without STOP")
+        said = str(problem)[:120] or type(problem).__name__
+        return Stream(tuple(machine.globals), acts, False, ops, said)
+    return Stream(tuple(machine.globals), acts, False, ops, "it ends without STOP")
 
 
-def _ops(source: Source) -> Iterator[tuple[str, Any]]:
-    for op, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
-        yield op.name, argument
+class _Mark:
+    """What MARK leaves on the stack."""
 
 
-def _follow(op: str, argument: Any, texts: list[str | None], memo: dict[int, str | None]) -> None:  # noqa: ANN401
-    """Keep the texts that were pushed last: STACK_GLOBAL takes its two names from the stack."""
-    if op in _STRINGS:
-        texts.append(str(argument))
-    elif op == "MEMOIZE":
-        memo[len(memo)] = texts[-1] if texts else None
-        return
-    elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
-        memo[int(argument)] = texts[-1] if texts else None
-        return
-    elif op in ("GET", "BINGET", "LONG_BINGET"):
-        texts.append(memo.get(int(argument)))
-    elif op == "DUP":
-        texts.append(texts[-1] if texts else None)
-    elif op not in ("PROTO", "FRAME", "STACK_GLOBAL"):
-        texts.append(None)
-    del texts[:-2]
+_MARK: Final = _Mark()
 
 
-def _name(op: str, argument: Any, texts: list[str | None]) -> str:  # noqa: ANN401 - of many kinds
-    """The global that an opcode imports."""
-    if op in ("GLOBAL", "INST"):
-        return str(argument).replace(" ", ".")
-    if op == "STACK_GLOBAL":
-        pair = texts[-2:]
-        texts.append(None)
-        return ".".join(text for text in pair if text) if len(pair) == 2 and all(pair) else UNKNOWN
-    if op in ("EXT1", "EXT2", "EXT4"):
-        return f"extension registry, code {argument}"
-    return ""
+class _Machine:
+    """The stack and the memo of a pickle, with texts on them as they are and everything else unknown.
+
+    It stops where Python's unpickler would: at an empty stack, at a mark that is missing, at a memo never written. So
+    prose that happens to begin with letters that are opcodes is told from a pickle.
+    """
+
+    def __init__(self) -> None:
+        self.globals: list[str] = []
+        self._stack: list[str | _Mark | None] = []
+        self._memo: dict[int, str | _Mark | None] = {}
+
+    def step(self, op: pickletools.OpcodeInfo, argument: Any) -> None:  # noqa: ANN401 - of many kinds
+        """Go one opcode on.
+
+        Raises:
+            ValueError: the unpickler would give up here.
+        """
+        name = op.name
+        if name in _STRINGS:
+            self._stack.append(str(argument))
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = self._top()
+        elif name in _PUTS:
+            self._memo[int(argument)] = self._top()
+        elif name in _GETS:
+            self._get(int(argument))
+        elif name == "DUP":
+            self._stack.append(self._top())
+        elif name == "MARK":
+            self._stack.append(_MARK)
+        elif name == "POP" and self._stack:
+            self._stack.pop()
+        else:
+            self._import(name, argument)
+            self._exchange(op)
+
+    def _top(self) -> str | _Mark | None:
+        if not self._stack:
+            raise ValueError("its stack is empty")
+        return self._stack[-1]
+
+    def _get(self, index: int) -> None:
+        if index not in self._memo:
+            raise ValueError(f"it asks for memo {index}, which was never written")
+        self._stack.append(self._memo[index])
+
+    def _import(self, op: str, argument: Any) -> None:  # noqa: ANN401
+        """Note the global that an opcode imports."""
+        if op in ("GLOBAL", "INST"):
+            self._note(str(argument).replace(" ", "."))
+        elif op in ("EXT1", "EXT2", "EXT4"):
+            self._note(f"extension registry, code {argument}")
+        elif op == "STACK_GLOBAL":
+            pair = [one for one in self._stack[-2:] if isinstance(one, str)]
+            self._note(".".join(pair) if len(pair) == 2 else UNKNOWN)
+
+    def _note(self, name: str) -> None:
+        if name not in self.globals:
+            self.globals.append(name)
+
+    def _exchange(self, op: pickletools.OpcodeInfo) -> None:
+        """Take from the stack what the opcode takes, and put as much as it puts."""
+        takes = len(op.stack_before)
+        if pickletools.markobject in op.stack_before:
+            self._drop_to_mark()
+            takes = op.stack_before.index(pickletools.markobject)
+        if takes > len(self._stack) or any(one is _MARK for one in self._stack[len(self._stack) - takes :]):
+            raise ValueError("its stack is empty")
+        del self._stack[len(self._stack) - takes :]
+        self._stack += [None] * len(op.stack_after)
+
+    def _drop_to_mark(self) -> None:
+        while self._stack:
+            if self._stack.pop() is _MARK:
+                return
+        raise ValueError("a mark is missing")
 
 
 def looks_textual(head: bytes) -> bool:

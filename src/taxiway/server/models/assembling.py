@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from taxiway.config.model_config import ModelConfig
 from taxiway.config.model_spec import ModelSpec, TimeoutAction
+from taxiway.config.sequence_spec import SequenceBatching
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.clock import Clock
 from taxiway.core.errors import InvalidConfig
-from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
+from taxiway.core.ports import BatchOutcome, Executor, LoadedModel, PinnedExecutor
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
@@ -20,15 +21,18 @@ from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
-from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
+from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import store_for
-from taxiway.server.models.engine import BatchEngine
+from taxiway.server.models.engine import BatchEngine, SequenceEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.rows import Rows, try_rows
 from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
+from taxiway.server.sequencing.front import SequenceFront, SequencePorts
+from taxiway.server.sequencing.plan import SequencePlan
+from taxiway.server.sequencing.tensors import SequenceTensors, shapes_of
 from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
@@ -78,6 +82,8 @@ class Assembler:
             InvalidConfig, InvalidModel: its configuration contradicts what it does, or its warm-up failed.
         """
         spec, model, settings = completed.spec, completed.model, completed.settings
+        if spec.sequences is not None:
+            return self._assemble_stateful(completed, spec.sequences)
         if isinstance(model, HostedModel):
             return self._assemble_hosted(completed, model)
         mergeable = self._may_merge(completed)
@@ -97,7 +103,9 @@ class Assembler:
         executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
-        return self._serve(completed, executor, plan, curve)
+        served = self._serve(completed, executor, plan, curve)
+        served.statistics.processes = executor.counts
+        return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
         clock, loop = self._host.clock, self._host.loop
@@ -123,6 +131,46 @@ class Assembler:
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
+
+    def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
+        """The same for a model whose requests are steps of sequences."""
+        clock, loop = self._host.clock, self._host.loop
+        model, settings, version = completed.model, completed.settings, completed.version
+        tensors = SequenceTensors(completed.spec, sequences, model.inputs)
+        # What is run has more tensors than callers know of.
+        spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
+        curve = LatencyCurve([])
+        executor: Executor
+        if isinstance(model, HostedModel):
+            model.learn(spec)
+            executor = model.spread(spec.instance_count, loop, clock)
+        else:
+            points = self._measure(spec, model, settings)
+            if settings.execution.warmup:
+                warm_up(model, spec, settings.execution.warmup_runs)
+            curve = LatencyCurve(points)
+            executor = self._executor(replace(completed, spec=spec), curve, measured=bool(points))
+        plan = SequencePlan(
+            spec.name,
+            sequences.strategy,
+            max(1, spec.max_batch_size),
+            executor.slots,
+            sequences.max_idle_ns,
+            _queue_limits(settings),
+            self._is_strict,
+            shapes_of(tensors.initial),
+        )
+        statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(completed.spec, version)
+        observer = _Accounts(statistics, clock)
+        traces.follow(observer.note_traces)
+        ports = SequencePorts(executor, clock, loop, curve, observer)
+        front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        statistics.depth = front.depth
+        engine = SequenceEngine(front, executor, model)
+        return ServedModel(
+            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
+        )
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
         keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
@@ -159,15 +207,15 @@ class Assembler:
         )
         return False
 
-    def _executor(self, completed: Completed, curve: LatencyCurve, *, measured: bool) -> Executor:
+    def _executor(self, completed: Completed, curve: LatencyCurve, *, measured: bool) -> PinnedExecutor:
         spec, settings = completed.spec, completed.settings
-        runner = BatchRunner(
+        runner = (BatchRunner if spec.sequences is None else WholeRunner)(
             completed.model,
             spec.inputs,
             spec.outputs,
             batches=spec.max_batch_size > 0,
             reshapes=spec.reshapes,
-            fixed_rows=_fixed_rows(spec),
+            fixed_rows=0 if spec.sequences is not None else _fixed_rows(spec),
         )
         threshold_ns = settings.execution.inline_threshold_us * 1000
         mode = settings.execution.mode
@@ -180,8 +228,7 @@ class Assembler:
 
     def _plan(self, spec: ModelSpec, settings: ModelSettings, curve: LatencyCurve, *, mergeable: bool) -> BatchingPlan:
         batching = spec.dynamic_batching
-        queue = settings.queue
-        limits = QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+        limits = _queue_limits(settings)
         if batching is None or not mergeable:
             return BatchingPlan(
                 max_rows=spec.max_batch_size, merge_rows=1, limits=limits, strict_timeouts=self._is_strict
@@ -213,6 +260,11 @@ class Assembler:
             limits=limits,
             strict_timeouts=self._is_strict,
         )
+
+
+def _queue_limits(settings: ModelSettings) -> QueueLimits:
+    queue = settings.queue
+    return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
 
 
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:

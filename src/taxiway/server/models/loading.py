@@ -91,6 +91,8 @@ class ModelLoader:
         message = _read_config(found)
         name_backend(message, found)
         refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
+        if message.HasField("sequence_batching"):
+            self._refuse_workers(found)
         chosen = _choose_versions(found, message)
         for path in ignored_fields(message):
             _log.warning("config_field_ignored", model=found.name, setting=path)
@@ -131,6 +133,21 @@ class ModelLoader:
         """Free a version whose front is closed, and that runs nothing; the memory goes back to the system."""
         served.engine.close()
         _trim_memory()
+
+    def _refuse_workers(self, found: FoundModel) -> None:
+        """A stateful model lives in one process, and nobody can say in which of several a connection ends.
+
+        Raises:
+            InvalidConfig: there are several.
+        """
+        workers = self._settings.workers
+        if workers > 1:
+            raise InvalidConfig(
+                f"model {found.name!r} is stateful (sequence_batching), and workers is {workers}: the requests of one "
+                "sequence would reach several processes, each with a state of its own",
+                hint="serve it with --workers 1, in a server of its own if other models need more",
+                workers=workers,
+            )
 
     def _complete(self, found: FoundModel, opened: Opened, settings: ModelSettings, where: str) -> ModelConfig:
         message, model = opened.message, opened.model

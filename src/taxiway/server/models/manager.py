@@ -189,6 +189,18 @@ class ModelManager:
         async with self._turns.of(name):
             self._take_out(name, UnloadReason.ASKED, "unloaded")
 
+    async def wind_down(self, timeout_s: float) -> None:
+        """Let no sequence begin, and those under way come to their ends; after `timeout_s` they are cut."""
+        ending = [asyncio.ensure_future(served.wind_down()) for served in self.served if served.wind_down is not None]
+        if not ending:
+            return
+        _, cut = await asyncio.wait(ending, timeout=timeout_s)
+        for task in cut:
+            task.cancel()
+        if cut:
+            reason = "limits.drain_timeout_s ran out before sequences had ended; their next requests will be refused"
+            _log.warning("drain_timeout", count=len(cut), reason=reason)
+
     async def drain(self, timeout_s: float) -> bool:
         """Let every version answer what it has taken, then close it; what waits longer than that is refused.
 

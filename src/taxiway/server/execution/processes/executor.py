@@ -25,11 +25,16 @@ from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.execution.processes.process import ModelProcess
 from taxiway.server.execution.threads import Done
+from taxiway.server.statistics import ProcessCounts
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
 _WAITING, _ABANDONED = 1, 2
 _NAMED_REQUESTS = 8
+
+
+Waiting = tuple[list[InferRequest], Done]
+"""A batch that no process has yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +56,14 @@ class _Instance:
     process: ModelProcess | None
     life: Life = field(default_factory=lambda: Life(State.READY))
     runs: dict[int, _Run] = field(default_factory=dict)
+    is_deaf: bool = False
+    """Nothing can be sent to it any more, though what it sent last may yet come."""
+    pinned: deque[Waiting] = field(default_factory=deque)
+    """What waits for this one and no other."""
+
+    def can_take(self, streams: int) -> bool:
+        """Whether it is alive and has less than enough to do."""
+        return self.process is not None and not self.is_deaf and len(self.runs) < streams
 
 
 class ProcessExecutor:
@@ -84,10 +97,11 @@ class ProcessExecutor:
         self._now_ns = clock.monotonic_ns
         self._streams = streams
         self._instances = [_Instance(process.index, process) for process in processes]
-        self._pending: deque[tuple[list[InferRequest], Done]] = deque()
+        self._pending: deque[Waiting] = deque()
         self._numbers = itertools.count(1)
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
+        self._deaths = 0
         self._closed = False
         self._attached = False
         self._labels = plan.labels
@@ -103,11 +117,23 @@ class ProcessExecutor:
             self._attach_all()
         instance = self._free_instance()
         if instance is not None:
-            self._hand(instance, batch, done)
+            self._hand(instance, (batch, done), self._pending)
         elif (trouble := self.trouble()) is not None:
             self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
         else:
             self._pending.append((batch, done))
+
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """Hand it to that process, or to the one that comes in its place."""
+        if not self._attached:
+            self._attach_all()
+        place = self._instances[instance]
+        if place.can_take(self._streams):
+            self._hand(place, (batch, done), place.pinned)
+        elif (trouble := self.trouble()) is not None:
+            self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
+        else:
+            place.pinned.append((batch, done))
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -130,6 +156,11 @@ class ProcessExecutor:
         reason = self._instances[0].life.reason
         return f"the processes of model '{self._plan.name}' died again and again, at last so: {reason}"
 
+    def counts(self) -> ProcessCounts:
+        """How the processes stand."""
+        ready = sum(instance.life.state is State.READY for instance in self._instances)
+        return ProcessCounts(ready, len(self._instances) - ready, self._deaths)
+
     def close(self) -> None:
         """End the processes. Blocks."""
         self._closed = True
@@ -148,7 +179,7 @@ class ProcessExecutor:
         """The least busy process that can take one more run."""
         best = None
         for instance in self._instances:
-            if instance.life.state is not State.READY or len(instance.runs) >= self._streams:
+            if not instance.can_take(self._streams):
                 continue
             if not instance.runs:
                 return instance
@@ -156,7 +187,9 @@ class ProcessExecutor:
                 best = instance
         return best
 
-    def _hand(self, instance: _Instance, batch: list[InferRequest], done: Done) -> None:
+    def _hand(self, instance: _Instance, waiting: Waiting, line: deque[Waiting]) -> None:
+        """Give it what waits; what it cannot be sent goes back to its line."""
+        batch, done = waiting
         process = instance.process
         assert process is not None  # noqa: S101 - it is ready
         outbox = process.outbox
@@ -170,18 +203,24 @@ class ProcessExecutor:
                 outbox.drop_flag(flag)
             self._end(batch, done, problem)
             return
+        if not process.send(run):
+            instance.is_deaf = True  # it died unseen, and its end comes next
+            line.append(waiting)
+            return
         instance.runs[number] = _Run(batch, done, flags, self._now_ns())
         for request, flag in zip(batch, flags, strict=True):
             self._places[id(request)] = (instance, flag)
-        process.send(run)
 
     def _end(self, batch: list[InferRequest], done: Done, problem: TaxiwayError) -> None:
         now_ns = self._now_ns()
         done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, error=problem))
 
     def _hand_pending(self) -> None:
-        while self._pending and (instance := self._free_instance()) is not None:
-            self._hand(instance, *self._pending.popleft())
+        for instance in self._instances:
+            while instance.pinned and instance.can_take(self._streams):
+                self._hand(instance, instance.pinned.popleft(), instance.pinned)
+        while self._pending and (free := self._free_instance()) is not None:
+            self._hand(free, self._pending.popleft(), self._pending)
 
     # --- what comes back ----------------------------------------------------------------------------------
 
@@ -248,6 +287,7 @@ class ProcessExecutor:
     def _gone(self, instance: _Instance, process: ModelProcess) -> None:
         if self._closed or instance.process is not process:
             return
+        self._deaths += 1
         instance.process = None
         runs, instance.runs = list(instance.runs.values()), {}
         process.kill()
@@ -337,13 +377,17 @@ class ProcessExecutor:
             process.kill()
             threading.Thread(target=process.bury, daemon=True).start()
             return
-        instance.process = process
+        instance.process, instance.is_deaf = process, False
         self._attach(instance)
         _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
         self._happened(instance, Event.OPENED)
 
     def _refuse_pending(self) -> None:
         trouble = self.trouble()
-        waiting, self._pending = self._pending, deque()
+        waiting = list(self._pending)
+        self._pending.clear()
+        for instance in self._instances:
+            waiting += instance.pinned
+            instance.pinned.clear()
         for batch, done in waiting:
             self._end(batch, done, Unavailable(trouble or "", hint="the log has what the model printed"))

@@ -169,8 +169,8 @@ class ModelProcess:
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._read)
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; what the process does not read yet is kept, in order."""
+    def send(self, frame: Frame) -> bool:
+        """Send a frame; what the process does not read yet is kept, in order. False: it is gone, and never saw it."""
         data = encode(frame)
         if not self._unsent:
             try:
@@ -178,13 +178,14 @@ class ModelProcess:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return  # it is gone, and the reader will say so
+                return False  # the reader will say so too
             if sent == len(data):
-                return
+                return True
             data = data[sent:]
             if self._loop is not None:
                 self._loop.add_writer(self._socket.fileno(), self._write)
         self._unsent += data
+        return True
 
     def _write(self) -> None:
         try:

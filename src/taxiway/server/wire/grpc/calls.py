@@ -44,6 +44,9 @@ class Context(Protocol):
     async def read(self) -> Any:  # noqa: ANN401
         """The next message of a stream, or `EOF`."""
 
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send the head of a stream's answers before the first of them, which would bring it."""
+
     async def write(self, message: Any) -> None:  # noqa: ANN401
         """Send a message on a stream; returns once the transport has it."""
 

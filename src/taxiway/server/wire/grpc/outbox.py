@@ -7,8 +7,11 @@ holds up nobody but itself: what waits for it is counted, and bounded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
+
+import grpc.aio
 
 from taxiway.core.errors import SlowReader
 from taxiway.server.admission import Admission
@@ -41,14 +44,14 @@ class Outbox:
         self._messages: deque[bytes] = deque()
         self._nbytes = 0
         self._writer: asyncio.Task[None] | None = None
-        self._is_shut = False
+        self._is_shut = self._has_begun = False
 
     def put(self, message: bytes) -> None:
         """Have a message written. The only one that waits may be of any size."""
         if self._is_shut:
             return
         if self._messages and self._nbytes + len(message) > self._limit:
-            self.shut()
+            self._drop()
             self._fail(
                 SlowReader(
                     f"{self._nbytes} bytes of answers wait to be read; limits.max_stream_buffer_bytes is {self._limit}",
@@ -67,20 +70,31 @@ class Outbox:
             await asyncio.wait([self._writer])
 
     def shut(self) -> None:
-        """Drop what waits, and take nothing more."""
+        """Take nothing more; what waits is written."""
         self._is_shut = True
-        if self._writer is not None:
-            self._writer.cancel()
+
+    def _drop(self) -> None:
+        """Take nothing more, and drop what waits; a message that is being written is not torn."""
+        self.shut()
         self._messages.clear()
         self._count(-self._nbytes)
+
+    def close(self) -> None:
+        """Drop what waits, and what is being written."""
+        self._drop()
+        if self._writer is not None:
+            self._writer.cancel()
 
     async def _write(self) -> None:
         messages = self._messages
         try:
+            if not self._has_begun:
+                self._has_begun = True
+                await self._begin()
             while messages:
                 async with self._writing:
                     await self._context.write(messages[0])
-                if messages:  # it was not shut meanwhile
+                if messages:  # they were not dropped meanwhile
                     self._count(-len(messages.popleft()))
         except asyncio.CancelledError:
             raise
@@ -88,6 +102,12 @@ class Outbox:
             self._fail(problem)
         finally:
             self._writer = None
+
+    async def _begin(self) -> None:
+        """Have the call's head on its way before any message: while that is stuck with one, no status can follow."""
+        async with self._writing:
+            with contextlib.suppress(grpc.aio.UsageError):  # somebody's first message has brought it
+                await self._context.send_initial_metadata(())
 
     def _count(self, nbytes: int) -> None:
         self._nbytes += nbytes

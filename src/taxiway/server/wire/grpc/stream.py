@@ -25,6 +25,8 @@ from taxiway.server.wire.grpc.protos import Message, message_class
 METHOD = "ModelStreamInfer"
 _STATUS_ON_ERROR = "triton_grpc_error"
 """Metadata: `true` turns the first error into the call's status."""
+_LAST_MESSAGES_S = 1.0
+"""How long a call that fails waits for messages that are on their way: a client that reads has them by then."""
 _INFER_RESPONSE = 2 << 3 | 2
 
 _Response = message_class("inference.ModelStreamInferResponse")
@@ -102,6 +104,7 @@ class InferStream:
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._failure: Exception | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._task = asyncio.current_task()
         self._infer = infer
         self._calls = edge.calls
@@ -179,9 +182,24 @@ class InferStream:
 
     def _fail(self, problem: Exception) -> None:
         """End the call by an error, whatever it waits for."""
-        if self._failure is None and self._task is not None:
+        if self._failure is None:
             self._failure = problem
+            self._outbox.shut()
+            self._take_back_opened()
+            self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    async def _end(self) -> None:
+        """What was answered goes first, if it can; and grpcio has no status follow a message that was torn."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._outbox.written(), _LAST_MESSAGES_S)
+            await asyncio.wait_for(self._writing.acquire(), _LAST_MESSAGES_S)
+        if self._task is not None:
             self._task.cancel()
+
+    def _take_back_opened(self) -> None:
+        opened, self._opened = self._opened, {}
+        for request, one in opened.items():
+            one.take_back(request)
 
     # --- models that answer once --------------------------------------------------------------------------
 
@@ -236,10 +254,8 @@ class InferStream:
 
     async def _take_back(self, owed: Owed | None) -> None:
         """Leave nothing behind: what is still owed costs no execution, if it can be helped."""
-        self._outbox.shut()
-        for request, opened in self._opened.items():
-            opened.take_back(request)
-        self._opened.clear()
+        self._outbox.close()
+        self._take_back_opened()
         if self._reader is not None:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
