@@ -168,11 +168,13 @@ class InnerAnswer(NamedTuple):
 
     Attributes:
         outputs: whole arrays; None of them if `error` says why there are none, or nothing was left to say.
+        parameters: of the answer.
     """
 
     outputs: Sequence[InnerTensor]
     error: TaxiwayError | None = None
     final: bool = True
+    parameters: Mapping[str, Any] | None = None
 
 
 class InnerCaller(Protocol):

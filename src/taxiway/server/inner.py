@@ -180,6 +180,10 @@ def _content(name: str, datatype: Datatype, array: NDArray[Any]) -> tuple[Any, i
     return np.ascontiguousarray(array).reshape(-1), array.nbytes
 
 
+def _parameters_of(result: BatchResult) -> Mapping[str, Any] | None:
+    return None if result.notes is None else result.notes.parameters
+
+
 class _Asked:
     """One call, from its check to its last answer; the responder of its request."""
 
@@ -242,7 +246,7 @@ class _Asked:
         """The answer, or the last of several."""
         door = cast("_Door", self._door)
         told = () if result is NO_MORE else door.tensors(request, result, start, stop)
-        self._end(InnerAnswer(told))
+        self._end(InnerAnswer(told, parameters=_parameters_of(result)))
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:  # noqa: ARG002 - a responder's
         """There is no answer."""
@@ -256,7 +260,8 @@ class _Asked:
             self._answer(InnerAnswer((), answer, final=False))
             return
         door = cast("_Door", self._door)
-        self._answer(InnerAnswer(door.tensors(request, answer, 0, answer.rows), final=False))
+        told = door.tensors(request, answer, 0, answer.rows)
+        self._answer(InnerAnswer(told, final=False, parameters=_parameters_of(answer)))
 
     def _end(self, last: InnerAnswer) -> None:
         if not self._is_over:

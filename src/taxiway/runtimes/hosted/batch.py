@@ -199,8 +199,10 @@ class Settled:
         good = [answer for answer in checked if isinstance(answer, _Checked)]
         plain = len(good) == len(checked) and all(answer.is_plain for answer in good)
         if plain and (len(good) == 1 or (self._names.batches and _are_alike([answer.arrays for answer in good]))):
-            columns = [None if column[0] is None else column for column in zip(*[one.arrays for one in good], strict=True)]
-            block, laid = self._outbox.lay_rows(columns)  # type: ignore[arg-type]  # alike: all have it or none
+            columns = [
+                None if column[0] is None else column for column in zip(*[one.arrays for one in good], strict=True)
+            ]
+            block, laid = self._outbox.lay_rows(columns)
             return block, laid, None
         flat = [array for answer in good for array in answer.arrays]
         block, laid = self._outbox.lay(flat)

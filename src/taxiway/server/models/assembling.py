@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
 from taxiway.telemetry.logs import Log
+from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.models")
 
@@ -100,11 +101,12 @@ class Assembler:
         spec, settings = completed.spec, completed.settings
         if settings.execution.warmup and spec.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
-        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
         served = self._serve(completed, executor, plan, curve)
         served.statistics.processes = executor.counts
+        served.statistics.own_metrics = executor.metrics.points
         return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
@@ -141,9 +143,11 @@ class Assembler:
         spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
         curve = LatencyCurve([])
         executor: Executor
+        own_metrics: Callable[[], Iterable[Point]] = tuple
         if isinstance(model, HostedModel):
             model.learn(spec)
-            executor = model.spread(spec.instance_count, loop, clock)
+            executor = model.spread(spec.instance_count, loop, clock, self._host.inner)
+            own_metrics = executor.metrics.points
         else:
             points = self._measure(spec, model, settings)
             if settings.execution.warmup:
@@ -167,6 +171,7 @@ class Assembler:
         ports = SequencePorts(executor, clock, loop, curve, observer)
         front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
         statistics.depth = front.depth
+        statistics.own_metrics = own_metrics
         engine = SequenceEngine(front, executor, model)
         return ServedModel(
             completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down

@@ -33,6 +33,9 @@ class _Misbehaved(Exception):
     """`execute` returned what it must not."""
 
 
+_RETURNED = "Python model '{}' is using the decoupled mode and the execute function must return None."
+
+
 class TritonGuest:
     """Runs a TritonPythonModel."""
 
@@ -131,9 +134,7 @@ class TritonGuest:
         started = monotonic_ns()
         streams = [Stream(batch, self._settled, self._session.lines.mailbox, started) for batch in batches]
         requests = [
-            IncomingRequest(
-                stream.request, self._every, (batch.id, 0), partial(_make_stream, stream, self._session)
-            )
+            IncomingRequest(stream.request, self._every, (batch.id, 0), partial(_make_stream, stream, self._session))
             for stream, batch in zip(streams, batches, strict=True)
         ]
         for request in requests:
@@ -145,10 +146,7 @@ class TritonGuest:
                 future = self._session.start(returned)
                 future.add_done_callback(partial(self._came_back, streams))
             elif returned is not None:
-                raise _Misbehaved(
-                    f"Python model '{self._instance}' is using the decoupled mode and the execute function must "
-                    "return None."
-                )
+                self._fail(streams, _Misbehaved(_RETURNED.format(self._instance)))
         except BaseException as problem:  # noqa: BLE001 - the boundary, as above
             self._fail(streams, problem)
 
@@ -237,10 +235,7 @@ def open_model(source: Source, lines: Lines) -> TritonGuest:
     sys.modules["triton_python_backend_utils"] = pb_utils
     session = begin(source, lines)
     try:
-        module = _load(source)
-        factory = getattr(module, "TritonPythonModel", None)
-        if factory is None:
-            raise InvalidModel(f"{source.file} holds no class TritonPythonModel")
+        factory = _class_of(_load(source), source)
         config, completed = _completed(factory, source)
         model = factory()
         if hasattr(model, "initialize"):
@@ -264,6 +259,12 @@ def _load(source: Source) -> ModuleType:
         return load_code(file, "model")
     sys.path[1:1] = [str(file.parent), str(source.directory)]
     return importlib.import_module(f"{file.parent.name}.{file.stem}")
+
+
+def _class_of(module: ModuleType, source: Source) -> Any:  # noqa: ANN401 - the user's class
+    if not hasattr(module, "TritonPythonModel"):
+        raise InvalidModel(f"{source.file} holds no class TritonPythonModel")
+    return module.TritonPythonModel
 
 
 def _completed(factory: Any, source: Source) -> tuple[dict[str, Any], str | None]:  # noqa: ANN401 - the user's class

@@ -24,7 +24,6 @@ _LEVELS = {LogLevel.INFO: "info", LogLevel.WARNING: "warning", LogLevel.ERROR: "
 class Logger:
     """Triton's Logger; everything of it is static."""
 
-    LogLevel: ClassVar = LogLevel
     INFO: ClassVar = LogLevel.INFO
     WARNING: ClassVar = LogLevel.WARNING
     ERROR: ClassVar = LogLevel.ERROR
@@ -54,3 +53,6 @@ class Logger:
     def log_verbose(message: str) -> None:
         """Of use to whoever hunts a defect."""
         Logger.log(message, LogLevel.VERBOSE)
+
+
+setattr(Logger, "LogLevel", LogLevel)  # noqa: B010 - where models find it; within the class it would hide the type

@@ -45,14 +45,14 @@ class MetricFamily:
         self.kind = MetricKind(kind)
 
     def Metric(  # noqa: N802 - Triton's name
-        self, labels: Mapping[str, str] | None = None, buckets: Sequence[float] | None = None
+        self, labels: Mapping[str, Any] | None = None, buckets: Sequence[float] | None = None
     ) -> Metric:
         """The metric with these labels; the same one if there is one.
 
         Raises:
             TritonModelException: labels or buckets cannot be.
         """
-        given = dict(labels or {})
+        given: dict[str, Any] = dict(labels or {})
         for label, value in given.items():
             if not isinstance(value, str):
                 reason = "attempt to access JSON non-string as string"

@@ -93,7 +93,9 @@ class ModelConfig:
         Raises:
             ValueError: it contradicts the configuration, or lacks something.
         """
-        self._add("input", input, ("name", "data_type", "dims", "optional"), "'name', 'data_type', 'dims' and 'optional'")
+        self._add(
+            "input", input, ("name", "data_type", "dims", "optional"), "'name', 'data_type', 'dims' and 'optional'"
+        )
 
     def add_output(self, output: dict[str, Any]) -> None:
         """Declare an output, or complete one that the configuration declares in part.

@@ -14,6 +14,7 @@ from taxiway.core.errors import (
     NotFound,
     TaxiwayError,
     Unavailable,
+    UnknownFailure,
     Unsupported,
 )
 
@@ -36,7 +37,7 @@ class ErrorCode(enum.IntEnum):
 
 
 _ERRORS: dict[ErrorCode, type[TaxiwayError]] = {
-    ErrorCode.UNKNOWN: ModelFailed,
+    ErrorCode.UNKNOWN: UnknownFailure,
     ErrorCode.INTERNAL: ModelFailed,
     ErrorCode.NOT_FOUND: NotFound,
     ErrorCode.INVALID_ARG: InvalidArgument,

@@ -57,7 +57,7 @@ class InferenceRequest:
 
     MemoryType: ClassVar = MemoryType
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - Triton's
         self,
         request_id: str = "",
         correlation_id: int | str = 0,
@@ -155,7 +155,7 @@ class InferenceRequest:
         """
         raise TritonModelException("a request that the model made itself is answered by the model that it is for")
 
-    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: FBT001, FBT002 - Triton's
+    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:
         """Ask the model that it is for, and wait for the answer; `decoupled`: for any number of them, one by one."""
         from taxiway.runtimes.hosted.triton.calls import ask, ask_for_many  # noqa: PLC0415 - it builds on requests
 
@@ -163,7 +163,7 @@ class InferenceRequest:
 
     def async_exec(
         self,
-        decoupled: bool = False,  # noqa: FBT001, FBT002 - Triton's
+        decoupled: bool = False,
     ) -> asyncio.Future[Any]:
         """As `exec`, to be awaited."""
         return here().in_thread(lambda: self.exec(decoupled))
@@ -251,7 +251,7 @@ class IncomingRequest(InferenceRequest):
         """The same, if it was asked for."""
         return self._outlet
 
-    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: FBT001, FBT002
+    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:
         """A request that came cannot be passed on as it is.
 
         Raises:

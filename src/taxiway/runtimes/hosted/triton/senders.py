@@ -72,7 +72,7 @@ class InferenceResponseSender:
 class StreamOutlet:
     """Of a request of a decoupled model; its answers leave at once."""
 
-    __slots__ = ("_orphans", "stream")
+    __slots__ = ("_orphans", "give", "is_cancelled", "stream")
 
     def __init__(self, stream: Stream, orphans: Orphans) -> None:
         self.stream = stream
@@ -154,7 +154,7 @@ class Stream:
 class OnceOutlet:
     """Of a request of a model that answers once, which may do so through a sender, and after `execute` has returned."""
 
-    __slots__ = ("_orphans", "once")
+    __slots__ = ("_orphans", "give", "is_cancelled", "once")
 
     def __init__(self, once: Once, orphans: Orphans) -> None:
         self.once = once

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,11 @@ class Tensor:
     __slots__ = ("_array", "_name", "_number", "_on_gpu", "_view")
 
     _array: NDArray[Any] | None
+    _view: tuple[Callable[[Laid], NDArray[Any]], Laid]
 
-    def __init__(self, name: str, numpy_array: NDArray[Any]) -> None:
-        if not isinstance(name, str) or not isinstance(numpy_array, np.ndarray):
-            raise TypeError(f"Tensor({name!r}, ...) takes a name and a numpy array, not {type(numpy_array).__name__}")
+    def __init__(self, name: str, numpy_array: Any) -> None:  # noqa: ANN401 - whatever a model gives
+        if not isinstance(numpy_array, np.ndarray):
+            raise TypeError(f"Tensor({name!r}, ...) takes a numpy array, not {type(numpy_array).__name__}")
         if not name:
             raise TritonModelException("Tensor name cannot be an empty string.")
         number = _NUMBERS.get(numpy_array.dtype)
@@ -62,7 +63,7 @@ class Tensor:
         self._on_gpu: Any = None
 
     @classmethod
-    def lying(cls, name: str, laid: Laid, view: Any) -> Tensor:  # noqa: ANN401 - a Request's own method
+    def lying(cls, name: str, laid: Laid, view: Callable[[Laid], NDArray[Any]]) -> Tensor:
         """One of a request: `view(laid)` looks at it once somebody asks."""
         made = cls.__new__(cls)
         made._name = name

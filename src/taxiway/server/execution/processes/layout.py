@@ -122,7 +122,7 @@ class RunReader:
     def outcome(self, ran: Ran, batch: Sequence[InferRequest], arena: ArenaReader) -> BatchOutcome:
         """How the run of `batch` ended; what it cannot be is an error."""
         rows = sum([request.rows for request in batch])
-        view = _View(ran.block, arena)
+        view = BlockView(ran.block, arena)
         try:
             if ran.whole is not None:
                 result = self._result(view, ran.whole, batch, rows)
@@ -141,7 +141,7 @@ class RunReader:
         self, part: Part, block: Block | None, request: InferRequest, arena: ArenaReader
     ) -> BatchResult | TaxiwayError:
         """One of several answers to `request`."""
-        view = _View(block, arena)
+        view = BlockView(block, arena)
         try:
             return self._part(part, request, view)
         except TaxiwayError as problem:
@@ -149,7 +149,7 @@ class RunReader:
         finally:
             view.done()
 
-    def _outcome_of_parts(self, ran: Ran, batch: Sequence[InferRequest], view: _View) -> BatchOutcome:
+    def _outcome_of_parts(self, ran: Ran, batch: Sequence[InferRequest], view: BlockView) -> BatchOutcome:
         parts = []
         if ran.parts is None or len(ran.parts) != len(batch):
             raise ModelFailed(f"the model answered {len(ran.parts or ())} of {len(batch)} requests of a run")
@@ -166,13 +166,16 @@ class RunReader:
             return parts[0]
         return BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, parts=parts)
 
-    def _part(self, part: Part, request: InferRequest, view: _View) -> BatchResult | TaxiwayError:
+    def _part(self, part: Part, request: InferRequest, view: BlockView) -> BatchResult | TaxiwayError:
         if part.error is not None:
             return error_from_data(part.error)
         if part.order is None:
             result = self._result(view, part.tensors, [request], request.rows)
         else:
-            arrays = [None if laid is None else self._reshaped(place, view.array(laid)) for place, laid in enumerate(part.tensors)]
+            arrays = [
+                None if laid is None else self._reshaped(place, view.array(laid))
+                for place, laid in enumerate(part.tensors)
+            ]
             result = BatchResult(self._names, arrays, request.rows)  # type: ignore[arg-type]  # the notes tell which are
         if part.order is not None or part.parameters is not None:
             result.notes = Notes(part.order, part.parameters)
@@ -191,7 +194,7 @@ class RunReader:
             ) from None
 
     def _result(
-        self, view: _View, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
+        self, view: BlockView, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
     ) -> BatchResult:
         arrays: list[Any] = []
         for place, tensor in enumerate(laid):
@@ -220,7 +223,7 @@ class RunReader:
             )
 
 
-class _View:
+class BlockView:
     """A block on its way out: copied if it is small, leased if it is not."""
 
     def __init__(self, block: Block | None, arena: ArenaReader) -> None:

@@ -21,6 +21,7 @@ from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
+from taxiway.server.wire.collected import told_outputs
 from taxiway.server.wire.grpc.asked import Answer, AnswerStream, Ask
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request

@@ -92,7 +92,9 @@ class MessageWriter:
         if memory is None:
             array = result.arrays[index]
             if self._outputs[index].datatype is Datatype.BYTES:
-                return join_bytes((array[start:stop] if self._batches and result.notes is None else array).reshape(-1).tolist())
+                return join_bytes(
+                    (array[start:stop] if self._batches and result.notes is None else array).reshape(-1).tolist()
+                )
             if array.nbytes <= _SMALL_BYTES and (not self._batches or stop - start == result.rows):
                 return array.tobytes()
             memory = result.printed[~index] = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
