@@ -160,7 +160,8 @@ def test_a_slow_reader_ends_its_own_call_only(strict: Telling, channel: Channel)
         assert [told(answer) for answer in other.end().rest()] == [("other", [4], False)]
         with refused(RESOURCE_EXHAUSTED) as refusal:
             slow.rest()
-    assert "limits.max_stream_buffer_bytes" in refusal.details
+    assert "limits.max_stream_buffer_bytes is 4194304" in refusal.details
+    assert not refusal.details.startswith("0 ")
     wait_until(lambda: strict.series("taxiway_http_buffered_bytes") == 0, "nothing is held")
 
 
@@ -224,3 +225,19 @@ def test_triton_s_client_reads_it(strict: Telling) -> None:
     ]
     assert [result.as_numpy("y").tolist() for result, _ in (got[0], got[2])] == [[2], [4]]
     assert "not this one" in str(got[1][1])
+
+
+def test_a_client_that_goes_amid_answers_is_no_defect(
+    strict: Telling, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        call = Call(channel).ask(script(*[3] * 5000, PAUSE, id=f"amid {number}"))
+        call.next()
+        call.call.cancel()
+        wait_until(lambda: f"amid {number}" in strict.executor.abandoned, "it is given up")  # noqa: B023
+    if strict.executor.pausing():
+        strict.executor.go_on()
+    wait_until(lambda: strict.executor.running == 0, "nothing runs")
+    wait_until(lambda: strict.series("taxiway_open_streams", protocol="grpc") == 0, "the streams are closed")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert strict.series("taxiway_http_buffered_bytes") == 0

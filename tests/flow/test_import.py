@@ -145,6 +145,13 @@ def test_a_triton_repository_gives_each_version_of_each_model(
     repository = registry.materialise(["both:1", "double:2"], tmp_path / "repository")
     assert (repository / "both" / "1").is_dir()
 
+    doubler(source / "double" / "4" / "model.onnx", width=5)
+    again = import_models(Wanted(str(source), actor="tester", why="a test"), office, registry)
+    assert [(one.version.ref, one.is_new) for one in again if one.version] == [
+        ("adder:1", False), ("both:1", False), ("double:1", False), ("double:2", False), ("double:3", True),
+    ]  # fmt: skip
+    assert "adder:1  was registered before" in format_report(again)
+
 
 def test_one_model_of_a_triton_repository_can_be_renamed(tmp_path: Path, office: Office, registry: Registry) -> None:
     source = foreign_models.triton_repository(tmp_path / "models")
@@ -201,6 +208,7 @@ def test_bytes_that_change_in_the_private_copy_are_refused(tmp_path: Path, offic
 
         put_bytes = registry.put_bytes
         register = registry.register
+        resolve = registry.resolve
         set_alias = registry.set_alias
 
     with pytest.raises(ArtifactChanged) as refused:

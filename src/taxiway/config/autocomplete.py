@@ -190,7 +190,7 @@ def _complete_batching(
     if size < 0:
         refuse("max_batch_size", size, "must be 0 (does not batch) or more")
         config.max_batch_size = 0
-    elif size > 0 and not batches:
+    elif size > 0 and not batches and (inputs or outputs or not _declares_nothing(config)):
         fixed = next((t for t in (*inputs, *outputs) if t.shape[:1] != (-1,)), None)
         which = f"{fixed.name!r} has shape {list(fixed.shape)}" if fixed else "it has no tensors"
         rule = (

@@ -122,6 +122,7 @@ class InferRequest:
         ask: what the edge needs to word the answer; nobody else looks inside.
         parameters: the caller's own, beside those the protocol reserves; None if it gave none.
         trace: what traces this request, if it is one of those that are traced.
+        timeout_ns: how long the caller said that it may take, whatever became of that; 0 if it did not.
         sequence: its place in a sequence, for a stateful model; None if it names none.
     """
 
@@ -140,6 +141,7 @@ class InferRequest:
         "rows",
         "sequence",
         "state",
+        "timeout_ns",
         "trace",
     )
 
@@ -170,6 +172,7 @@ class InferRequest:
         self.responder = responder
         self.ask = ask
         self.parameters = parameters
+        self.timeout_ns = 0
         self.trace: Any = None
         self.sequence: SequenceStep | None = None
         self.state = RequestState.NEW

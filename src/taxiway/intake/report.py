@@ -22,7 +22,7 @@ def format_report(imported: Sequence[Imported]) -> str:
 def _lines(one: Imported) -> Iterator[str]:
     model = one.model
     ref = one.version.ref if one.version else one.name
-    yield f"{ref}  {'registered' if one.version else 'not registered (dry run)'}"
+    yield f"{ref}  {_state(one)}"
     yield _row("format", one.title)
     yield _row("framework", f"{model.framework} {model.version}".strip())
     yield _row(
@@ -38,6 +38,12 @@ def _lines(one: Imported) -> Iterator[str]:
         yield from _rows("note", list(model.notes))
     if one.version:
         yield _row("next", f"taxiway serve {ref}" if model.servable else f"taxiway why {ref}")
+
+
+def _state(one: Imported) -> str:
+    if one.version is None:
+        return "not registered (dry run)"
+    return "registered" if one.is_new else "was registered before"
 
 
 _UNKNOWN = "not told by the file; known once it is loaded, or say --input and --output-tensor NAME:DATATYPE[SHAPE]"

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from taxiway.core.errors import ArtifactChanged, InvalidArgument, UnrecognisedModel
+from taxiway.core.errors import (
+    AlreadyRegistered,
+    ArtifactChanged,
+    InvalidArgument,
+    ScanFailed,
+    TaxiwayError,
+    UnrecognisedModel,
+)
 from taxiway.core.refs import ModelRef
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.formats.onnx import external_files, is_onnx
@@ -26,6 +33,7 @@ from taxiway.intake.staging import stage
 from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
 
 CONFIG_FILE = "config.pbtxt"
+_MAX_SAID = 400
 
 
 class Shelf(Protocol):
@@ -39,6 +47,9 @@ class Shelf(Protocol):
 
     def register(self, new: NewVersion, *, actor: str, why: str, idempotency_key: str | None = None) -> Version:
         """Make it the next version of its model."""
+
+    def resolve(self, ref: ModelRef | str) -> Version:
+        """What a reference means now."""
 
     def set_alias(self, name: str, alias: str, to: int | None, *, expect: Expected, actor: str, why: str) -> AliasMove:
         """Move an alias."""
@@ -79,7 +90,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One model as it was taken in. `version` is None after a dry run."""
+    """One model as it was taken in. `version` is None after a dry run, and not `is_new` if it was there before."""
 
     name: str
     model: Understanding
@@ -91,6 +102,7 @@ class Imported:
     signature: SignatureState
     origin: Mapping[str, Any]
     version: Version | None = None
+    is_new: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +134,20 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         AlreadyRegistered: the registry has exactly these files as a version of this model.
     """
     with choose_source(wanted.source, office.schemes)(wanted.source) as brought, _staged(brought, office) as staged:
-        format_, scanned = _look(staged, wanted, office.limits)
-        models = format_.understand(staged)
+        with _boundary(staged):
+            format_, scanned = _look(staged, wanted, office.limits)
+            models = format_.understand(staged)
         signature = verify_signature(staged, wanted.public_keys, required=wanted.require_signature)
         prepared = [
             _prepare(_completed(model, wanted, staged, office), wanted, brought, staged, format_, scanned, signature)
             for model in models
         ]
         _check_names(prepared, wanted)
-        return tuple(prepared if shelf is None else (_register(one, staged, wanted, shelf) for one in prepared))
+        if shelf is None:
+            return tuple(prepared)
+        if len(prepared) == 1:
+            return (_register(prepared[0], staged, wanted, shelf),)
+        return tuple(_register_or_find(one, staged, wanted, shelf) for one in prepared)
 
 
 @contextmanager
@@ -138,6 +155,22 @@ def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
     office.workplace.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
+
+
+@contextmanager
+def _boundary(staged: Staged) -> Iterator[None]:
+    """Whatever else a foreign model makes us stumble over is a refusal of it."""
+    try:
+        yield
+    except TaxiwayError:
+        raise
+    except Exception as problem:
+        raise ScanFailed(
+            f"{staged.name} could not be understood: {type(problem).__name__}: {problem}"[:_MAX_SAID],
+            hint="this is worth a report, with the file",
+            file=staged.name,
+            rule="understand",
+        ) from problem
 
 
 def _companions(file: StagedFile) -> frozenset[str]:
@@ -236,9 +269,24 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         facts=facts_of(one),
     )
     version = shelf.register(new, actor=wanted.actor, why=wanted.why)
-    if wanted.alias:
-        shelf.set_alias(one.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+    _point(version, wanted, shelf)
     return replace(one, version=version)
+
+
+def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Imported:
+    """As `_register`, for one of several models: that one of them is there already keeps none of the others out."""
+    try:
+        return _register(one, staged, wanted, shelf)
+    except AlreadyRegistered as already:
+        version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
+        _point(version, wanted, shelf)
+        return replace(one, version=version, is_new=False)
+
+
+def _point(version: Version, wanted: Wanted, shelf: Shelf) -> None:
+    """Move the alias that was asked for."""
+    if wanted.alias:
+        shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
 
 
 def _check_same(entry: FileEntry, stored: StoredFile) -> None:

@@ -99,6 +99,7 @@ class _Door:
             self._statistics.invalid(error.code)
             raise
         parent = call.parent
+        request.timeout_ns = call.timeout_ns
         request.deadline_ns = call.deadline_ns if parent is None else min(call.deadline_ns, parent.deadline_ns)
         request.sequence = call.sequence
         return request

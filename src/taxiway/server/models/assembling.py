@@ -22,6 +22,7 @@ from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
+from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import store_for
 from taxiway.server.models.engine import BatchEngine, SequenceEngine
@@ -122,7 +123,7 @@ class Assembler:
         if spec.decoupled:
             accounts = StreamAccounts(observer, statistics)
             batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
-            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+            front = StreamFront(batcher, _names(spec), statistics, clock)
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
@@ -137,9 +138,10 @@ class Assembler:
     def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
         """The same for a model whose requests are steps of sequences."""
         clock, loop = self._host.clock, self._host.loop
-        model, settings, version = completed.model, completed.settings, completed.version
-        tensors = SequenceTensors(completed.spec, sequences, model.inputs)
+        spec, version = completed.spec, completed.version
+        tensors = SequenceTensors(spec, sequences, completed.model.inputs)
         # What is run has more tensors than callers know of.
+<<<<<<< HEAD
         spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
         curve = LatencyCurve([])
         executor: Executor
@@ -176,6 +178,52 @@ class Assembler:
         return ServedModel(
             completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
         )
+=======
+        own = replace(completed, spec=replace(spec, inputs=tensors.inputs, outputs=tensors.outputs))
+        executor, curve = self._run_stateful(own)
+        statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
+        accounts = _Accounts(statistics, clock)
+        traces.follow(accounts.note_traces)
+        observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts
+        plan = SequencePlan(
+            model=spec.name,
+            strategy=sequences.strategy,
+            rows=max(1, spec.max_batch_size),
+            merged_rows=1 if spec.decoupled else max(1, spec.max_batch_size),
+            instances=executor.instances,
+            max_idle_ns=sequences.max_idle_ns,
+            limits=_queue_limits(completed.settings),
+            strict_timeouts=self._is_strict,
+            initial_shapes=shapes_of(tensors.initial),
+        )
+        ports = SequencePorts(executor, clock, loop, curve, observer)
+        steps = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        front: Front = steps
+        if spec.decoupled:
+            front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
+        statistics.depth = steps.depth
+        if isinstance(executor, ProcessExecutor):
+            statistics.processes = executor.counts
+        engine = SequenceEngine(steps, executor, completed.model)
+        config = completed.config
+        return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
+
+    def _run_stateful(self, own: Completed) -> tuple[PinnedExecutor, LatencyCurve]:
+        """What runs the steps, and what is known of their cost."""
+        spec, model, settings = own.spec, own.model, own.settings
+        if isinstance(model, HostedModel):
+            model.learn(spec)
+            if settings.execution.warmup and spec.warmup:
+                warm_up(model, spec, settings.execution.warmup_runs)
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
+        points = self._measure(spec, model, settings)
+        if settings.execution.warmup:
+            warm_up(model, spec, settings.execution.warmup_runs)
+        curve = LatencyCurve(points)
+        return self._executor(own, curve, measured=bool(points)), curve
+>>>>>>> main
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
         keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
@@ -270,6 +318,10 @@ class Assembler:
 def _queue_limits(settings: ModelSettings) -> QueueLimits:
     queue = settings.queue
     return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+
+
+def _names(spec: ModelSpec) -> list[str]:
+    return [output.name for output in spec.outputs]
 
 
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:

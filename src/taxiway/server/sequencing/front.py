@@ -13,7 +13,14 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from taxiway.core.clock import Clock
-from taxiway.core.errors import DeadlineExceeded, InvalidArgument, Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelProcessDied,
+    Overloaded,
+    TaxiwayError,
+    Unavailable,
+)
 from taxiway.core.ports import BatchOutcome, PinnedExecutor
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, InputTensor, RequestState, StreamResponder
 from taxiway.server.batching.answers import as_error, late_error, name_errors
@@ -74,6 +81,7 @@ class SequenceFront:
         self._timer_ns = NEVER_NS
         self._closed = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._executor.watch(self._lose)
 
     # --- the version's front --------------------------------------------------------------------------------
 
@@ -305,6 +313,17 @@ class SequenceFront:
 
     def _report(self, message: str, problem: Exception) -> None:
         self._loop.call_exception_handler({"message": f"sequencing: {message}", "exception": problem})
+
+    def _lose(self, instance: int) -> None:
+        """The process that kept the state of these sequences is gone. What it ran is told by the run's outcome."""
+        for request in self._machine.lose(instance, self._now_ns()):
+            problem = ModelProcessDied(
+                f"the process of model '{self._plan.model}' that had the state of sequence {step_of(request).id} ended",
+                hint="begin the sequence again, with sequence_start; the log has what the model printed",
+            )
+            self._reject(request, problem)
+            self._observer.rejected(request, "unavailable")
+        self._turn_soon()
 
     # --- time and waiting -----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.status import TRITON, Profile
 from taxiway.server.wire.streaming import InferStreamEndpoint
+from taxiway.server.wire.torchserve import PredictionEndpoint, word_error
 
 
 class Endpoints(NamedTuple):
@@ -26,6 +27,7 @@ class Endpoints(NamedTuple):
     infer_stream: InferStreamEndpoint
     generate: GenerateEndpoint
     predict: PredictEndpoint
+    prediction: PredictionEndpoint
     manage: ManagementEndpoints
     settings: SettingsEndpoints
     memory: SharedMemoryEndpoints
@@ -44,7 +46,7 @@ def make_endpoints(
     as_triton = profile is TRITON
     infer = InferEndpoint(common, as_triton=as_triton)
     edge = Edge(common.routing, common.admission, common.limits, infer)
-    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge)
+    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), PredictionEndpoint(edge)
     return Endpoints(infer, InferStreamEndpoint(common, infer), *plain, manage, settings, memory, common.hold)
 
 
@@ -117,6 +119,19 @@ def _further_routes(endpoints: Endpoints) -> list[Route]:
         *_versioned("POST", "/infer_stream", stream, "Run a model; each answer is an event of its own", scope="infer"),
         Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
+        *_predictions(endpoints),
+        _probe("/ping", manage.ping, "Whether every model is ready, TorchServe"),
+    ]
+
+
+def _predictions(endpoints: Endpoints) -> list[Route]:
+    """TorchServe's, whose clients send with POST, or with PUT as curl does with a file."""
+    predict = endpoints.hold(endpoints.prediction)
+    whole, one = "Run a model on one body, TorchServe", "Run one version of a model on one body, TorchServe"
+    return [
+        Route(method, pattern, predict, summary, scope="infer", words=word_error)
+        for pattern, summary in (("/predictions/{model}", whole), ("/predictions/{model}/{version}", one))
+        for method in ("POST", "PUT")
     ]
 
 

@@ -95,7 +95,9 @@ class Exchange:
             headers = (*headers, ("Retry-After", str(max(1, round(error.retry_after_s)))))
         elif isinstance(error, Unauthenticated):
             headers = (*headers, ("WWW-Authenticate", "Bearer"))
-        self.reply(status, profile.body_of(error), headers=headers, codable=False)
+        words = self.head.match.route.words if self.head.match.route is not None else None
+        status, body = (status, profile.body_of(error)) if words is None else words(error, status)
+        self.reply(status, body, headers=headers, codable=False)
 
     def reply_bug(self, problem: Exception) -> None:
         """Answer 500 to a defect of ours, which the log tells in full."""

@@ -73,6 +73,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Live": _object({"live": _of("boolean")}, "live"),
     "Ready": _object({"ready": _of("boolean")}, "ready"),
+    "Ping": _object({"status": {"enum": ["Healthy", "Unhealthy"]}}, "status"),
+    "TorchServeError": _object(
+        {"code": _of("integer"), "type": _of("string"), "message": _of("string"), "hint": _of("string")},
+        "code",
+        "type",
+        "message",
+    ),
     "ModelReady": _object({"name": _of("string"), "ready": _of("boolean")}, "name", "ready"),
     "Models": _object({"models": _array(_of("string"))}, "models"),
     "TensorMetadata": _object(_NAME_AND_TYPE, "name", "shape", "datatype"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from taxiway.core.errors import ErrorKind, TaxiwayError
+from taxiway.core.errors import ModelNotFound, TaxiwayError, VersionNotServed
 from taxiway.runtimes.hosted.batch import look
 from taxiway.runtimes.hosted.frames import CallAnswer, CallBack, CallOut, Place
 from taxiway.runtimes.hosted.triton.problems import TritonError, TritonModelException
@@ -16,6 +16,9 @@ from taxiway.runtimes.hosted.triton.requests import (
 from taxiway.runtimes.hosted.triton.responses import InferenceResponse
 from taxiway.runtimes.hosted.triton.session import Phase, Session, here
 from taxiway.runtimes.hosted.triton.tensors import Tensor
+
+
+_NOT_THERE = (ModelNotFound.code, VersionNotServed.code)
 
 
 def ask(request: InferenceRequest) -> InferenceResponse:
@@ -34,7 +37,7 @@ def ask(request: InferenceRequest) -> InferenceResponse:
     _drop(session, call, first)
     return InferenceResponse(
         error=TritonError(
-            f"Model {request.model} is using the decoupled. The current BLS request call doesn't support models using "
+            f"Model {request.model} - Error when running inference: Model {request.model} is using the decoupled. The current BLS request call doesn't support models using "
             "the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' or 'async_exec' "
             "calls for decoupled models.'"
         )
@@ -186,7 +189,7 @@ def _response(session: Session, request: InferenceRequest, answer: CallAnswer) -
 def _worded(model: str, error: dict[str, object]) -> TritonError:
     """What went wrong; of a model that is not there, in Triton's words."""
     told = TritonError.of(error)
-    if error["kind"] != ErrorKind.NOT_FOUND.value:
+    if error["code"] not in _NOT_THERE:
         return told
     return TritonError(
         f"Model {model} - Error when running inference: Failed for execute the inference request. "

@@ -16,8 +16,6 @@ def described(problem: BaseException, *, places: bool) -> str:
     text = f"{type(problem).__name__}: {problem}"
     if not places:
         return text
-    frames = traceback.extract_tb(problem.__traceback__)
-    while frames and frames[0].filename.startswith(_OWN):
-        del frames[0]
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith(_OWN)]
     lines = [f"  {frame.filename}({frame.lineno}): {frame.name}\n" for frame in reversed(frames)]
     return "".join([text, "\n\nAt:\n", *lines])

@@ -89,6 +89,7 @@ class Calls:
             self._now_ns() + call.timeout_us * 1000 if call.timeout_us else NEVER_NS,
             None if place is None else SequenceStep(place.id, place.starts, place.ends),
             parent,
+            call.timeout_us * 1000,
         )
 
     def _tensors(self, call: CallOut) -> list[InnerTensor]:

@@ -19,8 +19,12 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome, InnerCaller
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
+<<<<<<< HEAD
 from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran, Said
 from taxiway.server.execution.processes.calls import Calls
+=======
+from taxiway.runtimes.hosted.frames import FromChild, Learn, Metric, Piece, Ran, Said
+>>>>>>> main
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.metrics import OwnMetrics
@@ -110,6 +114,8 @@ class ProcessExecutor:
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
         self._deaths = 0
+        self._lost: Callable[[int], None] | None = None
+        """Told of deaths, by whom pins."""
         self._closed = False
         self._attached = False
         self._labels = plan.labels
@@ -142,6 +148,15 @@ class ProcessExecutor:
             self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
         else:
             place.pinned.append((batch, done))
+
+    @property
+    def instances(self) -> int:
+        """Processes."""
+        return len(self._instances)
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Call `lost` with the number of an instance whose process has died; what waits for that process then fails."""
+        self._lost = lost
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -182,6 +197,8 @@ class ProcessExecutor:
             thread.join()
         for process in processes:
             process.release()
+        for instance in self._instances:
+            instance.process = None  # and with it the shared memory, which must not wait for the garbage collector
 
     # --- handing out --------------------------------------------------------------------------------------
 
@@ -243,6 +260,7 @@ class ProcessExecutor:
             case Said():
                 assert instance.process is not None  # noqa: S101 - it speaks
                 instance.process.say(frame)
+<<<<<<< HEAD
             case CallOut():
                 self._called(instance, frame)
             case CallBack():
@@ -250,6 +268,10 @@ class ProcessExecutor:
                     instance.calls.take_back(frame.call)
             case Metric():
                 self.metrics.take(instance.index, frame)
+=======
+            case Metric():
+                pass  # nothing publishes a model's own metrics yet
+>>>>>>> main
             case _:
                 _log.error(
                     "bug",
@@ -322,8 +344,21 @@ class ProcessExecutor:
             instance.calls = None
         self.metrics.forget(instance.index)
         process.kill()
+        if self._lost is not None:
+            self._lost(instance.index)
+            self._fail_pinned(instance)
         thread = threading.Thread(target=self._bury, args=(instance, process, runs), daemon=True)
         thread.start()
+
+    def _fail_pinned(self, instance: _Instance) -> None:
+        """What waited for a process that kept something, and is gone: another one has not got it."""
+        waiting, instance.pinned = instance.pinned, deque()
+        for batch, done in waiting:
+            problem = ModelProcessDied(
+                f"the process of model '{self._plan.name}' ended before it could run this request",
+                hint="begin the sequence again, with sequence_start; the log has what the model printed",
+            )
+            self._end(batch, done, problem)
 
     def _bury(self, instance: _Instance, process: ModelProcess, runs: list[_Run]) -> None:
         """In a thread: find out what it died of, and say so on the loop."""

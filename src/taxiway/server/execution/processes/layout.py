@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from taxiway.core.errors import ModelFailed, TaxiwayError, error_from_data
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, Notes
+from taxiway.core.requests import BatchResult, InferRequest, Notes
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
 from taxiway.runtimes.hosted.frames import Asked, Laid, Part, Place, Ran, Run
@@ -94,7 +94,6 @@ class RunWriter:
 
     def _asked(self, request: InferRequest, flag: int, inputs: tuple[Laid | None, ...]) -> Asked:
         outputs = request.outputs
-        deadline_ns = request.deadline_ns
         step = request.sequence
         return Asked(
             flag,
@@ -102,7 +101,7 @@ class RunWriter:
             None if outputs is None else tuple(self._output_names[index] for index in outputs),
             request.id,
             request.priority,
-            0 if deadline_ns == NEVER_NS else max(1, (deadline_ns - request.arrived_ns) // 1000),
+            request.timeout_ns // 1000,
             None if request.parameters is None else dict(request.parameters),
             None if step is None else Place(step.id, step.starts, step.ends),
         )

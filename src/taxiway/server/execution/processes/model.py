@@ -58,7 +58,7 @@ class HostedModel:
         inputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.inputs)
         outputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.outputs)
         merged = max(1, spec.max_batch_size) if spec.dynamic_batching is not None else 1
-        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged)
+        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged, spec.sequences is not None)
         self._writer = RunWriter(spec.inputs, spec.outputs, spec.reshapes, batches=batches)
         self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches)
         self._spec = spec
@@ -99,6 +99,7 @@ class HostedModel:
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
         flag = process.outbox.take_flag()
+<<<<<<< HEAD
         ran, pieces = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
         process.outbox.drop_flag(flag)
         answers = [self._reader.piece(one.part, one.block, request, process.inbox) for one in pieces]
@@ -112,6 +113,13 @@ class HostedModel:
         result = next((answer for answer in answers if isinstance(answer, BatchResult)), None)
         if result is None:  # a decoupled model may give no answer
             return []
+=======
+        ran = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
+        process.outbox.drop_flag(flag)
+        outcome = self._reader.outcome(ran, [request], process.inbox)
+        if outcome.result is None:
+            raise outcome.error or ModelFailed("the model did not answer its warm-up")
+>>>>>>> main
         places = {spec.name: place for place, spec in enumerate(self._spec.outputs)}
         return [result.arrays[places[name]] for name in outputs]
 
@@ -120,6 +128,7 @@ class HostedModel:
         if self._executor is None:
             for process in self._processes:
                 process.close()
+        self._processes.clear()
 
 
 class _Nobody:

@@ -28,9 +28,13 @@ from taxiway.runtimes.hosted.frames import (
     Metric,
     Open,
     Opened,
+<<<<<<< HEAD
     Piece,
     Ran,
     Run,
+=======
+    Ran,
+>>>>>>> main
     Said,
     decode_from_child,
     encode,
@@ -89,6 +93,8 @@ class ModelProcess:
         self._pump = threading.Thread(target=self._pump_lines, name=f"output-{self.name}", daemon=True)
         self._pump.start()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._take: Callable[[FromChild], None] = _heard_by_nobody
+        self._gone: Callable[[], None] = _heard_by_nobody
         self._unsent = bytearray()
         self._early: list[FromChild] = []
         """What it said before the event loop had it, for whoever listens then."""
@@ -165,12 +171,18 @@ class ModelProcess:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer finds out
             self._socket.sendall(encode(frame))
 
+<<<<<<< HEAD
     def ask(self, run: Run, plan: LaunchPlan) -> tuple[Ran, list[Piece]]:
         """Have it run something and return all it answers, before the event loop has it; waits.
+=======
+    def ask(self, frame: Frame, plan: LaunchPlan) -> Ran:
+        """Send a run and return how it went, before the event loop has it; waits. Whatever else it says is dropped.
+>>>>>>> main
 
         Raises:
             InvalidModel: it ended, or takes too long.
         """
+<<<<<<< HEAD
         self.tell(run)
         deadline = time.monotonic() + plan.load_timeout_s
         pieces: list[Piece] = []
@@ -187,6 +199,14 @@ class ModelProcess:
                     self.tell(CallAnswer(frame.call, None, error=refusal.to_data()))
                 else:
                     self._heard(frame)
+=======
+        self.tell(frame)
+        deadline = time.monotonic() + plan.load_timeout_s
+        while True:
+            ran = [one for one in self._receive_blocking(plan, deadline) if isinstance(one, Ran)]
+            if ran:
+                return ran[0]
+>>>>>>> main
 
     # --- on the event loop --------------------------------------------------------------------------------
 
@@ -248,8 +268,9 @@ class ModelProcess:
             self.kill()
             return
         if not data:
+            gone = self._gone
             self._detach()
-            self._gone()
+            gone()
             return
         for frame in frames:
             self._take(frame)
@@ -259,6 +280,7 @@ class ModelProcess:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
+        self._take, self._gone = _heard_by_nobody, _heard_by_nobody  # who is called holds us, and our memory
 
     def release(self) -> None:
         """It has ended: let go of the socket, where the loop would not notice by itself."""
@@ -321,6 +343,10 @@ class ModelProcess:
                 self._last_lines.append(line)
                 if line:
                     _log.info("model_output", **self._labels, instance=self.index, line=line)
+
+
+def _heard_by_nobody(*_: object) -> None:
+    """It has ended; nobody is told."""
 
 
 def _environment(plan: LaunchPlan) -> Mapping[str, str]:
