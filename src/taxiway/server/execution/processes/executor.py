@@ -19,12 +19,8 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome, InnerCaller
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
-<<<<<<< HEAD
 from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran, Said
 from taxiway.server.execution.processes.calls import Calls
-=======
-from taxiway.runtimes.hosted.frames import FromChild, Learn, Metric, Piece, Ran, Said
->>>>>>> main
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.metrics import OwnMetrics
@@ -260,7 +256,6 @@ class ProcessExecutor:
             case Said():
                 assert instance.process is not None  # noqa: S101 - it speaks
                 instance.process.say(frame)
-<<<<<<< HEAD
             case CallOut():
                 self._called(instance, frame)
             case CallBack():
@@ -268,10 +263,6 @@ class ProcessExecutor:
                     instance.calls.take_back(frame.call)
             case Metric():
                 self.metrics.take(instance.index, frame)
-=======
-            case Metric():
-                pass  # nothing publishes a model's own metrics yet
->>>>>>> main
             case _:
                 _log.error(
                     "bug",

@@ -99,7 +99,6 @@ class HostedModel:
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
         flag = process.outbox.take_flag()
-<<<<<<< HEAD
         ran, pieces = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
         process.outbox.drop_flag(flag)
         answers = [self._reader.piece(one.part, one.block, request, process.inbox) for one in pieces]
@@ -113,13 +112,6 @@ class HostedModel:
         result = next((answer for answer in answers if isinstance(answer, BatchResult)), None)
         if result is None:  # a decoupled model may give no answer
             return []
-=======
-        ran = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
-        process.outbox.drop_flag(flag)
-        outcome = self._reader.outcome(ran, [request], process.inbox)
-        if outcome.result is None:
-            raise outcome.error or ModelFailed("the model did not answer its warm-up")
->>>>>>> main
         places = {spec.name: place for place, spec in enumerate(self._spec.outputs)}
         return [result.arrays[places[name]] for name in outputs]
 

@@ -28,13 +28,9 @@ from taxiway.runtimes.hosted.frames import (
     Metric,
     Open,
     Opened,
-<<<<<<< HEAD
     Piece,
     Ran,
     Run,
-=======
-    Ran,
->>>>>>> main
     Said,
     decode_from_child,
     encode,
@@ -171,18 +167,12 @@ class ModelProcess:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer finds out
             self._socket.sendall(encode(frame))
 
-<<<<<<< HEAD
     def ask(self, run: Run, plan: LaunchPlan) -> tuple[Ran, list[Piece]]:
         """Have it run something and return all it answers, before the event loop has it; waits.
-=======
-    def ask(self, frame: Frame, plan: LaunchPlan) -> Ran:
-        """Send a run and return how it went, before the event loop has it; waits. Whatever else it says is dropped.
->>>>>>> main
 
         Raises:
             InvalidModel: it ended, or takes too long.
         """
-<<<<<<< HEAD
         self.tell(run)
         deadline = time.monotonic() + plan.load_timeout_s
         pieces: list[Piece] = []
@@ -199,14 +189,6 @@ class ModelProcess:
                     self.tell(CallAnswer(frame.call, None, error=refusal.to_data()))
                 else:
                     self._heard(frame)
-=======
-        self.tell(frame)
-        deadline = time.monotonic() + plan.load_timeout_s
-        while True:
-            ran = [one for one in self._receive_blocking(plan, deadline) if isinstance(one, Ran)]
-            if ran:
-                return ran[0]
->>>>>>> main
 
     # --- on the event loop --------------------------------------------------------------------------------
 
