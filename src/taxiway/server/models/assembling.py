@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,6 @@ from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
 from taxiway.telemetry.logs import Log
-from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.models")
 
@@ -141,44 +140,6 @@ class Assembler:
         spec, version = completed.spec, completed.version
         tensors = SequenceTensors(spec, sequences, completed.model.inputs)
         # What is run has more tensors than callers know of.
-<<<<<<< HEAD
-        spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
-        curve = LatencyCurve([])
-        executor: Executor
-        own_metrics: Callable[[], Iterable[Point]] = tuple
-        if isinstance(model, HostedModel):
-            model.learn(spec)
-            executor = model.spread(spec.instance_count, loop, clock, self._host.inner)
-            own_metrics = executor.metrics.points
-        else:
-            points = self._measure(spec, model, settings)
-            if settings.execution.warmup:
-                warm_up(model, spec, settings.execution.warmup_runs)
-            curve = LatencyCurve(points)
-            executor = self._executor(replace(completed, spec=spec), curve, measured=bool(points))
-        plan = SequencePlan(
-            spec.name,
-            sequences.strategy,
-            max(1, spec.max_batch_size),
-            executor.slots,
-            sequences.max_idle_ns,
-            _queue_limits(settings),
-            self._is_strict,
-            shapes_of(tensors.initial),
-        )
-        statistics = ModelStatistics(spec.name, str(version), clock)
-        traces = self._host.gate(completed.spec, version)
-        observer = _Accounts(statistics, clock)
-        traces.follow(observer.note_traces)
-        ports = SequencePorts(executor, clock, loop, curve, observer)
-        front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
-        statistics.depth = front.depth
-        statistics.own_metrics = own_metrics
-        engine = SequenceEngine(front, executor, model)
-        return ServedModel(
-            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
-        )
-=======
         own = replace(completed, spec=replace(spec, inputs=tensors.inputs, outputs=tensors.outputs))
         executor, curve = self._run_stateful(own)
         statistics = ModelStatistics(spec.name, str(version), clock)
@@ -205,6 +166,7 @@ class Assembler:
         statistics.depth = steps.depth
         if isinstance(executor, ProcessExecutor):
             statistics.processes = executor.counts
+            statistics.own_metrics = executor.metrics.points
         engine = SequenceEngine(steps, executor, completed.model)
         config = completed.config
         return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
@@ -216,14 +178,13 @@ class Assembler:
             model.learn(spec)
             if settings.execution.warmup and spec.warmup:
                 warm_up(model, spec, settings.execution.warmup_runs)
-            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
             return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
         curve = LatencyCurve(points)
         return self._executor(own, curve, measured=bool(points)), curve
->>>>>>> main
 
     def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
         keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)

@@ -17,7 +17,6 @@ from taxiway.runtimes.hosted.triton.responses import InferenceResponse
 from taxiway.runtimes.hosted.triton.session import Phase, Session, here
 from taxiway.runtimes.hosted.triton.tensors import Tensor
 
-
 _NOT_THERE = (ModelNotFound.code, VersionNotServed.code)
 
 
