@@ -49,9 +49,7 @@ class ArrayGuest:
             block, whole = self._settled.whole(outputs)
         except Exception as problem:  # noqa: BLE001 - the boundary: whatever a model raises becomes an answer
             merged = computed = monotonic_ns()
-            block, whole, parts = self._settled.each(
-                self._halved(batch, 0, len(batch.requests), problem), batch.requests
-            )
+            block, whole, parts = self._settled.each(self._halved(batch, 0, len(batch.requests), problem))
         self._lines.mailbox.send(Ran(batch.id, block, started, merged, computed, monotonic_ns(), whole, parts))
 
     def _halved(self, batch: Batch, start: int, stop: int, problem: Exception) -> list[Answer]:

@@ -19,10 +19,17 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Annotated(NamedTuple):
-    """Outputs by name, and the parameters of the answer."""
+    """Outputs by name that are not what is usual, and in what.
+
+    Attributes:
+        order: places of the outputs that there are, as the model gave them; then they may have any number of rows.
+            None: all of them, in the model's order.
+        parameters: of the answer.
+    """
 
     arrays: Arrays
-    parameters: dict[str, Any]
+    order: tuple[int, ...] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 Answer = Arrays | Annotated | Exception
@@ -159,29 +166,18 @@ class _Checked(NamedTuple):
     order: tuple[int, ...] | None
     parameters: dict[str, Any] | None
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether its rows could stand beside those of others: nothing is its own."""
-        return self.order is None and self.parameters is None
-
     def part(self, laid: tuple[Laid | None, ...]) -> Part:
         """As it is told, once it is laid down."""
         return Part(laid, None, self.order, self.parameters)
 
 
 class Settled:
-    """What a run is answered: one result for all of its requests where that can be, else one for each.
+    """What a run is answered: one result for all of its requests where that can be, else one for each."""
 
-    Args:
-        loose: whether an answer may lack outputs, and have any number of rows: then it says so.
-    """
-
-    def __init__(self, names: Learn, outbox: Outbox, *, loose: bool = False) -> None:
+    def __init__(self, names: Learn, outbox: Outbox) -> None:
         self._names = names
         self._outbox = outbox
         self._specs = [(spec.name, spec, DTYPES[spec.datatype]) for spec in names.outputs]
-        self._usual = [spec.name for spec in names.outputs]
-        self._loose = loose
 
     def whole(self, outputs: Arrays) -> tuple[Block | None, tuple[Laid | None, ...]]:
         """The outputs of all rows, by place.
@@ -192,17 +188,15 @@ class Settled:
         return self._outbox.lay(self._arrays(outputs))
 
     def each(
-        self, answers: Sequence[Answer], requests: Sequence[Request]
+        self, answers: Sequence[Answer]
     ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         """The block; then the outputs by place of all rows, or an answer for each request."""
-        checked = [self._checked(answer, request) for answer, request in zip(answers, requests, strict=True)]
+        checked = [self._checked(answer) for answer in answers]
         good = [answer for answer in checked if isinstance(answer, _Checked)]
-        plain = len(good) == len(checked) and all(answer.is_plain for answer in good)
-        if plain and (len(good) == 1 or (self._names.batches and _are_alike([answer.arrays for answer in good]))):
-            columns = [
-                None if column[0] is None else column for column in zip(*[one.arrays for one in good], strict=True)
-            ]
-            block, laid = self._outbox.lay_rows(columns)
+        plain = [answer.arrays for answer in good if answer.order is None and answer.parameters is None]
+        if len(plain) == len(checked) and (len(plain) == 1 or (self._names.batches and _are_alike(plain))):
+            columns = [None if column[0] is None else column for column in map(list, zip(*plain, strict=True))]
+            block, laid = self._outbox.lay_rows(columns)  # alike: all have it or none
             return block, laid, None
         flat = [array for answer in good for array in answer.arrays]
         block, laid = self._outbox.lay(flat)
@@ -214,36 +208,25 @@ class Settled:
         )
         return block, None, parts
 
-    def piece(self, answer: Answer, request: Request) -> tuple[Block | None, Part]:
+    def piece(self, answer: Answer) -> tuple[Block | None, Part]:
         """One of several answers to a request."""
-        checked = self._checked(answer, request)
+        checked = self._checked(answer)
         if isinstance(checked, Part):
             return None, checked
         block, laid = self._outbox.lay(checked.arrays)
         return block, checked.part(laid)
 
-    def _checked(self, answer: Answer, request: Request) -> _Checked | Part:
+    def _checked(self, answer: Answer) -> _Checked | Part:
         """The answer, or the error that takes its place."""
         if isinstance(answer, Exception):
             return Part((), error_data(answer))
-        parameters = None
+        order, parameters = None, None
         if isinstance(answer, Annotated):
-            answer, parameters = answer
+            answer, order, parameters = answer
         try:
-            arrays = self._arrays(answer)
+            return _Checked(self._arrays(answer), order, parameters)
         except ModelFailed as problem:
             return Part((), problem.to_data())
-        return _Checked(arrays, self._order(answer, request) if self._loose else None, parameters)
-
-    def _order(self, outputs: Arrays, request: Request) -> tuple[int, ...] | None:
-        """The places of what there is, if it is not just what is usual."""
-        names = list(outputs)
-        if names == self._usual:
-            rows = request.rows
-            if not self._names.batches or all(array.ndim and len(array) == rows for array in outputs.values()):
-                return None
-        places = {name: place for place, name in enumerate(self._usual)}
-        return tuple(places[name] for name in names if name in places)
 
     def _arrays(self, outputs: Arrays) -> list[NDArray[Any] | None]:
         arrays: list[NDArray[Any] | None] = []

@@ -23,7 +23,7 @@ from taxiway.runtimes.hosted.lines import Lines
 from taxiway.runtimes.hosted.triton import pb_utils
 from taxiway.runtimes.hosted.triton.model_config import ModelConfig, filled
 from taxiway.runtimes.hosted.triton.requests import IncomingRequest
-from taxiway.runtimes.hosted.triton.responses import InferenceResponse
+from taxiway.runtimes.hosted.triton.responses import InferenceResponse, Usual
 from taxiway.runtimes.hosted.triton.senders import Once, OnceOutlet, Stream, StreamOutlet
 from taxiway.runtimes.hosted.triton.session import Phase, Session, begin
 from taxiway.runtimes.hosted.triton.tracebacks import described
@@ -50,7 +50,8 @@ class TritonGuest:
     def learn(self, names: Learn) -> None:
         """Runs come next."""
         self._decoupled = names.decoupled
-        self._settled = Settled(names, self._session.lines.outbox, loose=True)
+        self._settled = Settled(names, self._session.lines.outbox)
+        self._usual = Usual(names)
         self._every = frozenset(spec.name for spec in names.outputs)
         if names.decoupled:
             self._session.orphans.watch()
@@ -93,12 +94,12 @@ class TritonGuest:
         if any(answer is None for answer in answers):
             _Late(self._settled, self._send, batch, answers, (started, merged, computed)).wait(requests)
             return
-        block, whole, parts = self._settled.each(answers, batch.requests)  # type: ignore[arg-type]  # none is None
+        block, whole, parts = self._settled.each(answers)  # type: ignore[arg-type]  # none is None
         self._send(Ran(run, block, started, merged, computed, monotonic_ns(), whole, parts))
 
     def _make_once(self, request: Request) -> OnceOutlet:
         self._session.orphans.watch()
-        return OnceOutlet(Once(request), self._session.orphans)
+        return OnceOutlet(Once(request, self._usual), self._session.orphans)
 
     def _answers(self, returned: Any, requests: Sequence[IncomingRequest]) -> list[Answer | None]:  # noqa: ANN401
         """What each request is answered with; None where that is still to come."""
@@ -126,13 +127,13 @@ class TritonGuest:
             )
         if outlet is not None:
             outlet.give(response, final=True)
-        return response.answer()
+        return response.answer(self._usual, request.came)
 
     # --- models that answer any number of times -----------------------------------------------------------
 
     def _run_streams(self, batches: Sequence[Batch]) -> None:
         started = monotonic_ns()
-        streams = [Stream(batch, self._settled, self._session.lines.mailbox, started) for batch in batches]
+        streams = [Stream(batch, self._settled, self._usual, self._session.lines.mailbox, started) for batch in batches]
         requests = [
             IncomingRequest(stream.request, self._every, (batch.id, 0), partial(_make_stream, stream, self._session))
             for stream, batch in zip(streams, batches, strict=True)
@@ -212,7 +213,7 @@ class _Late:
             if self._left:
                 return
         given = [answer for answer in self._answers if answer is not None]
-        block, whole, parts = self._settled.each(given, self._batch.requests)
+        block, whole, parts = self._settled.each(given)
         self._send(Ran(self._batch.id, block, *self._times, monotonic_ns(), whole, parts))
 
 

@@ -17,6 +17,11 @@ from taxiway.runtimes.hosted.triton.responses import InferenceResponse
 from taxiway.runtimes.hosted.triton.session import Phase, Session, here
 from taxiway.runtimes.hosted.triton.tensors import Tensor
 
+_DECOUPLED = (
+    "Model {0} - Error when running inference: Model {0} is using the decoupled. The current BLS request call doesn't "
+    "support models using the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' or "
+    "'async_exec' calls for decoupled models.'"
+)
 _NOT_THERE = (ModelNotFound.code, VersionNotServed.code)
 
 
@@ -34,13 +39,7 @@ def ask(request: InferenceRequest) -> InferenceResponse:
     if first.final and (first.error is not None or first.tensors):
         return _response(session, request, first)
     _drop(session, call, first)
-    return InferenceResponse(
-        error=TritonError(
-            f"Model {request.model} - Error when running inference: Model {request.model} is using the decoupled. The current BLS request call doesn't support models using "
-            "the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' or 'async_exec' "
-            "calls for decoupled models.'"
-        )
-    )
+    return InferenceResponse(error=TritonError(_DECOUPLED.format(request.model)))
 
 
 def ask_for_many(request: InferenceRequest) -> ResponseIterator:

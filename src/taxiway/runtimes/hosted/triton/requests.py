@@ -172,12 +172,12 @@ class InferenceRequest:
 class IncomingRequest(InferenceRequest):
     """A request that came. Its tensors lie in shared memory, and are looked at when the model asks for them."""
 
-    __slots__ = ("_came", "_every", "_make_outlet", "_outlet", "_place", "_seen")
+    __slots__ = ("_every", "_make_outlet", "_outlet", "_place", "_seen", "came")
 
     def __init__(
         self, came: Request, every: frozenset[str], place: tuple[int, int], make_outlet: Callable[[Request], Outlet]
     ) -> None:
-        self._came = came
+        self.came = came
         self._every = every
         self._place = place
         self._make_outlet = make_outlet
@@ -187,28 +187,28 @@ class IncomingRequest(InferenceRequest):
     def inputs(self) -> list[Tensor]:
         """Its tensors."""
         if self._seen is None:
-            view = self._came.view
-            pairs = zip(self._came.names, self._came.asked.inputs, strict=True)
+            view = self.came.view
+            pairs = zip(self.came.names, self.came.asked.inputs, strict=True)
             self._seen = [Tensor.lying(spec.name, laid, view) for spec, laid in pairs if laid is not None]
         return self._seen
 
     def request_id(self) -> str:
         """The caller's id; empty if it gave none."""
-        return self._came.asked.id or ""
+        return self.came.asked.id or ""
 
     def correlation_id(self) -> int | str:
         """The sequence that it belongs to; 0 for none."""
-        sequence = self._came.asked.sequence
+        sequence = self.came.asked.sequence
         return 0 if sequence is None else sequence.id
 
     def requested_output_names(self) -> set[str]:
         """The outputs that are wanted."""
-        wanted = self._came.asked.outputs
+        wanted = self.came.asked.outputs
         return set(self._every if wanted is None else wanted)
 
     def flags(self) -> int:
         """Whether it starts or ends its sequence."""
-        sequence = self._came.asked.sequence
+        sequence = self.came.asked.sequence
         if sequence is None:
             return 0
         starts = TRITONSERVER_REQUEST_FLAG_SEQUENCE_START if sequence.starts else 0
@@ -219,15 +219,15 @@ class IncomingRequest(InferenceRequest):
 
     def timeout(self) -> int:
         """How long it may take, in microseconds; 0 for any time."""
-        return self._came.asked.timeout_us
+        return self.came.asked.timeout_us
 
     def priority(self) -> int:
         """1 is the most urgent; 0 is the model's default."""
-        return self._came.asked.priority
+        return self.came.asked.priority
 
     def parameters(self) -> str:
         """The caller's own parameters, as JSON."""
-        return printed(self._came.asked.parameters, spaces=False)
+        return printed(self.came.asked.parameters, spaces=False)
 
     def trace(self) -> InferenceTrace:
         """Its trace, to be given to the calls that are made for it."""
@@ -235,7 +235,7 @@ class IncomingRequest(InferenceRequest):
 
     def is_cancelled(self) -> bool:
         """Whether nobody waits for it any more."""
-        return self._came.is_cancelled()
+        return self.came.is_cancelled()
 
     def get_response_sender(self) -> InferenceResponseSender:
         """What sends answers to it."""
@@ -244,14 +244,14 @@ class IncomingRequest(InferenceRequest):
     def outlet(self) -> Outlet:
         """Where its answers go."""
         if self._outlet is None:
-            self._outlet = self._make_outlet(self._came)
+            self._outlet = self._make_outlet(self.came)
         return self._outlet
 
     def known_outlet(self) -> Outlet | None:
         """The same, if it was asked for."""
         return self._outlet
 
-    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:
+    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: ARG002
         """A request that came cannot be passed on as it is.
 
         Raises:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taxiway.runtimes.hosted.batch import Annotated, Answer
+from numpy.typing import NDArray
+
+from taxiway.runtimes.hosted.batch import Annotated, Answer, Request
+from taxiway.runtimes.hosted.frames import Learn
 from taxiway.runtimes.hosted.triton.parameters import checked, printed
 from taxiway.runtimes.hosted.triton.problems import TritonError
 from taxiway.runtimes.hosted.triton.tensors import Tensor
@@ -47,9 +50,32 @@ class InferenceResponse:
         """Its parameters, as JSON."""
         return printed(self._parameters, spaces=True)
 
-    def answer(self) -> Answer:
-        """As it goes to the data plane."""
+    def answer(self, usual: Usual, request: Request) -> Answer:
+        """As it goes to the data plane, in answer to `request`."""
         if self._error is not None:
             return self._error.told()
         arrays = {tensor._name: tensor.words() for tensor in self._tensors}
-        return arrays if self._parameters is None else Annotated(arrays, self._parameters)
+        order = usual.order(arrays, request)
+        if order is None and self._parameters is None:
+            return arrays
+        return Annotated(arrays, order, self._parameters)
+
+
+class Usual:
+    """What answers of a model are like: all outputs in their order, with as many rows as were sent."""
+
+    def __init__(self, names: Learn) -> None:
+        self._names = [spec.name for spec in names.outputs]
+        self._places = {name: place for place, name in enumerate(self._names)}
+        self._batches = names.batches
+
+    def order(self, arrays: Mapping[str, NDArray[Any]], request: Request) -> tuple[int, ...] | None:
+        """The places of the outputs as they were given; None if they are as usual."""
+        names = list(arrays)
+        if names == self._names:
+            if not self._batches:
+                return None
+            rows = request.rows
+            if all(array.ndim > 0 and len(array) == rows for array in arrays.values()):
+                return None
+        return tuple([self._places[name] for name in names if name in self._places])

@@ -16,7 +16,7 @@ from taxiway.runtimes.hosted.batch import Answer, Batch, Request, Settled, error
 from taxiway.runtimes.hosted.frames import Part, Piece, Ran
 from taxiway.runtimes.hosted.mailbox import Mailbox
 from taxiway.runtimes.hosted.triton.problems import TritonModelException
-from taxiway.runtimes.hosted.triton.responses import InferenceResponse
+from taxiway.runtimes.hosted.triton.responses import InferenceResponse, Usual
 from taxiway.runtimes.hosted.triton.session import Orphans
 
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
@@ -88,11 +88,12 @@ class StreamOutlet:
 class Stream:
     """The run of one request of a decoupled model, until its last answer."""
 
-    def __init__(self, batch: Batch, settled: Settled, mailbox: Mailbox, started_ns: int) -> None:
+    def __init__(self, batch: Batch, settled: Settled, usual: Usual, mailbox: Mailbox, started_ns: int) -> None:
         self.closed = False
         self.request: Request = batch.requests[0]
         self._run = batch.id
         self._settled = settled
+        self._usual = usual
         self._mailbox = mailbox
         self._started_ns = started_ns
         self._lock = threading.Lock()
@@ -108,9 +109,9 @@ class Stream:
                 raise TritonModelException(_CLOSED)
             self.closed = final
             if final:
-                self._end(None if response is None else response.answer())
+                self._end(None if response is None else response.answer(self._usual, self.request))
             elif response is not None:
-                self._tell(response.answer())
+                self._tell(response.answer(self._usual, self.request))
 
     def fail(self, problem: Exception) -> None:
         """Let this be the end, unless that was sent before."""
@@ -130,7 +131,7 @@ class Stream:
 
     def _tell(self, answer: Answer) -> None:
         try:
-            block, part = self._settled.piece(answer, self.request)
+            block, part = self._settled.piece(answer)
         except TaxiwayError as problem:
             raise TritonModelException(problem.message) from problem
         self._mailbox.send(Piece(self._run, block, part))
@@ -139,7 +140,7 @@ class Stream:
         block, part = None, None
         if answer is not None:
             try:
-                block, part = self._settled.piece(answer, self.request)
+                block, part = self._settled.piece(answer)
             except TaxiwayError as problem:
                 part = Part((), error_data(problem))
         now_ns = monotonic_ns()
@@ -170,8 +171,9 @@ class OnceOutlet:
 class Once:
     """The only answer to a request, and whoever waits for it."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, usual: Usual) -> None:
         self.request = request
+        self._usual = usual
         self.answer: Answer | None = None
         self._sent = 0
         self._closed = False
@@ -199,7 +201,7 @@ class Once:
             self._sent += 1
             if response is None:
                 return
-            self.answer = answer = response.answer()
+            self.answer = answer = response.answer(self._usual, self.request)
             waiter = self._waiter
         if waiter is not None:
             waiter(answer)
