@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
+from tests.support import framework_models as models
 
 from taxiway.convert import Converted, NotConverted, Reason, Request
 from taxiway.convert.attempts import convert, prove
@@ -25,7 +26,6 @@ from taxiway.convert.frameworks import load
 from taxiway.convert.outcome import Outcome
 from taxiway.core.tensors import Datatype
 from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
-from tests.support import framework_models as models
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the child: frameworks and exporters warn of each other's ages
 
