@@ -72,7 +72,8 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """The framework's answers beside the artifact's.
 
     `splits` is how many of the trees' splits the rows stand at, of `splits_in_all`; both 0 without trees.
-    `labels_wrong` and `numbers_wrong` count rows; `worst_relative_error` is over all numbers.
+    `labels_wrong` and `numbers_wrong` count rows; `worst_relative_error` is over all numbers. `ties` counts rows with
+    another label where the framework's own best probabilities are equal to its last digit, so that either is its answer.
     """
 
     datatype: str
@@ -84,6 +85,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float
     labels_wrong: int
     numbers_wrong: int
+    ties: int
     worst_relative_error: float | None
     worst: Worst | None = None
 
