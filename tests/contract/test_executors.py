@@ -6,35 +6,45 @@ import asyncio
 import threading
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support import onnx_models
+from tests.support.hosted import POISONABLE, hosted_executor
 
-from taxiway.core.ports import BatchOutcome, Executor
+from taxiway.core.ports import BatchOutcome, Executor, PinnedExecutor
 from taxiway.core.requests import BatchResult, InferRequest, InputTensor
 from taxiway.core.tensors import TensorSpec
 from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
 from taxiway.stats.latency import LatencyCurve
 
-Make = Callable[[BatchRunner, asyncio.AbstractEventLoop], Executor]
+Make = Callable[[Path, asyncio.AbstractEventLoop], PinnedExecutor]
 
 
-def _thread(runner: BatchRunner, loop: asyncio.AbstractEventLoop) -> Executor:
-    return ThreadExecutor(runner, 2, loop, "contract")
+def _thread(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
+    return ThreadExecutor(_runner(folder), 2, loop, "contract")
 
 
-def _inline(runner: BatchRunner, loop: asyncio.AbstractEventLoop) -> Executor:
-    return HybridExecutor(runner, loop, "contract", LatencyCurve([(1, 1000), (64, 2000)]), 300_000)
+def _inline(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
+    return HybridExecutor(_runner(folder), loop, "contract", LatencyCurve([(1, 1000), (64, 2000)]), 300_000)
 
 
-def _handed_over(runner: BatchRunner, loop: asyncio.AbstractEventLoop) -> Executor:
+def _handed_over(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
     """A hybrid that holds every batch of more than one row to be dear."""
-    return HybridExecutor(runner, loop, "contract", LatencyCurve([(1, 10**9), (2, 2 * 10**9)]), 300_000)
+    return HybridExecutor(_runner(folder), loop, "contract", LatencyCurve([(1, 10**9), (2, 2 * 10**9)]), 300_000)
 
 
-@pytest.fixture(params=[_thread, _inline, _handed_over], ids=["threads", "hybrid-inline", "hybrid-thread"])
+def _processes(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
+    """Two processes that each run the same model, written in Python."""
+    return hosted_executor(folder, POISONABLE, loop, instances=2)
+
+
+@pytest.fixture(
+    params=[_thread, _inline, _handed_over, _processes],
+    ids=["threads", "hybrid-inline", "hybrid-thread", "processes"],
+)
 def make(request: pytest.FixtureRequest) -> Make:
     made: Make = request.param
     return made
@@ -75,7 +85,7 @@ async def _submit(executor: Executor, batch: list[InferRequest]) -> tuple[BatchO
 
 def test_a_batch_comes_back_on_the_loops_thread(make: Make, tmp_path: Path) -> None:
     async def scenario() -> None:
-        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        executor = make(tmp_path, asyncio.get_running_loop())
         outcome, thread = await _submit(executor, _batch(1, 2, 3))
         assert thread == threading.get_ident()
         assert outcome.result is not None
@@ -88,7 +98,7 @@ def test_a_batch_comes_back_on_the_loops_thread(make: Make, tmp_path: Path) -> N
 
 def test_what_a_model_raises_comes_back_as_an_outcome(make: Make, tmp_path: Path) -> None:
     async def scenario() -> None:
-        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        executor = make(tmp_path, asyncio.get_running_loop())
         outcome, _ = await _submit(executor, _batch(99))
         assert outcome.error is not None
         mixed, _ = await _submit(executor, _batch(1, 99))
@@ -101,7 +111,7 @@ def test_what_a_model_raises_comes_back_as_an_outcome(make: Make, tmp_path: Path
 
 def test_as_many_batches_as_slots_are_taken_at_once(make: Make, tmp_path: Path) -> None:
     async def scenario() -> None:
-        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        executor = make(tmp_path, asyncio.get_running_loop())
         outcomes = await asyncio.gather(*(_submit(executor, _batch(n, n)) for n in range(executor.slots)))
         assert [outcome.result is not None for outcome, _ in outcomes] == [True] * executor.slots
         executor.close()
@@ -112,7 +122,7 @@ def test_as_many_batches_as_slots_are_taken_at_once(make: Make, tmp_path: Path) 
 def test_close_finishes_what_runs_and_frees_the_threads(make: Make, tmp_path: Path) -> None:
     async def scenario() -> None:
         before = threading.active_count()
-        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        executor = make(tmp_path, asyncio.get_running_loop())
         told: list[BatchOutcome] = []
         executor.submit(_batch(5, 6), lambda _, outcome: told.append(outcome))
         executor.close()
@@ -125,7 +135,7 @@ def test_close_finishes_what_runs_and_frees_the_threads(make: Make, tmp_path: Pa
 
 def test_what_runs_here_is_as_if_submitted_and_what_does_not_is_not_begun(make: Make, tmp_path: Path) -> None:
     async def scenario() -> None:
-        executor = make(_runner(tmp_path), asyncio.get_running_loop())
+        executor = make(tmp_path, asyncio.get_running_loop())
         cheap = isinstance(executor, HybridExecutor) and make is _inline
         outcome = executor.run_here(_batch(7))
         assert (outcome is not None) == cheap
@@ -133,6 +143,29 @@ def test_what_runs_here_is_as_if_submitted_and_what_does_not_is_not_begun(make: 
             assert outcome.result.arrays[0].tolist() == [[70]]
         later, _ = await _submit(executor, _batch(7))
         assert later.result is not None
+        executor.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_runs_where_it_is_pinned_to(make: Make, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        executor = make(tmp_path, loop)
+        executor.watch(lambda _: None)
+        outcomes: dict[int, BatchOutcome] = {}
+        all_came = asyncio.Event()
+
+        def came(instance: int, _: list[InferRequest], outcome: BatchOutcome) -> None:
+            outcomes[instance] = outcome
+            if len(outcomes) == executor.instances:
+                all_came.set()
+
+        for instance in range(executor.instances):
+            executor.submit_to(instance, _batch(instance, 3), partial(came, instance))
+        await asyncio.wait_for(all_came.wait(), 30)
+        results = {at: one.result.arrays[0].tolist() for at, one in outcomes.items() if one.result is not None}
+        assert results == {instance: [[10 * instance], [30]] for instance in range(executor.instances)}
         executor.close()
 
     asyncio.run(scenario())

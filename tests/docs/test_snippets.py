@@ -60,9 +60,10 @@ def read_snippets(page: Path) -> list[Snippet]:
     return [Snippet(*found) for found in SNIPPET.findall(page.read_text(encoding="utf-8"))]
 
 
-def environment() -> dict[str, str]:
-    """Ours, with this interpreter's `taxiway` and `python` found first."""
-    return os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+def environment(folder: Path) -> dict[str, str]:
+    """Ours, with this interpreter's `taxiway` and `python` found first, and no registry but the page's own."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "XDG_DATA_HOME": str(folder / "data"), "XDG_CACHE_HOME": str(folder / "cache")}
 
 
 def run_snippet(snippet: Snippet, story: Story) -> str:
@@ -71,7 +72,7 @@ def run_snippet(snippet: Snippet, story: Story) -> str:
     done = subprocess.run(
         [*shell[snippet.language], story.with_real_ports(snippet.text)],
         cwd=story.folder,
-        env=environment(),
+        env=environment(story.folder),
         capture_output=True,
         text=True,
         timeout=RUN_TIMEOUT_S,
@@ -87,7 +88,12 @@ def serving(snippet: Snippet, story: Story) -> Iterator[None]:
     command = f"exec {snippet.text.strip()} --http.port 0 --grpc.port 0 --metrics.port 0"
     with (story.folder / "server.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            ["bash", "-c", command], cwd=story.folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
+            ["bash", "-c", command],
+            cwd=story.folder,
+            env=environment(story.folder),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
     try:
         assert process.stdout is not None

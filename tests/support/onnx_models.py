@@ -12,10 +12,17 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = [helper.make_opsetid("", 17)]
 
 
-def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: list[Any] = ()) -> Path:  # type: ignore[assignment]
+def save(
+    path: Path,
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    constants: list[Any] = (),  # type: ignore[assignment]
+    opset: list[Any] = OPSET,
+) -> Path:
     """Write a graph of these parts to `path`."""
     graph = helper.make_graph(nodes, path.stem, inputs, outputs, list(constants))
-    model = helper.make_model(graph, opset_imports=OPSET, ir_version=10)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))

@@ -82,6 +82,27 @@ class Raw:
         body, self._read = self._read[:length], self._read[length:]
         return Reply(int(status), headers, body)
 
+    def until(self, mark: bytes) -> bytes:
+        """What comes before `mark`, which is read too."""
+        while mark not in self._read:
+            self._more()
+        told, _, self._read = self._read.partition(mark)
+        return told
+
+    def take(self, count: int) -> bytes:
+        """So many bytes."""
+        while len(self._read) < count:
+            self._more()
+        told, self._read = self._read[:count], self._read[count:]
+        return told
+
+    def until_closed(self) -> bytes:
+        """All that comes until the server closes."""
+        while got := self.socket.recv(1 << 20):
+            self._read += got
+        told, self._read = self._read, b""
+        return told
+
     def at_end(self) -> bool:
         """Whether the server closes now without saying any more; waits until it does one or the other."""
         if not self._read:

@@ -11,9 +11,18 @@ from taxiway import __version__
 from taxiway.core.errors import EXIT_CODES, TaxiwayError
 
 _VERBS = {
+    "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
+    "audit": ("taxiway.cli.audit", "Read the log of every change, and prove that nobody changed it."),
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
+    "import": ("taxiway.cli.import_", "Take in a model: recognise, scan, verify and register it."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
+    "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
+    "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, backup, copies."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),
+    "serving-at": ("taxiway.cli.serving_at", "What each alias pointed to at a moment."),
+    "show": ("taxiway.cli.show", "All about one version: files, signature, tags, variants."),
+    "tag": ("taxiway.cli.tag", "Tag a model or one of its versions."),
+    "why": ("taxiway.cli.why", "Why a version is here: where it came from, who moved it where."),
 }
 
 

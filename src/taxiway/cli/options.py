@@ -17,9 +17,22 @@ _NOT_FLAGS = ("models.paths",)
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config FILE` and one option per setting to a verb."""
-    for spec in reversed(flag_table()):
-        if spec.path not in _NOT_FLAGS:
-            function = _option(spec)(function)
+    return section_options("")(function)
+
+
+def section_options(section: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `settings_options`, with only the settings whose path begins with `section`."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for spec in reversed(flag_table()):
+            if spec.path.startswith(section) and spec.path not in _NOT_FLAGS:
+                function = _option(spec)(function)
+        return _config_option(function)
+
+    return add
+
+
+def _config_option(function: Callable[..., Any]) -> Callable[..., Any]:
     config = click.option(
         "--config",
         "config_file",

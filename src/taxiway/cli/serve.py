@@ -16,6 +16,7 @@ import click
 import uvloop
 
 from taxiway.cli.options import load_from, settings_options
+from taxiway.cli.served_refs import served_paths
 from taxiway.config.settings import Settings
 from taxiway.core.errors import EXIT_CODES, ErrorKind
 from taxiway.deploy.local.machine import Verdict
@@ -26,20 +27,24 @@ _log = Log("taxiway.server")
 
 
 @click.command("serve")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("words", nargs=-1, metavar="PATH|REF...")
 @settings_options
-def command(paths: tuple[Path, ...], config_file: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's values
-    """Serve models: ONNX files, directories of them, or Triton model repositories.
+def command(words: tuple[str, ...], config_file: Path | None, **flags: Any) -> None:  # noqa: ANN401 - click's values
+    """Serve models: ONNX files, directories of them, Triton model repositories, or registered models.
 
     \b
       taxiway serve model.onnx
       taxiway serve models/ --http.port 9000 --compat triton
+      taxiway serve fraud@stable credit:3
 
     Stops cleanly on SIGTERM and Ctrl-C: after SIGTERM it says for --limits.drain-delay-s that it is not ready, and
     serves; then what was taken is answered, for at most --limits.drain-timeout-s; if that runs out the exit code is 5.
     A second signal stops it at once, with 128 and the signal's number (130, 143).
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    settings = load_from(config_file, flags, paths).settings
+    settings = load_from(config_file, flags).settings
+    if words:
+        paths = served_paths(words, settings.registry, os.environ)
+        settings = load_from(config_file, flags, paths).settings
     limit = configure_logs(form=settings.log.format, level=settings.log.level)
     outcome = uvloop.run(_serve(settings, limit))
     if outcome.error is not None:

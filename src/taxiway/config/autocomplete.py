@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from taxiway.config.backends import ENSEMBLE, ONNX, backend_of, is_ensemble
-from taxiway.config.model_config import DATATYPES, TYPE_NAMES, ModelConfig
+from taxiway.config.model_config import DATATYPES, TYPE_NAMES, ModelConfig, type_name
 from taxiway.config.problems import Problem, invalid_config, suggest
+from taxiway.config.sequence_rules import UNASKED_ROWS, complete_sequences, internal_names
 from taxiway.core.tensors import Shape, TensorSpec
 
 _HINT = "correct the named fields, or leave them out: what the file declares is filled in"
@@ -116,10 +117,11 @@ def autocomplete(
         problems.append(Problem(path, value, rule, where))
 
     _override(config, overrides)
-    _complete_identity(config, directory_name, refuse)
+    complete_identity(config, directory_name, refuse)
     _complete_batching(config, inputs, outputs, defaults, refuse)
     _complete_tensors(config, inputs, outputs, refuse)
     _complete_scheduling(config, defaults, refuse)
+    complete_sequences(config, None if _declares_nothing(config) else (inputs, outputs), refuse)
     _complete_instances(config, defaults, refuse)
     if problems:
         raise invalid_config(f"the configuration of model {directory_name!r}", problems, hint=_HINT)
@@ -127,6 +129,12 @@ def autocomplete(
 
 
 _Refuse = Callable[[str, object, str], None]
+
+
+def _declares_nothing(config: ModelConfig) -> bool:
+    """Whether the model's file is code, or holds no more than the configuration says of it."""
+    backend = backend_of(config)
+    return backend is not None and backend.hosted
 
 
 def _override(config: ModelConfig, overrides: Overrides) -> None:
@@ -149,7 +157,8 @@ def _override(config: ModelConfig, overrides: Overrides) -> None:
         group.count = overrides.instance_count
 
 
-def _complete_identity(config: ModelConfig, directory_name: str, refuse: _Refuse) -> None:
+def complete_identity(config: ModelConfig, directory_name: str, refuse: _Refuse) -> None:
+    """Fill in name, backend, platform and file, and refuse those that are not this model's."""
     config.name = config.name or directory_name
     if config.name != directory_name:
         refuse("name", config.name, f"must be the name of the model's directory, {directory_name!r}")
@@ -182,7 +191,7 @@ def _complete_batching(
     if size < 0:
         refuse("max_batch_size", size, "must be 0 (does not batch) or more")
         config.max_batch_size = 0
-    elif size > 0 and not batches:
+    elif size > 0 and not batches and (inputs or outputs or not _declares_nothing(config)):
         fixed = next((t for t in (*inputs, *outputs) if t.shape[:1] != (-1,)), None)
         which = f"{fixed.name!r} has shape {list(fixed.shape)}" if fixed else "it has no tensors"
         rule = (
@@ -191,7 +200,8 @@ def _complete_batching(
         )
         refuse("max_batch_size", size, rule)
     elif size == 0 and batches and not _declares_whole_shapes(config, inputs, outputs):
-        config.max_batch_size = min(defaults.max_batch_size, _MAX_INT32)
+        most = UNASKED_ROWS if config.HasField("sequence_batching") else _MAX_INT32
+        config.max_batch_size = min(defaults.max_batch_size, most)
 
 
 def _declares_whole_shapes(config: ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
@@ -208,6 +218,7 @@ def _own_shape(io: ModelConfig) -> Shape:
 def _complete_tensors(
     config: ModelConfig, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], refuse: _Refuse
 ) -> None:
+    internal = internal_names(config)
     for side, declared, tensors in (("input", config.input, inputs), ("output", config.output, outputs)):
         given = [io.name for io in declared]
         by_name = {tensor.name: tensor for tensor in tensors}
@@ -222,24 +233,26 @@ def _complete_tensors(
                 _complete_tensor(io, by_name[io.name], path, config.max_batch_size > 0, refuse)
         if not declared:
             for tensor in tensors:
+                if tensor.name in internal:
+                    continue
                 _complete_tensor(declared.add(), tensor, "", config.max_batch_size > 0, refuse)
                 if side == "input" and tensor.optional:
                     declared[-1].optional = True
         elif side == "input":
             for tensor in tensors:
-                if tensor.name not in given and not tensor.optional:
+                if tensor.name not in given and not tensor.optional and tensor.name not in internal:
                     rule = f"lacks the file's input {tensor.name!r}; declare it, or leave out all inputs"
                     refuse("input", given, rule)
 
 
 def _complete_tensor(io: ModelConfig, tensor: TensorSpec, path: str, batches: bool, refuse: _Refuse) -> None:
     io.name = tensor.name
-    type_name = _type_name(io)
+    given = type_name(io)
     wanted = TYPE_NAMES[tensor.datatype]
-    if type_name == "TYPE_INVALID":
+    if given == "TYPE_INVALID":
         io.data_type = io.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name[wanted].number
-    elif type_name != wanted:
-        refuse(f"{path}.data_type", type_name, f"the file's tensor {tensor.name!r} is {wanted}")
+    elif given != wanted:
+        refuse(f"{path}.data_type", given, f"the file's tensor {tensor.name!r} is {wanted}")
     row = tensor.shape[1:] if batches else tensor.shape
     if not io.dims:
         if row and not io.HasField("reshape"):
@@ -250,11 +263,6 @@ def _complete_tensor(io: ModelConfig, tensor: TensorSpec, path: str, batches: bo
             io.dims[:] = (1,)
             io.reshape.SetInParent()
     _check_dims(io, tensor, path, batches, refuse)
-
-
-def _type_name(io: ModelConfig) -> str:
-    named = io.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(io.data_type)
-    return "TYPE_INVALID" if named is None else str(named.name)
 
 
 def _check_dims(io: ModelConfig, tensor: TensorSpec, path: str, batches: bool, refuse: _Refuse) -> None:
@@ -282,9 +290,7 @@ def _reshapes(dims: Shape, shape: Shape) -> bool:
 
 
 def _complete_scheduling(config: ModelConfig, defaults: Defaults, refuse: _Refuse) -> None:
-    if not config.HasField("version_policy"):
-        config.version_policy.latest.num_versions = 1
-    _check_version_policy(config, refuse)
+    complete_version_policy(config, refuse)
     config.optimization.SetInParent()
     for buffer in ("input_pinned_memory", "output_pinned_memory"):
         if not config.optimization.HasField(buffer):
@@ -354,7 +360,10 @@ def _complete_instances(config: ModelConfig, defaults: Defaults, refuse: _Refuse
             refuse(f"instance_group[{index}].gpus", list(group.gpus), "must be empty with KIND_CPU")
 
 
-def _check_version_policy(config: ModelConfig, refuse: _Refuse) -> None:
+def complete_version_policy(config: ModelConfig, refuse: _Refuse) -> None:
+    """The latest version, where the configuration does not say which."""
+    if not config.HasField("version_policy"):
+        config.version_policy.latest.num_versions = 1
     policy = config.version_policy
     if policy.HasField("latest") and policy.latest.num_versions == 0:
         policy.latest.num_versions = 1
@@ -366,5 +375,5 @@ def _check_version_policy(config: ModelConfig, refuse: _Refuse) -> None:
 
 def datatype_name(io: ModelConfig) -> str:
     """The configuration's name of a declared tensor's type; always one of DATATYPES after completion."""
-    name = _type_name(io)
+    name = type_name(io)
     return name if name in DATATYPES else "TYPE_INVALID"

@@ -67,3 +67,26 @@ def recognise(version: Path) -> tuple[Backend, str] | None:
             if (version / filename).exists():
                 return backend, filename
     return None
+
+
+_PYTHON_CLASS = b"class TritonPythonModel"
+_FILES = {
+    ".skops": "sklearn",
+    ".ubj": "xgboost",
+    ".cbm": "catboost",
+    ".pt": "pytorch",
+    ".pt2": "pytorch",
+    ".mar": "torchserve",
+}
+"""Suffixes that belong to one framework alone."""
+FILE_SUFFIXES = (".onnx", ".py", *_FILES)
+"""Of files that can be served by themselves."""
+
+
+def backend_of_file(path: Path) -> Backend | None:
+    """The backend of a file that is a model by itself, by its suffix; of Python code, by the class that is in it."""
+    if path.suffix == ".onnx":
+        return ONNX
+    if path.suffix == ".py":
+        return PYTHON if _PYTHON_CLASS in path.read_bytes() else BACKENDS["class"]
+    return BACKENDS.get(_FILES.get(path.suffix, ""))

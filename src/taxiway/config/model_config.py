@@ -68,6 +68,12 @@ def new_config() -> ModelConfig:
     return _CLASS()
 
 
+def type_name(message: ModelConfig) -> str:
+    """The name in a message's `data_type`; TYPE_INVALID for a number without one."""
+    named = message.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number.get(message.data_type)
+    return "TYPE_INVALID" if named is None else str(named.name)
+
+
 # --- reading -------------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from taxiway.config.autocomplete import datatype_name
-from taxiway.config.backends import BACKENDS, backend_of
+from taxiway.config.backends import BACKENDS, backend_of, is_ensemble
+from taxiway.config.ensemble_spec import EnsembleSpec, read_ensemble
 from taxiway.config.model_config import DATATYPES, ModelConfig
 from taxiway.config.problems import Problem, invalid_config
+from taxiway.config.sequence_spec import SequenceBatching, read_sequences
 from taxiway.core.errors import InvalidConfig, Unsupported
 from taxiway.core.tensors import Datatype, Shape, TensorSpec
 
@@ -128,6 +130,8 @@ class ModelSpec:
         instance_count: batches that may run at the same time, over all groups; passive ones are not counted.
         warmup: what model_warmup asks for.
         ignored: paths of fields that are set but change nothing here, worth a line in the log.
+        sequences: None unless the model is stateful.
+        ensemble: the graph, of a graph of models; None for a model.
     """
 
     name: str
@@ -146,6 +150,8 @@ class ModelSpec:
     decoupled: bool
     response_cache: bool
     ignored: tuple[str, ...]
+    sequences: SequenceBatching | None = None
+    ensemble: EnsembleSpec | None = None
 
 
 def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False) -> ModelSpec:
@@ -155,7 +161,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
 
     Raises:
         Unsupported: it asks for what taxiway does not do; names every such field.
-        InvalidConfig: a label or warm-up file is missing or outside of the directory.
+        InvalidConfig: a label, warm-up or initial state's file is missing or outside of the directory.
     """
     refuse_unsupported(config, gpu=gpu)
     problems: list[Problem] = []
@@ -165,6 +171,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         for i, io in enumerate(config.output)
     )
     warmup = tuple(_warmup(config, i, model_directory, problems) for i in range(len(config.model_warmup)))
+    sequences = read_sequences(config, lambda name, path: _file_inside(name, path, model_directory, problems))
     if problems:
         raise _bad_files(config.name, model_directory, problems)
     batcher = config.dynamic_batching if config.HasField("dynamic_batching") else None
@@ -186,6 +193,8 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         decoupled=config.model_transaction_policy.decoupled,
         response_cache=config.response_cache.enable,
         ignored=tuple(ignored_fields(config)),
+        sequences=sequences,
+        ensemble=read_ensemble(config),
     )
 
 
@@ -210,13 +219,18 @@ def refuse_unsupported(config: ModelConfig, *, gpu: bool = False) -> None:
 
 
 def _unsupported(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str, str]]:
-    if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
-        yield "ensemble_scheduling", "graphs of models come later"
+    if is_ensemble(config):
+        for index, step in enumerate(config.ensemble_scheduling.step):
+            if step.model_namespace:
+                yield f"ensemble_scheduling.step[{index}].model_namespace", "namespaces of models come later"
     elif (config.backend or config.platform) and backend_of(config) is None:
         field = "backend" if config.backend else "platform"
         yield field, f"{getattr(config, field)!r} comes later; there are {', '.join(BACKENDS)}"
-    if config.HasField("sequence_batching"):
-        yield "sequence_batching", "stateful models come later"
+    if config.sequence_batching.iterative_sequence:
+        yield "sequence_batching.iterative_sequence", "requests that a model schedules again come later"
+    backend = backend_of(config)
+    if config.sequence_batching.state and backend is not None and backend.hosted:
+        yield "sequence_batching.state", f"a model of the backend {backend.name!r} keeps its own state"
     for name in ("batch_input", "batch_output"):
         if getattr(config, name):
             yield name, "tensors made from the batch's layout come later"
@@ -255,6 +269,7 @@ def _unsupported_groups(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str
 
 _IGNORED = ("metric_tags", "cc_model_filenames")
 _IGNORED_GROUP = ("rate_limiter", "secondary_devices", "profile", "host_policy")
+_IGNORED_STATE = ("use_same_buffer_for_input_output", "use_growable_memory")
 _IGNORED_OPTIMIZATION = ("graph", "cuda", "execution_accelerators")
 
 
@@ -270,6 +285,8 @@ def ignored_fields(config: ModelConfig) -> Iterator[str]:
         given = {descriptor.name for descriptor, _ in group.ListFields()}
         yield from (f"instance_group[{index}].{name}" for name in _IGNORED_GROUP if name in given)
     yield from (f"input[{i}].format" for i, io in enumerate(config.input) if io.format)
+    for index, state in enumerate(config.sequence_batching.state):
+        yield from (f"sequence_batching.state[{index}].{name}" for name in _IGNORED_STATE if getattr(state, name))
 
 
 # --- parts ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,17 @@ class RegistryPlaces:
     blobs: str
     cache: Path
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without a password."""
+        return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.url)
+
 
 def registry_places(settings: RegistrySettings, environ: Mapping[str, str]) -> RegistryPlaces:
     """Fill in what the settings leave to the environment."""
     data = _base(environ, "XDG_DATA_HOME", ".local/share") / "taxiway"
     url = settings.url or f"{_SQLITE}{data / 'registry.db'}"
-    beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) or "://" not in url else data
+    beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else data
     cache = Path(settings.cache) if settings.cache else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/models"
     return RegistryPlaces(url, settings.blobs or str(beside / "blobs"), cache)
 

@@ -256,6 +256,10 @@ class LimitSettings(Section):
     max_buffered_bytes: Bytes = 1 << 30
     """Bytes of bodies received or queued and of answers not read yet, whole server; more is answered 503."""
 
+    max_stream_buffer_bytes: Bytes = 16 << 20
+    """Bytes of answers of one stream that wait for a client which reads more slowly than its model answers; with more
+    the model is told to stop and the client is disconnected."""
+
     drain_delay_s: Annotated[float, Field(ge=0, le=3600)] = 2.0
     """Seconds after SIGTERM in which the server says that it is not ready and yet serves, so that whoever routes
     to it can look elsewhere first. Ctrl-C waits for nobody."""

@@ -239,6 +239,66 @@ class InvalidManifest(InvalidArgument):
     code = "invalid-manifest"
 
 
+class UnrecognisedModel(InvalidArgument):
+    """What is to be imported is none of the formats that are known, or several of them at once."""
+
+    code = "unrecognised-model"
+
+
+class UnsafeArtifact(InvalidArgument):
+    """A foreign model breaks a rule that keeps whoever imports it safe; `facts` name the file and the rule."""
+
+    code = "unsafe-artifact"
+
+
+class UntrustedPickle(UnsafeArtifact):
+    """A pickle, in whatever disguise: to read it is to run it, and nobody said that this very file is trusted."""
+
+    code = "untrusted-pickle"
+
+
+class UnsafePath(UnsafeArtifact):
+    """A path or a link in a foreign model leads out of it, or names what is no plain file."""
+
+    code = "unsafe-path"
+
+
+class OversizedArtifact(UnsafeArtifact):
+    """A foreign model unpacks, nests or counts beyond a limit, as a bomb does."""
+
+    code = "oversized-artifact"
+
+
+class MalformedArtifact(UnsafeArtifact):
+    """A foreign model's bytes contradict themselves: a header that lies, a name twice, a file that is cut off."""
+
+    code = "malformed-artifact"
+
+
+class UnknownContent(UnsafeArtifact):
+    """A file of a foreign model is of no kind that is known here, so nobody can say what it would do."""
+
+    code = "unknown-content"
+
+
+class ScanFailed(UnsafeArtifact):
+    """A scanner could not look at a foreign model to its end; what was not seen is not let in."""
+
+    code = "scan-failed"
+
+
+class SignatureRefused(UnsafeArtifact):
+    """The OpenSSF signature of a foreign model is required and missing, or does not fit its files."""
+
+    code = "signature-refused"
+
+
+class ArtifactChanged(UnsafeArtifact):
+    """A file's bytes changed between the look at it and its registration."""
+
+    code = "artifact-changed"
+
+
 # --- not_found -----------------------------------------------------------------------------------------
 
 
@@ -385,6 +445,25 @@ class Unsupported(TaxiwayError):
 
     kind = ErrorKind.UNSUPPORTED
     code = "unsupported"
+
+
+class ExtraMissing(Unsupported):
+    """What was asked for needs a library that is installed only with one of taxiway's extras."""
+
+    code = "extra-missing"
+
+
+class NotOneAnswer(Unsupported):
+    """A call that carries one answer asked a decoupled model, which gave none, or several."""
+
+    code = "not-one-answer"
+
+
+class SlowReader(TaxiwayError):
+    """A client reads the answers of a stream more slowly than they come, and as many wait for it as may."""
+
+    kind = ErrorKind.RESOURCE_EXHAUSTED
+    code = "slow-reader"
 
 
 class Overloaded(TaxiwayError):

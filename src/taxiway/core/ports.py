@@ -24,6 +24,7 @@ __all__ = [
     "Clock",
     "Executor",
     "LoadedModel",
+    "PinnedExecutor",
     "Runtime",
 ]
 
@@ -116,6 +117,26 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Wait for what runs, then free the threads."""
+
+
+class PinnedExecutor(Executor, Protocol):
+    """An executor whose instances of the model can be told apart: a sequence stays with the one it began on.
+
+    Instances are numbered from 0. Whoever pins gives an instance its next batch when the last one is back, and does not
+    call `submit` or `run_here`.
+    """
+
+    @property
+    def instances(self) -> int:
+        """How many there are."""
+
+    def submit_to(
+        self, instance: int, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]
+    ) -> None:
+        """Run `batch` as one call of that instance; otherwise as `submit`."""
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """From now on call `lost`, on the loop's thread, when an instance has lost what it kept: its process died."""
 
 
 class InnerTensor(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable
 
@@ -35,7 +35,7 @@ class Database:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Connect to `sqlite:///PATH`, the path of a SQLite file, or `postgresql://...`.
+        """Connect to `sqlite:///PATH` or `postgresql://...`.
 
         Raises:
             InvalidArgument: the URL is of neither.
@@ -64,6 +64,17 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def note(self) -> Iterator[Connection]:
+        """As `write`, but a power cut may undo it, as long as no `write` follows: for what only later writes rely on.
+
+        It does not wait for the disk. Both databases keep one log, so that who waits for a later entry waits for all.
+        """
+        with self._transaction(write=True, lasting=False) as connection:
+            if self.dialect == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @contextlib.contextmanager
     def migrate(self) -> Iterator[Connection]:
         """A transaction that changes tables, alone."""
         with self._transaction(write=True) as connection:
@@ -72,15 +83,19 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, *, write: bool, isolation_level: str | None = None) -> Iterator[Connection]:
-        options: dict[str, Any] = {"taxiway_write": write}
+    def _transaction(
+        self, *, write: bool, lasting: bool = True, isolation_level: str | None = None
+    ) -> Iterator[Connection]:
+        options: dict[str, Any] = {"taxiway_write": write, "taxiway_lasting": lasting}
         if isolation_level:
             options["isolation_level"] = isolation_level
         try:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        except (OperationalError, InterfaceError) as error:
-            raise self._told(error) from error
+        except DBAPIError as error:
+            if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+                raise self._told(error) from error
+            raise  # a statement of ours is wrong
 
     def _told(self, error: DBAPIError) -> RegistryBusy | RegistryUnavailable:
         reason = str(error.orig).strip().split("\n", 1)[0]
@@ -101,7 +116,7 @@ class Database:
 
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        parsed = make_url(url)
         backend = parsed.get_backend_name()
     except ArgumentError:
         backend, parsed = "", URL.create("none")
@@ -156,8 +171,14 @@ def _enter_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own
 
 def _begin_sqlite(connection: Connection) -> None:
     """IMMEDIATE takes the lock at once: a transaction that reads first and then writes could not wait for it."""
-    write = connection.get_execution_options().get("taxiway_write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("taxiway_write", True):
+        connection.exec_driver_sql(
+            f"PRAGMA synchronous = {'FULL' if options.get('taxiway_lasting', True) else 'NORMAL'}"
+        )
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------

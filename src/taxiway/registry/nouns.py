@@ -271,6 +271,21 @@ class Served:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryInfo:
+    """Where a registry lies and how large it is; `head` is the hash of the last audit entry, to be noted elsewhere."""
+
+    url: str
+    blobs_url: str
+    schema: int
+    models: int
+    versions: int
+    blobs: int
+    size: int
+    entries: int
+    head: str
+
+
 def ref_text(name: str, number: int, variant: str | None = None) -> str:
     """The reference to a version or a variant of it."""
     return f"{name}:{number}-{variant}" if variant else f"{name}:{number}"

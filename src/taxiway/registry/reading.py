@@ -12,7 +12,8 @@ from taxiway.core.errors import VersionNotRegistered
 from taxiway.core.refs import ModelRef
 from taxiway.registry import schema
 from taxiway.registry.canonical import read_json, read_time, time_text
-from taxiway.registry.nouns import AliasMove, Edge, Manifest, ModelSummary, Served, Variant, Version
+from taxiway.registry.migrations import schema_of
+from taxiway.registry.nouns import AliasMove, Edge, Manifest, ModelSummary, RegistryInfo, Served, Variant, Version
 
 
 def resolve(connection: Connection, ref: ModelRef) -> Version:
@@ -236,6 +237,16 @@ def serving_at(connection: Connection, when: dt.datetime, name: str | None = Non
         Served(row.name, row.alias, row.to_number, row.digest, read_time(row.at), row.by, row.why)
         for row in connection.execute(query)
     ]
+
+
+def info(connection: Connection, url: str, blobs_url: str) -> RegistryInfo:
+    """How much there is of everything."""
+    counts = [connection.scalar(select(func.count()).select_from(table)) for table in (schema.model, schema.version)]
+    stored = select(func.count(), func.coalesce(func.sum(schema.blob.c.size), 0)).where(schema.blob.c.state == "stored")
+    blobs, size = connection.execute(stored).one()
+    head = connection.execute(select(schema.head)).one()
+    models, versions = (count or 0 for count in counts)
+    return RegistryInfo(url, blobs_url, schema_of(connection), models, versions, blobs, int(size), head.seq, head.hash)
 
 
 # --- lineage -------------------------------------------------------------------------------------------

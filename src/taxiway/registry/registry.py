@@ -28,6 +28,7 @@ from taxiway.registry.nouns import (
     Manifest,
     ModelSummary,
     NewVersion,
+    RegistryInfo,
     Served,
     StoredFile,
     Variant,
@@ -229,6 +230,11 @@ class Registry:
         """All that is known of a version: where it came from, what was made of it, who moved which alias to it."""
         with self._database.read() as connection:
             return explain(connection, _ref(ref))
+
+    def info(self) -> RegistryInfo:
+        """Where it lies, how large it is, and the hash of its last change."""
+        with self._database.read() as connection:
+            return reading.info(connection, self._database.url, self._store.url)
 
     # --- upkeep ----------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from taxiway.server.admission import Admission
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.channel import Verb
 from taxiway.server.fleet import Alone, Fleet
+from taxiway.server.inner import InnerCalls
 from taxiway.server.models.host import Host
 from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.loading_thread import LoadingThread
@@ -25,6 +26,7 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
+from taxiway.server.signature import WireLimits
 from taxiway.server.statistics import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
@@ -45,7 +47,6 @@ from taxiway.server.wire.oip import Common
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
-from taxiway.server.wire.signature import WireLimits
 from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix, url_of
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry import catalogue as names
@@ -190,7 +191,9 @@ class DataPlane:
         timeout_s = self._settings.limits.drain_timeout_s
         _log.info("draining", requests=self._admission.requests, delay_s=delay_s, timeout_s=timeout_s)
         await asyncio.sleep(delay_s)
-        drained = await self._drain(timeout_s)
+        began_s = self._loop.time()
+        await self._models.wind_down(timeout_s)  # the doors are open: a sequence comes with requests yet to be sent
+        drained = await self._drain(max(timeout_s - (self._loop.time() - began_s), _GOODBYE_S))
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         self._leave_nothing_behind()
         _log.info("stopped")
@@ -267,10 +270,13 @@ class DataPlane:
         return TraceGates(TracePlans.of(trace), self._clock, self._loop, sinks)
 
     def _make_models(self, cpus: int) -> ModelManager:
-        host = Host(self._loop, self._clock, cpus, self._traces.gate)
+        host = Host(self._loop, self._clock, cpus, self._make_inner(), self._traces.gate)
         models = self._settings.models
         loading = LoadingThread(ModelLoader(self._settings, host, self._store), models.paths, self._loop)
         return ModelManager(loading, models, self._clock, self._admission, self._route)
+
+    def _make_inner(self) -> InnerCalls:
+        return InnerCalls(self._routing, lambda: self._models.cold, self._wire_limits(), self._clock)
 
     def _make_regions(self) -> Regions:
         memory = self._settings.shared_memory

@@ -58,6 +58,12 @@ class Entrance:
         if request.trace is not None:
             request.trace.cancel()
 
+    def withdraw(self, request: InferRequest, error: TaxiwayError) -> None:
+        """Take a request back while it runs; whoever calls this tells its caller `error`, and counts it out."""
+        self._cancel(request)
+        if request.trace is not None:
+            request.trace.refuse(error)
+
     def _trace(self, wanted: bool) -> None:
         self._submit = self._submit_traced if wanted else self._take
 

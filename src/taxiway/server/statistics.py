@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason, LoadOutcome, UnloadReason
 from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
@@ -29,6 +30,22 @@ Depth = tuple[int, int, int]
 MAX_CODES = 64
 """Distinct error codes per version; core.errors has fewer, and what is more is counted as `other`."""
 _PHASES = ("compute_input", "compute_infer", "compute_output")
+
+
+class ProcessCounts(NamedTuple):
+    """How the model processes of a version stand: those that run, those that do not, and how many ended untold."""
+
+    ready: int
+    down: int
+    deaths: int
+
+
+class SequenceCounts(NamedTuple):
+    """How many sequences a stateful version has: in places, waiting for one, and ended so far for being idle."""
+
+    placed: int
+    backlog: int
+    idled_out: int
 
 
 class CacheCounts:
@@ -77,6 +94,10 @@ class ModelStatistics:
         self.load_s = 0.0
         """How long it took to load; whoever loaded it says so."""
         self.depth = depth
+        self.processes: Callable[[], ProcessCounts | None] = lambda: None
+        """Asked at a scrape how its model processes stand; None if it has none."""
+        self.sequences: Callable[[], SequenceCounts | None] = lambda: None
+        """Asked likewise how many sequences it has; None if it is not stateful."""
         self._clock = clock
         self._request = Histogram()
         self._queue = Histogram()
@@ -89,6 +110,9 @@ class ModelStatistics:
         self._failed_ns = 0
         self._invalid: dict[str, int] = {}
         self._cache: CacheCounts | None = None
+        self._responses: ResponseCounts | None = None
+        self._first = self._request
+        """The time to the first answer: of models that answer once, to the only one."""
         self._last_ns: int | None = None
         self._last_told: tuple[int | None, int] = (None, 0)
 
@@ -152,6 +176,18 @@ class ModelStatistics:
             self._cache.last_hit_ns = answered_ns
         self._queue.observe(max(0, found_ns - request.arrived_ns - lookup_ns))
         self._request.observe(answered_ns - request.arrived_ns)
+
+    # --- models that answer any number of times -----------------------------------------------------------
+
+    def count_responses(self) -> ResponseCounts:
+        """This version is decoupled: where to count its answers, beside its requests."""
+        self._responses = ResponseCounts()
+        self._first = Histogram()
+        return self._responses
+
+    def first_answer(self, ns: int) -> None:
+        """The first answer to a request came so long after the request."""
+        self._first.observe(ns)
 
     # --- what went wrong -------------------------------------------------------------------------------
 
@@ -254,7 +290,7 @@ class ModelStatistics:
                 "cache_hit": _duration(cache.hits, cache.hit_ns),
                 "cache_miss": _duration(cache.misses, cache.miss_ns),
             },
-            "response_stats": {},
+            "response_stats": {} if self._responses is None else self._responses.to_json(),
             "batch_stats": [
                 {"batch_size": rows} | {name: _duration(runs, ns) for name, ns in zip(_PHASES, all_ns, strict=True)}
                 for rows, (runs, *all_ns) in sorted(self._runs.items())
@@ -275,6 +311,16 @@ class ModelStatistics:
             yield Point(names.NV_FAILURE, (*own, triton_reason), count)
         for code, count in self._invalid.items():
             yield Point(names.INVALID, (*own, code), count)
+        if (processes := self.processes()) is not None:
+            yield Point(names.PROCESSES, (*own, "ready"), processes.ready)
+            yield Point(names.PROCESSES, (*own, "down"), processes.down)
+            yield Point(names.PROCESS_DEATHS, own, processes.deaths)
+        if (sequences := self.sequences()) is not None:
+            yield Point(names.SEQUENCES, (*own, "placed"), sequences.placed)
+            yield Point(names.SEQUENCES, (*own, "backlog"), sequences.backlog)
+            yield Point(names.SEQUENCES_IDLED_OUT, own, sequences.idled_out)
+        for outcome, count in () if self._responses is None else self._responses.totals():
+            yield Point(names.ANSWERS, (*own, outcome), count)
 
     def _values(self) -> Iterator[tuple[names.Family, float | Distribution]]:
         yield names.NV_SUCCESS, self.success_count
@@ -285,7 +331,7 @@ class ModelStatistics:
         yield names.NV_INPUT_US, self._input.total // 1000
         yield names.NV_INFER_US, self._infer.total // 1000
         yield names.NV_OUTPUT_US, self._output.total // 1000
-        yield names.NV_FIRST_RESPONSE_MS, self._request.view_in(FIRST_RESPONSE)
+        yield names.NV_FIRST_RESPONSE_MS, self._first.view_in(FIRST_RESPONSE)
         yield names.NV_LOAD_S, self.load_s
         yield names.REQUEST_S, self._request.view()
         yield names.QUEUE_S, self._queue.view()
@@ -345,6 +391,7 @@ class ServerStatistics:
         "accepted_connections",
         "handshakes",
         "open_connections",
+        "open_streams",
         "refused_connections",
         "status_classes",
     )
@@ -354,6 +401,8 @@ class ServerStatistics:
         self.open_connections = 0
         self.accepted_connections = 0
         self.refused_connections = 0
+        self.open_streams = 0
+        """Answers that have begun and have no known end."""
         self.handshakes = dict.fromkeys(HANDSHAKE_OUTCOMES, 0)
         """TLS handshakes by how they ended."""
         self.status_classes = [0] * 6
@@ -368,6 +417,7 @@ class ServerStatistics:
         for digit in range(1, 6):
             yield Point(names.RESPONSES, (f"{digit}xx",), self.status_classes[digit])
         yield Point(names.OPEN_CONNECTIONS, (), self.open_connections)
+        yield Point(names.OPEN_STREAMS, ("http",), self.open_streams)
         yield Point(names.ACCEPTED_CONNECTIONS, (), self.accepted_connections)
         yield Point(names.REFUSED_CONNECTIONS, (), self.refused_connections)
         for outcome, count in self.handshakes.items():
@@ -405,12 +455,13 @@ class LifecycleStatistics:
 
 
 class GrpcStatistics:
-    """What the gRPC front has done: calls that ended, by method and status."""
+    """What the gRPC front has done: calls that ended, by method and status, and the streams that are open."""
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "open_streams")
 
     def __init__(self) -> None:
         self._ended: dict[tuple[str, str], int] = {}
+        self.open_streams = 0
 
     def ended(self, method: str, code: str) -> None:
         """A call of `method` ended with the status named `code`. Both are from closed lists."""
@@ -421,3 +472,4 @@ class GrpcStatistics:
         """Every series of the front."""
         for labels, count in self._ended.items():
             yield Point(names.GRPC_CALLS, labels, count)
+        yield Point(names.OPEN_STREAMS, ("grpc",), self.open_streams)

@@ -147,12 +147,24 @@ NV_OUTPUT_US = _counter(
     "Cumulative inference compute output duration in microseconds",
     unit="microseconds",
 )
+PROCESSES = _gauge(
+    "taxiway_model_processes",
+    "Model processes of a version, by how they stand",
+    (*MODEL, "state"),
+)
+PROCESS_DEATHS = _counter("taxiway_model_process_deaths_total", "Model processes that ended without being told to")
+SEQUENCES = _gauge(
+    "taxiway_sequences",
+    "Sequences of a stateful model, by whether they have a place or wait for one",
+    (*MODEL, "state"),
+)
+SEQUENCES_IDLED_OUT = _counter("taxiway_sequences_idled_out_total", "Sequences that were ended for being idle")
 NV_PENDING = _gauge(
     "nv_inference_pending_request_count", "Instantaneous number of pending requests awaiting execution", MODEL
 )
 NV_FIRST_RESPONSE_MS = _histogram(
     "nv_inference_first_response_histogram_ms",
-    "Duration from request to first response in milliseconds; one response a request, so the whole of it",
+    "Duration from request to first response in milliseconds; of models that answer once, the whole of it",
     unit="milliseconds",
 )
 NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds", merge=Merge.MAX)
@@ -186,6 +198,11 @@ OUTPUT_S = _histogram(
     "Successful requests: checking and splitting the outputs of their run",
 )
 BATCH_ROWS = _histogram("taxiway_inference_batch_rows", "Rows of each successful run of the model", unit="")
+ANSWERS = _counter(
+    "taxiway_inference_answers_total",
+    "Answers of decoupled models, which give any number to a request, by how they ended",
+    (*MODEL, "outcome"),
+)
 FAILURES = _counter(
     "taxiway_inference_failures_total",
     "Valid requests that got no answer, by reason",
@@ -244,6 +261,11 @@ REFUSED_REQUESTS = _counter(
 IN_FLIGHT = _gauge("taxiway_http_requests_in_flight", "Requests admitted and not yet answered")
 BUFFERED_BYTES = _gauge(
     "taxiway_http_buffered_bytes", "Bytes of request bodies, and of answers not read yet, held in memory", unit="bytes"
+)
+OPEN_STREAMS = _gauge(
+    "taxiway_open_streams",
+    "Streams open now: answers over HTTP that have begun and not ended, and calls of ModelStreamInfer",
+    ("protocol",),
 )
 CACHE_BYTES = _gauge("taxiway_cache_bytes", "Bytes of answers and keys kept, over all models", unit="bytes")
 CACHE_MAX_BYTES = _gauge("taxiway_cache_max_bytes", "What cache.max_bytes allows", unit="bytes")
@@ -315,6 +337,11 @@ CATALOGUE: tuple[Family, ...] = (
     INFER_S,
     OUTPUT_S,
     BATCH_ROWS,
+    PROCESSES,
+    PROCESS_DEATHS,
+    SEQUENCES,
+    SEQUENCES_IDLED_OUT,
+    ANSWERS,
     FAILURES,
     INVALID,
     QUEUE_REQUESTS,
@@ -338,6 +365,7 @@ CATALOGUE: tuple[Family, ...] = (
     REFUSED_REQUESTS,
     IN_FLIGHT,
     BUFFERED_BYTES,
+    OPEN_STREAMS,
     CACHE_BYTES,
     CACHE_MAX_BYTES,
     CACHE_ENTRIES,

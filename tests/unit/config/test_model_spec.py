@@ -210,9 +210,9 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
 @pytest.mark.parametrize(
     ("pbtxt", "fields"),
     [
-        ("ensemble_scheduling {}", ["ensemble_scheduling"]),
-        ('platform: "ensemble"', ["ensemble_scheduling"]),
-        ("sequence_batching {}", ["sequence_batching"]),
+        ('ensemble_scheduling { step { model_namespace: "x" } }', ["ensemble_scheduling.step[0].model_namespace"]),
+        ("sequence_batching { iterative_sequence: true }", ["sequence_batching.iterative_sequence"]),
+        ('backend: "python" sequence_batching { state {} }', ["sequence_batching.state"]),
         ('backend: "dali"', ["backend"]),
         ('platform: "tensorrt_plan"', ["platform"]),
         ("batch_input {} batch_output {}", ["batch_input", "batch_output"]),
@@ -224,7 +224,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
         ('model_operations { op_library_filename: "x.so" }', ["model_operations.op_library_filename"]),
         ('model_repository_agents { agents { name: "checksum" } }', ["model_repository_agents"]),
         ('runtime: "x"', ["runtime"]),
-        ('backend: "dali" sequence_batching {}', ["backend", "sequence_batching"]),
+        ('backend: "dali" batch_input {}', ["backend", "batch_input"]),
     ],
 )
 def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> None:

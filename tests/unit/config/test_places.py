@@ -19,7 +19,6 @@ def test_without_base_directories_it_lies_below_home_and_relative_ones_are_ignor
 
 def test_blobs_lie_beside_the_sqlite_file() -> None:
     assert registry_places(RegistrySettings(url="sqlite:////srv/r.db"), {}).blobs == "/srv/blobs"
-    assert registry_places(RegistrySettings(url="/srv/r.db"), {}).blobs == "/srv/blobs"
     assert registry_places(RegistrySettings(url="postgresql://h/d"), {"HOME": "/h"}).blobs == (
         "/h/.local/share/taxiway/blobs"
     )

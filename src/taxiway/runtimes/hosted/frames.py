@@ -104,6 +104,8 @@ class Learn(Frame, tag="learn"):
     decoupled: bool
     max_merged: int
     """Requests of a decoupled model that may be executed together."""
+    stateful: bool = False
+    """Whether requests are steps of sequences: what failed together is then not tried again apart."""
 
 
 class Run(Frame, tag="run"):

@@ -7,7 +7,7 @@ Read: runner.py, then threads.py and hybrid.py.
 """
 
 from taxiway.server.execution.hybrid import HybridExecutor
-from taxiway.server.execution.runner import BatchRunner
+from taxiway.server.execution.runner import BatchRunner, WholeRunner
 from taxiway.server.execution.threads import ThreadExecutor
 
-__all__ = ["BatchRunner", "HybridExecutor", "ThreadExecutor"]
+__all__ = ["BatchRunner", "HybridExecutor", "ThreadExecutor", "WholeRunner"]

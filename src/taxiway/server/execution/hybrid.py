@@ -7,6 +7,7 @@ of a million elements, and nobody else's request should wait for those.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from taxiway.core.ports import BatchOutcome
@@ -67,6 +68,19 @@ class HybridExecutor:
             self._thread = ThreadExecutor(self._runner, 1, self._loop, self._name)
         nbytes = sum([request.nbytes for request in batch])
         self._thread.submit(batch, partial(self._back_from_thread, nbytes, done))
+
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """As `submit`: there is one instance."""
+        del instance
+        self.submit(batch, done)
+
+    @property
+    def instances(self) -> int:
+        """One."""
+        return self.slots
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Nothing is kept here that could be lost."""
 
     def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
         """Run it if it is cheap."""

@@ -121,6 +121,18 @@ class BatchRunner:
         return sorted(wanted)
 
 
+class WholeRunner(BatchRunner):
+    """Runs a batch as one call, once: the steps of sequences are not tried again in another company."""
+
+    def run(self, batch: list[InferRequest]) -> BatchOutcome:
+        """Run `batch`; if that fails, all of it has failed."""
+        started = monotonic_ns()
+        try:
+            return self._run_together(batch, started)
+        except Exception as problem:  # noqa: BLE001 - the boundary, as in BatchRunner
+            return BatchOutcome(started_ns=started, finished_ns=monotonic_ns(), error=problem)
+
+
 def _parts(batch: list[InferRequest], outcome: BatchOutcome) -> Sequence[BatchOutcome]:
     """What `outcome` says of each request of its batch; parts of one run share its times."""
     if len(batch) == 1:

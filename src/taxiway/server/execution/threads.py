@@ -37,6 +37,19 @@ class ThreadExecutor:
         """Hand it to a free thread; `done` is called on the event loop."""
         self._work.put((batch, done))
 
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """Hand it to any free thread: they share one session, which keeps nothing from one run to the next."""
+        del instance
+        self._work.put((batch, done))
+
+    @property
+    def instances(self) -> int:
+        """Each slot counts as one."""
+        return self.slots
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Nothing is kept here that could be lost."""
+
     def run_here(self, batch: list[InferRequest]) -> None:
         """Whatever has threads is worth one."""
 

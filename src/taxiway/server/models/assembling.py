@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from taxiway.config.model_config import ModelConfig
 from taxiway.config.model_spec import ModelSpec, TimeoutAction
+from taxiway.config.sequence_spec import SequenceBatching
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.clock import Clock
 from taxiway.core.errors import InvalidConfig
-from taxiway.core.ports import BatchOutcome, Executor, LoadedModel
+from taxiway.core.ports import BatchOutcome, Executor, LoadedModel, PinnedExecutor
 from taxiway.core.requests import InferRequest
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
+from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
-from taxiway.server.cache.key import KeyMaker
-from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
-from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
+from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
+from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
-from taxiway.server.models.caching import store_for
-from taxiway.server.models.engine import BatchEngine
+from taxiway.server.models.caching import shelf_for, store_for
+from taxiway.server.models.engine import BatchEngine, SequenceEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.rows import Rows, try_rows
 from taxiway.server.models.served import Front, ServedModel
 from taxiway.server.models.warmup import warm_up
+from taxiway.server.sequencing.front import SequenceFront, SequencePorts
+from taxiway.server.sequencing.plan import SequencePlan
+from taxiway.server.sequencing.tensors import SequenceTensors, shapes_of
 from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.trace import note_runs
 from taxiway.stats.latency import LatencyCurve
@@ -77,6 +81,8 @@ class Assembler:
             InvalidConfig, InvalidModel: its configuration contradicts what it does, or its warm-up failed.
         """
         spec, model, settings = completed.spec, completed.model, completed.settings
+        if spec.sequences is not None:
+            return self._assemble_stateful(completed, spec.sequences)
         if isinstance(model, HostedModel):
             return self._assemble_hosted(completed, model)
         mergeable = self._may_merge(completed)
@@ -96,32 +102,85 @@ class Assembler:
         executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
-        return self._serve(completed, executor, plan, curve)
+        served = self._serve(completed, executor, plan, curve)
+        served.statistics.processes = executor.counts
+        return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
         clock, loop = self._host.clock, self._host.loop
         spec, version = completed.spec, completed.version
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
-        observer = _Accounts(statistics, clock)
+        observer = Accounts(statistics, clock)
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
-        if store is None:
+        alone = None
+        if spec.decoupled:
+            accounts = StreamAccounts(observer, statistics)
+            batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
+            front = StreamFront(batcher, _names(spec), statistics, clock)
+        elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
-            front = batcher
+            front, alone = batcher, batcher.run_alone
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
-            shelf = self._shelf(spec, store)
+            shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
-        alone = batcher.run_alone if store is None else None
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
 
-    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
-        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
-        return Shelf(keys, store, batches=spec.max_batch_size > 0)
+    def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
+        """The same for a model whose requests are steps of sequences."""
+        clock, loop = self._host.clock, self._host.loop
+        spec, version = completed.spec, completed.version
+        tensors = SequenceTensors(spec, sequences, completed.model.inputs)
+        # What is run has more tensors than callers know of.
+        own = replace(completed, spec=replace(spec, inputs=tensors.inputs, outputs=tensors.outputs))
+        executor, curve = self._run_stateful(own)
+        statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
+        accounts = Accounts(statistics, clock)
+        traces.follow(accounts.note_traces)
+        observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts
+        plan = SequencePlan(
+            model=spec.name,
+            strategy=sequences.strategy,
+            rows=max(1, spec.max_batch_size),
+            merged_rows=1 if spec.decoupled else max(1, spec.max_batch_size),
+            instances=executor.instances,
+            max_idle_ns=sequences.max_idle_ns,
+            limits=_queue_limits(completed.settings),
+            strict_timeouts=self._is_strict,
+            initial_shapes=shapes_of(tensors.initial),
+        )
+        ports = SequencePorts(executor, clock, loop, curve, observer)
+        steps = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        front: Front = steps
+        if spec.decoupled:
+            front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
+        statistics.depth, statistics.sequences = steps.depth, steps.counts
+        if isinstance(executor, ProcessExecutor):
+            statistics.processes = executor.counts
+        engine = SequenceEngine(steps, executor, completed.model)
+        config = completed.config
+        return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
+
+    def _run_stateful(self, own: Completed) -> tuple[PinnedExecutor, LatencyCurve]:
+        """What runs the steps, and what is known of their cost."""
+        spec, model, settings = own.spec, own.model, own.settings
+        if isinstance(model, HostedModel):
+            model.learn(spec)
+            if settings.execution.warmup and spec.warmup:
+                warm_up(model, spec, settings.execution.warmup_runs)
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
+        points = self._measure(spec, model, settings)
+        if settings.execution.warmup:
+            warm_up(model, spec, settings.execution.warmup_runs)
+        curve = LatencyCurve(points)
+        return self._executor(own, curve, measured=bool(points)), curve
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:
@@ -154,15 +213,15 @@ class Assembler:
         )
         return False
 
-    def _executor(self, completed: Completed, curve: LatencyCurve, *, measured: bool) -> Executor:
+    def _executor(self, completed: Completed, curve: LatencyCurve, *, measured: bool) -> PinnedExecutor:
         spec, settings = completed.spec, completed.settings
-        runner = BatchRunner(
+        runner = (BatchRunner if spec.sequences is None else WholeRunner)(
             completed.model,
             spec.inputs,
             spec.outputs,
             batches=spec.max_batch_size > 0,
             reshapes=spec.reshapes,
-            fixed_rows=_fixed_rows(spec),
+            fixed_rows=0 if spec.sequences is not None else _fixed_rows(spec),
         )
         threshold_ns = settings.execution.inline_threshold_us * 1000
         mode = settings.execution.mode
@@ -175,8 +234,7 @@ class Assembler:
 
     def _plan(self, spec: ModelSpec, settings: ModelSettings, curve: LatencyCurve, *, mergeable: bool) -> BatchingPlan:
         batching = spec.dynamic_batching
-        queue = settings.queue
-        limits = QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+        limits = _queue_limits(settings)
         if batching is None or not mergeable:
             return BatchingPlan(
                 max_rows=spec.max_batch_size, merge_rows=1, limits=limits, strict_timeouts=self._is_strict
@@ -210,6 +268,15 @@ class Assembler:
         )
 
 
+def _queue_limits(settings: ModelSettings) -> QueueLimits:
+    queue = settings.queue
+    return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
+
+
+def _names(spec: ModelSpec) -> list[str]:
+    return [output.name for output in spec.outputs]
+
+
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:
     """Preferred sizes matter only where a request may wait; the completed default (the maximum) says nothing."""
     return () if delay_ns == 0 or sizes == (max_rows,) else sizes
@@ -231,8 +298,8 @@ def _fixed_rows(spec: ModelSpec) -> int:
     return int(text)
 
 
-class _Accounts:
-    """The batcher's observer: counts each batch once its answers are handed over."""
+class Accounts:
+    """The observer of a version's runs: counts each once its answers are handed over."""
 
     def __init__(self, statistics: ModelStatistics, clock: Clock) -> None:
         self._statistics = statistics

@@ -30,6 +30,8 @@ class Held:
 
     name: str
     resume: Resume
+    leave: Callable[[], None]
+    """Called once it waits no longer: it counts as in flight no more, if it did."""
     timer: asyncio.TimerHandle | None = None
     over: bool = False
     """It was resumed or dropped."""
@@ -58,6 +60,7 @@ class ColdStarts:
         self._now_ns = clock.monotonic_ns
         self._load = load
         self._statistics = statistics
+        self._stopping = False
         self._held: dict[str, list[Held]] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[int, TaxiwayError]] = {}
@@ -75,14 +78,29 @@ class ColdStarts:
             Unavailable: the server is draining.
             TaxiwayError: it could not be loaded a moment ago.
         """
+        held = Held(name, resume, self._admission.leave)
+        self._hold(held, self._admission.enter, deadline_ns)
+        return held
+
+    def hold_inner(self, name: str, resume: Resume, deadline_ns: int = NEVER_NS) -> Held:
+        """Likewise, for a model that another asks: the request that this is made for counts as in flight already.
+
+        Raises:
+            TaxiwayError: as `hold`, but the server is never too full.
+        """
+        held = Held(name, resume, _nothing)
+        self._hold(held, self._check_going_on, deadline_ns)
+        return held
+
+    def _hold(self, held: Held, enter: Callable[[], None], deadline_ns: int) -> None:
+        name = held.name
         waiting = self._held.setdefault(name, [])
         try:
             self._check(name, len(waiting))
-            self._admission.enter()
+            enter()
         except TaxiwayError:
             self._statistics.cold_refused += 1
             raise
-        held = Held(name, resume)
         waiting.append(held)
         self._statistics.cold_held += 1
         self._statistics.cold_waiting += 1
@@ -92,7 +110,6 @@ class ColdStarts:
         if name not in self._loads:
             task = asyncio.get_running_loop().create_task(self._bring_back(name), name=f"cold start of {name}")
             self._loads[name] = task
-        return held
 
     def drop(self, held: Held) -> None:
         """Its client has gone: it is not resumed. One that was resumed already is left alone."""
@@ -123,9 +140,14 @@ class ColdStarts:
 
     def refuse_all(self) -> None:
         """The server stops: nothing is loaded for anybody any more."""
-        error = Unavailable("the server is shutting down", hint="send the request to another replica")
+        self._stopping = True
+        error = _shutting_down()
         for name in tuple(self._held):
             self._resume_all(name, error)
+
+    def _check_going_on(self) -> None:
+        if self._stopping:
+            raise _shutting_down()
 
     def _check(self, name: str, waiting: int) -> None:
         until_ns, error = self._failed.get(name, (0, None))
@@ -175,6 +197,14 @@ class ColdStarts:
     def _settle(self, held: Held) -> None:
         held.over = True
         self._statistics.cold_waiting -= 1
-        self._admission.leave()
+        held.leave()
         if held.timer is not None:
             held.timer.cancel()
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the server is shutting down", hint="send the request to another replica")
+
+
+def _nothing() -> None:
+    """It was never counted."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from taxiway.core.ports import Executor, LoadedModel
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.execution.processes.executor import ProcessExecutor
+from taxiway.server.sequencing.front import SequenceFront
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,48 @@ class BatchEngine:
 
     def trouble(self) -> str | None:
         """Why nobody is answered now; None if somebody is."""
-        return self.executor.trouble() if isinstance(self.executor, ProcessExecutor) else None
+        return _trouble_of(self.executor)
 
     def close(self) -> None:
         """Free the threads or processes, and the model. Blocks."""
         self.executor.close()
         self.model.close()
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceEngine:
+    """A stateful model: its sequences before an executor before the model."""
+
+    front: SequenceFront
+    executor: Executor
+    model: LoadedModel
+
+    async def settle(self) -> None:
+        """Return when everything accepted is answered."""
+        await self.front.settle()
+
+    def depth(self) -> tuple[int, int, int]:
+        """Requests, rows and bytes that wait."""
+        return self.front.depth()
+
+    def running(self) -> int:
+        """Runs that are out."""
+        return self.front.running()
+
+    def running_since_ns(self) -> int:
+        """When the oldest of them began."""
+        return self.executor.running_since_ns()
+
+    def trouble(self) -> str | None:
+        """Why nobody is answered now; None if somebody is."""
+        return _trouble_of(self.executor)
+
+    def close(self) -> None:
+        """Free the threads or processes, and the model. Blocks."""
+        self.executor.close()
+        self.model.close()
+
+
+def _trouble_of(executor: Executor) -> str | None:
+    """Only processes get into trouble of their own."""
+    return executor.trouble() if isinstance(executor, ProcessExecutor) else None

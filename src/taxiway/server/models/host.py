@@ -1,4 +1,4 @@
-"""What the versions of one process run on."""
+"""What the versions of one process run on, and how they ask each other."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
+from taxiway.core.ports import InnerCaller
 from taxiway.server.tracing.gates import TraceGate
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The loop, the clock and the processors of this process, and who makes the gates of traced requests."""
+    """The loop, the clock and the processors of this process; who asks its models; who makes the gates of traces."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
     cpus: int
+    inner: InnerCaller
     gate: Callable[[ModelSpec, int], TraceGate] = TraceGate

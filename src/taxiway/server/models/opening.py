@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxiway.config.autocomplete import Defaults, autocomplete, declared_tensors
-from taxiway.config.backends import ONNX, Backend, backend_of, recognise
+from taxiway.config.backends import ONNX, Backend, backend_of, backend_of_file, recognise
 from taxiway.config.model_config import ModelConfig, from_json, to_json
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.ports import LoadedModel
@@ -36,7 +36,10 @@ def name_backend(message: ModelConfig, found: FoundModel) -> None:
     if message.backend or message.platform or message.HasField("ensemble_scheduling") or not found.versions:
         return
     latest = found.versions[max(found.versions)]
-    recognised = None if latest.is_file() or message.default_model_filename else recognise(latest)
+    if latest.is_file():
+        message.backend = (backend_of_file(latest) or ONNX).name
+        return
+    recognised = None if message.default_model_filename else recognise(latest)
     if recognised is not None and recognised[0] is not ONNX:
         backend, filename = recognised
         message.backend = backend.name

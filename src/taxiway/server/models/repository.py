@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taxiway.config.backends import FILE_SUFFIXES
 from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.refs import ModelRef
@@ -15,7 +16,7 @@ from taxiway.telemetry.logs import Log
 _log = Log("taxiway.models")
 
 CONFIG_FILE = "config.pbtxt"
-_HINT = "give an ONNX file, a directory of them, or a model repository: NAME/config.pbtxt, NAME/1/model.onnx"
+_HINT = "give a model's file, a directory of ONNX files, or a model repository: NAME/config.pbtxt, NAME/1/model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class FoundModel:
     @property
     def is_single_file(self) -> bool:
         """Whether it is one file by itself, without a directory of its own."""
-        return any(path.parent == self.directory and path.suffix == ".onnx" for path in self.versions.values())
+        return any(path.parent == self.directory and path.suffix in FILE_SUFFIXES for path in self.versions.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +175,12 @@ def _entry(entry: Path, look: Look) -> Iterable[FoundModel]:
 
 
 def _single_file(path: Path, look: Look) -> Iterable[FoundModel]:
-    if path.suffix != ".onnx":
-        look.refuse(f"is a {path.suffix or 'file without suffix'}; only .onnx files are served yet", path)
+    if path.suffix not in FILE_SUFFIXES:
+        kinds = ", ".join(FILE_SUFFIXES)
+        rule = (
+            f"is a {path.suffix or 'file without suffix'}; files of {kinds} are served by themselves, others are for "
+        )
+        look.refuse(f"{rule}`taxiway import` first", path)
         return ()
     try:
         ModelRef.parse(path.stem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,6 +64,8 @@ class ServedModel:
         front: what takes its requests in: the batcher, or what stands before it (the response cache).
         run_alone: has one request answered at once, where nothing but a queue stands before the model (see
             `Batcher.run_alone`); None where every request has to go through the front.
+        wind_down: lets what goes on from request to request (sequences) end by itself, and begins no more of it; None
+            where requests have nothing to do with each other.
         traces: the gate through which requests come that are traced.
         codecs: where each edge keeps what all requests for this version share; nobody else looks inside.
     """
@@ -76,6 +78,7 @@ class ServedModel:
     front: Front
     traces: TraceGate
     run_alone: Callable[[InferRequest], BatchOutcome | None] | None = None
+    wind_down: Callable[[], Coroutine[Any, Any, None]] | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -29,6 +29,8 @@ def warm_up(model: LoadedModel, spec: ModelSpec, default_runs: int) -> None:
     names = [output.name for output in spec.outputs]
     for request in spec.warmup:
         feeds = {name: _feed(given, name, request, spec) for name, given in request.inputs.items()}
+        unsaid = [one for one in spec.inputs if one.name not in feeds and not one.optional]  # a stateful model's own
+        feeds |= sample_feeds(unsaid, {}, request.rows if spec.max_batch_size else 0, 1)
         _run(model, feeds, names, request)
     if not spec.warmup:
         _run_default(model, spec, names, default_runs)

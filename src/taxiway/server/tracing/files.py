@@ -93,8 +93,12 @@ def describe_trace(trace: Trace) -> Iterator[dict[str, Any]]:
     outputs = [tensor for tensor in trace.tensors if tensor.activity == OUTPUT]
     for name, ns in trace.timestamps():
         if name == "REQUEST_START":
-            told = {"id": trace.id, "model_name": trace.model, "model_version": trace.version}
-            yield told | ({"request_id": trace.request_id} if trace.request_id else {})
+            told: dict[str, Any] = {"id": trace.id, "model_name": trace.model, "model_version": trace.version}
+            if trace.request_id:
+                told["request_id"] = trace.request_id
+            if trace.parent is not None:
+                told["parent_id"] = trace.parent.id
+            yield told
         if name == "INFER_RESPONSE_COMPLETE":
             yield from (_describe_tensor(trace.id, tensor) for tensor in outputs)
         if "TIMESTAMPS" in trace.plan.levels:

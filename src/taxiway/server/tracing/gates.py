@@ -16,7 +16,7 @@ from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
 from taxiway.core.requests import InferRequest
 from taxiway.server.tracing.plan import Mode, TracePlans, Words
-from taxiway.server.tracing.trace import Sink, Trace
+from taxiway.server.tracing.trace import NOWHERE, Sink, Trace
 from taxiway.server.tracing.tracer import Ground, Originate, Tracer
 from taxiway.telemetry.render import Point
 
@@ -32,19 +32,30 @@ class TraceGate:
         self.version = version
         self._tracer: Tracer | None = None
         self._listeners: list[Listener] = []
+        self._told = False
+        """What the listeners know: whether it is open."""
 
     def follow(self, listener: Listener) -> None:
         """Tell `listener` each time the gate opens or shuts, and now if it is open."""
         self._listeners.append(listener)
-        if self._tracer is not None:
+        if self._told:
             listener(True)
 
     def set(self, tracer: Tracer | None) -> None:
         """Open it for what `tracer` chooses, or shut it."""
-        was_open, self._tracer = self._tracer is not None, tracer
-        if was_open != (tracer is not None):
+        self._tracer = tracer
+        self._tell(tracer is not None)
+
+    def spawn(self, request: InferRequest, parent: Trace) -> Trace:
+        """Follow a request that is made for one that is followed, whatever is chosen here; from then on it is open."""
+        self._tell(True)
+        return parent.follower.follow(request, self.spec, self.version, NOWHERE, parent)
+
+    def _tell(self, is_open: bool) -> None:
+        if is_open != self._told:
+            self._told = is_open
             for listener in self._listeners:
-                listener(not was_open)
+                listener(is_open)
 
     def begin(self, request: InferRequest, originate: Originate) -> Trace | None:
         """Follow a request that is about to be handed over, if it is chosen."""

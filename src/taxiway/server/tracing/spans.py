@@ -44,9 +44,8 @@ class SpanMaker:
 
     def spans(self, trace: Trace) -> Iterator[ReadableSpan]:
         """The spans of one request, the whole first."""
-        told = read_parent(trace.origin.headers)
-        parent = None if told is None else _remote(told)
-        root = self._context(parent)
+        parent = self._parent(trace)
+        root = self._identity(trace)
         yield self._root(trace, root, parent)
         for phase in _phases(trace):
             yield ReadableSpan(
@@ -83,12 +82,26 @@ class SpanMaker:
             parent,
             self._resource,
             attributes,
-            kind=SpanKind.SERVER,
+            kind=SpanKind.SERVER if trace.parent is None else SpanKind.INTERNAL,
             status=status,
             start_time=trace.received_ns + self._epoch_ns,
             end_time=max(trace.answered_ns, trace.sent_ns) + self._epoch_ns,
             instrumentation_scope=self._scope,
         )
+
+    def _parent(self, trace: Trace) -> SpanContext | None:
+        """What a request is part of: the one that it was made for, or what its caller says."""
+        if trace.parent is not None:
+            return self._identity(trace.parent)
+        told = read_parent(trace.origin.headers)
+        return None if told is None else _remote(told)
+
+    def _identity(self, trace: Trace) -> SpanContext:
+        """The identity of a request's span: those that it makes end before it, and must know."""
+        if trace.identity is None:
+            trace.identity = self._context(self._parent(trace))
+        identity: SpanContext = trace.identity
+        return identity
 
     def _context(self, parent: SpanContext | None) -> SpanContext:
         """A new span's identity: in its parent's trace, or in a trace of its own."""
@@ -107,6 +120,8 @@ def _phases(trace: Trace) -> Iterator[_Phase]:
         yield _Phase("compute", run.started_ns, run.finished_ns, company, moments)
     elif trace.error is not None or trace.is_cancelled:
         yield _Phase("queue", trace.started_ns, trace.answered_ns, {}, {})
+    if trace.first_ns:
+        yield _Phase("stream", trace.first_ns, trace.answered_ns, {}, {})
     if trace.sent_ns:
         yield _Phase("respond", trace.answered_ns, trace.sent_ns, {}, {})
 

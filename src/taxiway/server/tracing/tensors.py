@@ -32,9 +32,11 @@ def outputs_of(
     by_name = {spec.name: spec for spec in specs}
     for name, whole in zip(result.names, result.arrays, strict=True):
         spec = by_name[name]
-        array = whole[start:stop] if batches else whole
-        data = _beginning(array, spec.datatype)
-        yield Tensor(OUTPUT, name, spec.datatype.wire_name, array.shape, data)
+        array: Any = whole
+        if array is not None:  # else nobody asked for it, or this answer has none
+            array = array[start:stop] if batches else array
+            data = _beginning(array, spec.datatype)
+            yield Tensor(OUTPUT, name, spec.datatype.wire_name, array.shape, data)
 
 
 def _beginning(data: Any, datatype: Datatype) -> Any:  # noqa: ANN401 - what InputTensor holds, or an array

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from taxiway.config.model_spec import ModelSpec
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import InferRequest
@@ -76,6 +77,21 @@ class Run:
         )
 
 
+class Follower(Protocol):
+    """Whoever made a trace."""
+
+    def now_ns(self) -> int:
+        """Monotonic time."""
+
+    def close(self, trace: Trace) -> None:
+        """Nothing more is noted in `trace`, but perhaps the times of its run in this turn of the loop."""
+
+    def follow(
+        self, request: InferRequest, spec: ModelSpec, version: int, origin: Origin, parent: Trace | None
+    ) -> Trace:
+        """Follow a request to this version of a model; `parent` is the trace of the one that it is made for."""
+
+
 class Trace:
     """What is noted of one request while it goes through. Times are monotonic nanoseconds, 0 where not reached.
 
@@ -84,21 +100,28 @@ class Trace:
         plan: what it was chosen by.
         received_ns: its last byte was read.
         started_ns: it was handed to the queue.
+        first_ns: the first of several answers was known.
         answered_ns: its answer, or error, was known.
         sent_ns: the answer was worded and handed to the socket.
+        follower: who made it, and follows the requests that are made for this one.
+        parent: the trace of the request that this one was made for.
+        identity: where a sink keeps by what name it knows this one; nobody else looks inside.
         is_cancelled: its client went away first.
     """
 
     __slots__ = (
-        "_close",
         "_now_ns",
         "answered_ns",
         "error",
+        "first_ns",
+        "follower",
         "id",
+        "identity",
         "is_cancelled",
         "is_closed",
         "model",
         "origin",
+        "parent",
         "plan",
         "received_ns",
         "request_id",
@@ -118,8 +141,8 @@ class Trace:
         version: int,
         request: InferRequest,
         origin: Origin,
-        now_ns: Callable[[], int],
-        close: Callable[[Trace], None],
+        follower: Follower,
+        parent: Trace | None = None,
     ) -> None:
         self.id = trace_id
         self.plan = plan
@@ -129,7 +152,8 @@ class Trace:
         self.rows = request.rows
         self.origin = origin
         self.received_ns = request.arrived_ns
-        self.started_ns = now_ns()
+        self.started_ns = follower.now_ns()
+        self.first_ns = 0
         self.answered_ns = 0
         self.sent_ns = 0
         self.run: Run | None = None
@@ -137,8 +161,14 @@ class Trace:
         self.error: TaxiwayError | None = None
         self.is_cancelled = False
         self.is_closed = False
-        self._now_ns = now_ns
-        self._close = close
+        self.parent = parent
+        self.follower = follower
+        self.identity: Any = None
+        self._now_ns = follower.now_ns
+
+    def answer_first(self) -> None:
+        """The first of several answers is known."""
+        self.first_ns = self._now_ns()
 
     def answer(self, error: TaxiwayError | None = None) -> None:
         """Its answer is known, or why there is none."""
@@ -148,22 +178,28 @@ class Trace:
     def sent(self) -> None:
         """Its answer was worded and handed over; nothing more is noted."""
         self.sent_ns = self._now_ns()
-        self._close(self)
+        self.follower.close(self)
 
     def refuse(self, error: TaxiwayError) -> None:
         """The queue did not take it."""
         self.answer(error)
-        self._close(self)
+        self.follower.close(self)
 
     def cancel(self) -> None:
         """Its client has gone."""
         if not self.answered_ns:
             self.answered_ns = self._now_ns()
             self.is_cancelled = True
-            self._close(self)
+            self.follower.close(self)
 
     def timestamps(self) -> Iterator[tuple[str, int]]:
-        """Triton's names and times, in the order of time."""
+        """Triton's names and times, in the order of time; of several answers, the first is the one that completes."""
+        if self.first_ns:
+            yield from sorted(self._timestamps(), key=lambda stamp: stamp[1])
+        else:
+            yield from self._timestamps()
+
+    def _timestamps(self) -> Iterator[tuple[str, int]]:
         edge = self.origin.protocol
         if edge:
             yield f"{edge}_{_RECEIVING[edge]}_START", self.received_ns
@@ -175,8 +211,8 @@ class Trace:
             yield "COMPUTE_INPUT_END", self.run.input_end_ns
             yield "COMPUTE_OUTPUT_START", self.run.output_start_ns
             yield "COMPUTE_END", self.run.finished_ns
-        if self.error is None and not self.is_cancelled:
-            yield "INFER_RESPONSE_COMPLETE", self.answered_ns
+        if self.first_ns or (self.error is None and not self.is_cancelled):
+            yield "INFER_RESPONSE_COMPLETE", self.first_ns or self.answered_ns
         yield "REQUEST_END", self.answered_ns
         if edge and self.sent_ns:
             yield f"{edge}_SEND_START", self.answered_ns

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
 from taxiway.core.errors import TaxiwayError
-from taxiway.core.requests import BatchResult, InferRequest, Responder
+from taxiway.core.requests import BatchResult, InferRequest, Responder, StreamResponder
 from taxiway.server.tracing.plan import TracePlan
 from taxiway.server.tracing.sampler import Sampler
 from taxiway.server.tracing.tensors import inputs_of, outputs_of
@@ -36,23 +37,28 @@ class Tracer:
         self.sampler = Sampler(plan)
         self._sink = sink
         self._ground = ground
+        self.now_ns = ground.clock.monotonic_ns
 
     def begin(self, request: InferRequest, originate: Originate, spec: ModelSpec, version: int) -> Trace | None:
         """Follow a request that is about to be handed over, if it is chosen."""
         wanted = self._sink.wanted(originate(request)) if self._sink.heeds_callers else None
         if not self.sampler.take(wanted):
             return None
-        origin = originate(request)
-        ground = self._ground
-        now_ns = ground.clock.monotonic_ns
-        trace = Trace(next(ground.ids), self.plan, spec.name, version, request, origin, now_ns, self._close_soon)
+        return self.follow(request, spec, version, originate(request), None)
+
+    def follow(
+        self, request: InferRequest, spec: ModelSpec, version: int, origin: Origin, parent: Trace | None
+    ) -> Trace:
+        """Follow a request that is about to be handed over; `parent` is the trace of the one that it is made for."""
+        number = next(self._ground.ids)
+        trace = Trace(number, self.plan, spec.name, version, request, origin, self, parent)
         if self.plan.keeps_tensors:
             trace.tensors += inputs_of(request, spec.inputs)
         request.trace = trace
         request.responder = _Following(request.responder, trace, spec)
         return trace
 
-    def _close_soon(self, trace: Trace) -> None:
+    def close(self, trace: Trace) -> None:
         """In a turn of its own: the times of its run are told after its answer."""
         self._ground.loop.call_soon(self._close, trace)
 
@@ -72,6 +78,15 @@ class _Following:
         self._trace = trace
         self._spec = spec
 
+    def part(self, request: InferRequest, answer: BatchResult | TaxiwayError) -> None:
+        """Note when the first came, and what was in it; pass all on."""
+        trace = self._trace
+        if not trace.first_ns:
+            trace.answer_first()
+            if trace.plan.keeps_tensors and isinstance(answer, BatchResult):
+                trace.tensors += outputs_of(answer, 0, answer.rows, self._spec.outputs, batches=False)
+        cast("StreamResponder", self._responder).part(request, answer)
+
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """Note it, and pass it on."""
         trace = self._trace
@@ -80,7 +95,7 @@ class _Following:
             self._responder.resolve(request, result, start, stop)
         finally:
             trace.sent()
-        if trace.plan.keeps_tensors:
+        if trace.plan.keeps_tensors and not trace.first_ns:
             batches = self._spec.max_batch_size > 0
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
 

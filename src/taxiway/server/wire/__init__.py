@@ -3,5 +3,5 @@
 In: bytes.
 Out: `InferRequest` to the batcher; bytes.
 Never: running models, deciding what runs together.
-Read: http1.py (framing), heads.py, oip.py, oip_requests.py, signature.py, oip_answers.py, then api.py for every route.
+Read: http1.py (framing), heads.py, oip.py, oip_requests.py, oip_answers.py, then api.py for every route.
 """

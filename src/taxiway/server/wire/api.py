@@ -16,14 +16,18 @@ from taxiway.server.wire.plain import Edge
 from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.status import TRITON, Profile
+from taxiway.server.wire.streaming import InferStreamEndpoint
+from taxiway.server.wire.torchserve import PredictionEndpoint, word_error
 
 
 class Endpoints(NamedTuple):
     """Everything that answers on the inference port."""
 
     infer: InferEndpoint
+    infer_stream: InferStreamEndpoint
     generate: GenerateEndpoint
     predict: PredictEndpoint
+    prediction: PredictionEndpoint
     manage: ManagementEndpoints
     settings: SettingsEndpoints
     memory: SharedMemoryEndpoints
@@ -42,8 +46,8 @@ def make_endpoints(
     as_triton = profile is TRITON
     infer = InferEndpoint(common, as_triton=as_triton)
     edge = Edge(common.routing, common.admission, common.limits, infer)
-    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge)
-    return Endpoints(infer, *plain, manage, settings, memory, common.hold)
+    plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), PredictionEndpoint(edge)
+    return Endpoints(infer, InferStreamEndpoint(common, infer), *plain, manage, settings, memory, common.hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -107,13 +111,27 @@ def _triton_routes(endpoints: Endpoints, *, as_triton: bool) -> list[Route]:
 def _further_routes(endpoints: Endpoints) -> list[Route]:
     """What the protocol or KServe has and Triton answers 404."""
     manage = endpoints.manage
-    predict = endpoints.hold(endpoints.predict)
+    predict, stream = endpoints.hold(endpoints.predict), endpoints.hold(endpoints.infer_stream)
     return [
         Route("GET", "/v2/", manage.server_metadata, "Same as /v2", scope=ANY),
         Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
         Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
+        *_versioned("POST", "/infer_stream", stream, "Run a model; each answer is an event of its own", scope="infer"),
         Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
+        *_predictions(endpoints),
+        _probe("/ping", manage.ping, "Whether every model is ready, TorchServe"),
+    ]
+
+
+def _predictions(endpoints: Endpoints) -> list[Route]:
+    """TorchServe's, whose clients send with POST, or with PUT as curl does with a file."""
+    predict = endpoints.hold(endpoints.prediction)
+    whole, one = "Run a model on one body, TorchServe", "Run one version of a model on one body, TorchServe"
+    return [
+        Route(method, pattern, predict, summary, scope="infer", words=word_error)
+        for pattern, summary in (("/predictions/{model}", whole), ("/predictions/{model}/{version}", one))
+        for method in ("POST", "PUT")
     ]
 
 

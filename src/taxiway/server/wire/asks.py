@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taxiway.core.errors import InvalidArgument, MalformedRequest, ReservedParameter, UnknownTensor
+from taxiway.core.requests import SequenceStep
 from taxiway.core.tensors import TensorSpec
 from taxiway.server.shared_memory import NO_REGIONS, Regions, Window
 
@@ -43,8 +44,12 @@ class Parsed:
     """None: all outputs, as JSON."""
     parameters: dict[str, Any] | None = None
     """The caller's own, beside those the protocol reserves."""
+    empty_final: bool = False
+    """Whether the end of several answers is to be told in a response of its own."""
     copied: int = 0
     """Bytes of inputs that were copied from shared memory."""
+    sequence: SequenceStep | None = None
+    """The sequence that it says it belongs to, which only stateful models heed."""
 
 
 NOTHING_MORE = Parsed()
@@ -68,8 +73,7 @@ def read_parameters(parameters: Any, parsed: Parsed) -> None:  # noqa: ANN401
         elif name in ("binary_data_output", "sequence_start", "sequence_end"):
             _boolean(name, value)
         elif name == "sequence_id":
-            if value.__class__ is not str:
-                _unsigned(name, value)
+            parsed.sequence = _step(value, parameters)
         elif name.startswith("triton_"):
             raise ReservedParameter(
                 "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified.",
@@ -83,6 +87,11 @@ def read_parameters(parameters: Any, parsed: Parsed) -> None:  # noqa: ANN401
             own[name] = value
     parsed.parameters = own or None
     parsed.binary = bool(parameters.get("binary_data_output", False))
+
+
+def every_output(outputs: Sequence[TensorSpec]) -> Choices:
+    """All of them, as JSON."""
+    return tuple(OutputChoice(index, binary=False, classes=0) for index in range(len(outputs)))
 
 
 class OutputMenu:
@@ -159,6 +168,14 @@ class OutputMenu:
         window = None if region is None else self._regions.find(*place_of(parameters))
         index = self._outputs.get(name)
         return None if index is None else OutputChoice(index, binary or window is not None, classes, window)
+
+
+def _step(id: Any, parameters: Mapping[str, Any]) -> SequenceStep | None:  # noqa: A002, ANN401 - the protocol's word
+    """The sequence that a request names; 0 and the empty text name none."""
+    if id.__class__ is not str:
+        _unsigned("sequence_id", id)
+    starts, ends = (parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
+    return SequenceStep(id, starts, ends) if id else None
 
 
 def place_of(parameters: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -8,7 +8,6 @@ refuses gets a second reader, and a text with a null in it a second writer.
 from __future__ import annotations
 
 import json
-import struct
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from taxiway.core.errors import (
     MalformedJson,
     TooLarge,
     ValueOutOfRange,
-    WrongByteSize,
     WrongElementCount,
     WrongElementType,
 )
@@ -221,32 +219,6 @@ def print_texts(items: Sequence[bytes], name: str) -> bytes:
 
 
 # --- bytes in and out ----------------------------------------------------------------------------------
-
-
-def split_bytes(name: str, raw: memoryview, count: int) -> list[bytes]:
-    """The elements of a binary BYTES tensor: each a little-endian uint32 length and that many bytes.
-
-    Raises:
-        WrongByteSize: a length points past the end, or there are more or fewer than `count` elements.
-    """
-    items: list[bytes] = []
-    position = 0
-    size = len(raw)
-    while position < size:
-        if position + 4 > size:
-            raise WrongByteSize(f"input {name!r} ends in the middle of an element's length")
-        (length,) = struct.unpack_from("<I", raw, position)
-        position += 4
-        if position + length > size:
-            left = size - position
-            raise WrongByteSize(f"element {len(items)} of input {name!r} says {length} bytes; {left} are left")
-        if len(items) == count:
-            raise WrongByteSize(f"input {name!r} has more elements than its shape's {count}")
-        items.append(bytes(raw[position : position + length]))
-        position += length
-    if len(items) != count:
-        raise WrongByteSize(f"input {name!r} has {len(items)} elements; its shape says {count}")
-    return items
 
 
 def join_bytes(items: Sequence[bytes]) -> bytes:

@@ -71,17 +71,19 @@ class Exchange:
     ) -> None:
         """Answer with a body in pieces, as it is; large pieces are handed to the kernel without copying."""
         length = sum(len(buffer) for buffer in buffers)
-        lines = [f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n"] if content_type else []
-        if not content_type:
-            lines.append(f"Content-Length: {length}\r\n")
+        head = self.begin(status, f"Content-Length: {length}\r\n", content_type, headers)
+        self.finish([head] if self.head.is_head else [head, *buffers])
+
+    def begin(self, status: int, framing: str, content_type: str, headers: Headers) -> bytes:
+        """The head of an answer, which is counted from here on; `framing` is the line that says where its body ends."""
+        lines = [f"Content-Type: {content_type}\r\n{framing}" if content_type else framing]
         lines += [f"{name}: {value}\r\n" for name, value in headers]
         if self.closes or (self.connection.front.draining and self.connection.ends_with(self)):
             self.closes = True
             lines.append("Connection: close\r\n")
         start = _START.get(status) or f"HTTP/1.1 {status} Status\r\n".encode()
-        head = start + "".join(lines).encode("latin-1") + b"\r\n"
         self.connection.front.statistics.responded(status)
-        self.finish([head] if self.head.is_head else [head, *buffers])
+        return start + "".join(lines).encode("latin-1") + b"\r\n"
 
     def reply_error(self, error: TaxiwayError, headers: Headers = ()) -> None:
         """Answer with the status and the body that tell `error`."""
@@ -93,7 +95,9 @@ class Exchange:
             headers = (*headers, ("Retry-After", str(max(1, round(error.retry_after_s)))))
         elif isinstance(error, Unauthenticated):
             headers = (*headers, ("WWW-Authenticate", "Bearer"))
-        self.reply(status, profile.body_of(error), headers=headers, codable=False)
+        words = self.head.match.route.words if self.head.match.route is not None else None
+        status, body = (status, profile.body_of(error)) if words is None else words(error, status)
+        self.reply(status, body, headers=headers, codable=False)
 
     def reply_bug(self, problem: Exception) -> None:
         """Answer 500 to a defect of ours, which the log tells in full."""

@@ -1,7 +1,7 @@
 """The generate extension: POST /v2/models/{model}[/versions/{version}]/generate and /generate_stream.
 
 A request is a flat object: members named like inputs are their elements, the rest are parameters. The answer is a
-flat object too. The models served here give exactly one response, so that a stream is one event.
+flat object too. Of a model that answers once, a stream is one event; of a decoupled one, as many as it has answers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from taxiway.core.errors import (
     InvalidArgument,
     MalformedJson,
     MalformedRequest,
+    NotOneAnswer,
     Overloaded,
     TaxiwayError,
     TooLarge,
@@ -25,16 +26,22 @@ from taxiway.core.errors import (
 from taxiway.core.requests import BatchResult, InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.server.models.served import ServedModel
+from taxiway.server.signature import Given
 from taxiway.server.wire.asks import Parsed
 from taxiway.server.wire.elements import elements_of, parse_json, print_elements, print_texts
+from taxiway.server.wire.events import SSE, EventStream, TritonEventStream
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip import InferCodec
 from taxiway.server.wire.oip_requests import RequestReader
 from taxiway.server.wire.plain import Edge, PlainAsk, PlainCodec, PlainEndpoint, flat_elements
-from taxiway.server.wire.signature import Given
+from taxiway.server.wire.streaming import Answered, StreamCodec
 
 _WHOLE = "generate"
 _STREAM = "generate_stream"
+_NOT_ONE = (
+    "generate expects model to produce exactly 1 response, use generate stream for model that generates various number "
+    "of responses"
+)
 _EVENTS = "text/event-stream; charset=utf-8"
 
 
@@ -110,7 +117,7 @@ class GenerateWriter:
 
     def __init__(self, served: ServedModel) -> None:
         self._outputs = served.spec.outputs
-        self._batches = served.batches
+        self._batches = served.batches and not served.spec.decoupled
         members: dict[str, bytes | int | None] = {
             "id": None,
             "model_name": orjson.dumps(served.name),
@@ -128,6 +135,8 @@ class GenerateWriter:
         parts: list[bytes] = []
         for key, source in self._members:
             if isinstance(source, int):
+                if result.arrays[source] is None:  # which an answer of a decoupled model may leave out
+                    continue
                 parts.append(key + self._output(source, result, start, stop))
             elif isinstance(source, bytes):
                 parts.append(key + source)
@@ -156,9 +165,7 @@ class GenerateCodec(PlainCodec):
         """The request, and whether its answer is a stream."""
         if self._as_triton and exchange.head.encodings:
             raise InvalidArgument("Unsupported content-encoding, only 'identity' is supported.")
-        route = exchange.head.match.route
-        form = _STREAM if route is not None and route.pattern.endswith(_STREAM) else _WHOLE
-        return self._reader.read_members(exchange.body, self, exchange.arrived_ns), form
+        return self._reader.read_members(exchange.body, self, exchange.arrived_ns), form_of(exchange)
 
     def reword(self, error: TaxiwayError) -> TaxiwayError:
         """422 for JSON that the model does not take; Triton has its own statuses for that."""
@@ -177,13 +184,65 @@ class GenerateCodec(PlainCodec):
         else:
             front = ask.exchange.connection.front
             front.note_error(ask.exchange, error)
-            self._reply(ask, 400, front.profile.body_of(error))
+            if isinstance(error, NotOneAnswer):  # the status went out with the first answer
+                self._reply(ask, 200, front.profile.body_of(error.retold(_NOT_ONE)))
+            else:
+                self._reply(ask, 400, front.profile.body_of(error))
 
     def _reply(self, ask: PlainAsk, status: int, body: bytes) -> None:
         if ask.form == _STREAM:
             ask.exchange.reply(status, b"data: %b\n\n" % body, _EVENTS, codable=False)
         else:
             ask.exchange.reply(status, body, codable=not self._as_triton)
+
+
+class GenerateStreamCodec(StreamCodec):
+    """Requests to /generate_stream for one version of a decoupled model.
+
+    Args:
+        whole: reads requests, and has the words of errors.
+    """
+
+    def __init__(self, served: ServedModel, infer: InferCodec, whole: GenerateCodec, *, as_triton: bool) -> None:
+        super().__init__(served, infer)
+        self._whole = whole
+        self._writer = GenerateWriter(served)
+        self._make_events = TritonEventStream if as_triton else EventStream
+
+    def read(self, exchange: Exchange) -> tuple[InferRequest, None]:
+        """The request; it cannot choose among the outputs."""
+        request, _ = self._whole.read(exchange)
+        request.responder = self
+        return request, None
+
+    def write(self, request_id: str | None, _choices: object, answer: Answered) -> bytes:
+        """One object; it says nothing of whether it is the last."""
+        return self._writer.write(request_id, answer.result, answer.start, answer.stop)
+
+    def reword(self, error: TaxiwayError) -> TaxiwayError:
+        """As /generate does."""
+        return self._whole.reword(error)
+
+    def events(self, exchange: Exchange) -> EventStream:
+        """Server-sent events, whatever the caller accepts: that is what Triton's clients read."""
+        return self._make_events(exchange, SSE)
+
+
+class DecoupledGenerateCodec:
+    """Both kinds of requests for one version of a decoupled model."""
+
+    def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec, *, as_triton: bool) -> None:
+        self._whole = GenerateCodec(served, edge, infer, as_triton=as_triton)
+        self._stream = GenerateStreamCodec(served, infer, self._whole, as_triton=as_triton)
+
+    def take(self, exchange: Exchange) -> None:
+        """Take in one request.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+        codec = self._stream if form_of(exchange) == _STREAM else self._whole
+        codec.take(exchange)
 
 
 class GenerateEndpoint(PlainEndpoint):
@@ -195,9 +254,16 @@ class GenerateEndpoint(PlainEndpoint):
         super().__init__(edge)
         self._as_triton = as_triton
 
-    def make_codec(self, served: ServedModel, infer: InferCodec) -> GenerateCodec:
+    def make_codec(self, served: ServedModel, infer: InferCodec) -> GenerateCodec | DecoupledGenerateCodec:
         """The codec of one version."""
-        return GenerateCodec(served, self._edge, infer, as_triton=self._as_triton)
+        kind = DecoupledGenerateCodec if served.spec.decoupled else GenerateCodec
+        return kind(served, self._edge, infer, as_triton=self._as_triton)
+
+
+def form_of(exchange: Exchange) -> str:
+    """Whether the answer is wanted whole or as a stream."""
+    route = exchange.head.match.route
+    return _STREAM if route is not None and route.pattern.endswith(_STREAM) else _WHOLE
 
 
 def _identity(value: Any) -> str | None:  # noqa: ANN401

@@ -61,6 +61,6 @@ def _refused(head: Head, refusal: TaxiwayError) -> Head:
         raise refusal
 
     refused = copy.copy(head)
-    refused.match = Match(refuse, head.match.params, unkept=True, decodes=False)
+    refused.match = Match(refuse, head.match.params, head.match.route, unkept=True, decodes=False)
     refused.refusal = refusal
     return refused

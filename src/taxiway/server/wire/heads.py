@@ -29,6 +29,7 @@ class Head:
         caller: name of the caller's API key; empty if none was asked for.
         passed: the keys under which the guard let it pass; None if it did not.
         refusal: why its caller may not ask this; None if they may.
+        takes_chunks: whether the caller understands a body in chunks (HTTP/1.1).
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Head:
         "passed",
         "path",
         "refusal",
+        "takes_chunks",
         "timeout_ns",
     )
 
@@ -63,6 +65,7 @@ class Head:
         self.method = self.path = self.caller = ""
         self.passed: object = None
         self.refusal: TaxiwayError | None = None
+        self.takes_chunks = True
 
 
 class HeadReader:
@@ -191,6 +194,7 @@ def _frame(head: Head, version: str) -> None:
         head.content_length = -1
     elif length := headers.get(b"content-length"):
         head.content_length = int(length)
+    head.takes_chunks = version != "1.0"
     head.expects_continue = version != "1.0" and headers.get(b"expect", b"").lower() == b"100-continue"
     head.accepts = _preferred_coding(headers.get(b"accept-encoding", b""))
     if encoding := headers.get(b"content-encoding"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +27,9 @@ from taxiway.server.wire.routes import Match
 from taxiway.telemetry.logs import Log
 
 if TYPE_CHECKING:
+    from taxiway.server.wire.exchange import Buffer
     from taxiway.server.wire.front import HttpFront
+    from taxiway.server.wire.streamed import StreamedBody
 
 _log = Log("taxiway.http")
 
@@ -58,6 +61,7 @@ class HttpConnection(asyncio.Protocol):
         "_phase_since_ns",
         "_reading_stopped",
         "_resuming",
+        "_streams",
         "_timer",
         "_unsent",
         "_unsent_at_pause",
@@ -71,6 +75,8 @@ class HttpConnection(asyncio.Protocol):
         self.front = front
         self.waiting: deque[Exchange] = deque()
         """Requests not answered yet, oldest first."""
+        self._streams: dict[Exchange, StreamedBody] = {}
+        """Answers of those that have begun and have no end yet."""
         self._pending = b""
         self._head: Head | None = None
         self._body: FixedBody | ChunkedBody | None = None
@@ -341,8 +347,37 @@ class HttpConnection(asyncio.Protocol):
             if sent.closes:
                 self._close()
                 return
+        if self._streams and waiting and (stream := self._streams.get(waiting[0])) is not None:
+            stream.flow()
         if self._reading_stopped and not self._writing_paused:
             self._go_on()
+
+    # --- answers that are sent as they come into being ----------------------------------------------------
+
+    def stream_begun(self, exchange: Exchange, body: StreamedBody) -> None:
+        """The answer to `exchange` has begun; from now on it is `body` that sends it, in its turn."""
+        if exchange in self.waiting:  # else its client has gone, and nothing of it is sent
+            self._streams[exchange] = body
+            self.front.statistics.open_streams += 1
+
+    def stream_over(self, exchange: Exchange, rest: Sequence[Buffer]) -> None:
+        """It has ended; `rest` is what is still to be sent of it."""
+        self._forget_stream(exchange)
+        exchange.answer = rest
+        HttpConnection.exchange_answered(self, exchange)  # what a subclass tells of answers, it tells of this one here
+
+    def stream_of(self, exchange: Exchange) -> StreamedBody | None:
+        """The answer to `exchange`, if it has begun and not ended."""
+        return self._streams.get(exchange)
+
+    def may_send(self, exchange: Exchange) -> bool:
+        """Whether it is the turn of `exchange`, and the client has read enough of what it was sent."""
+        return not self._writing_paused and bool(self.waiting) and self.waiting[0] is exchange
+
+    def _forget_stream(self, exchange: Exchange) -> None:
+        if (body := self._streams.pop(exchange, None)) is not None:
+            body.release()
+            self.front.statistics.open_streams -= 1
 
     def _go_on(self) -> None:
         """Take up what was left while answers were owed or unread, in a turn of its own: callers are in one."""
@@ -418,6 +453,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _abandon_waiting(self) -> None:
         for exchange in self.waiting:
+            self._forget_stream(exchange)
             self.front.admission.release_bytes(exchange.reserved_bytes)
             exchange.reserved_bytes = 0
             if exchange.on_abandoned is not None:
@@ -452,7 +488,7 @@ class HttpConnection(asyncio.Protocol):
                 abandon, exchange.on_abandoned = exchange.on_abandoned, None
                 if abandon is not None:
                     abandon()
-                exchange.reply_error(error)
+                (self._streams.get(exchange) or exchange).reply_error(error)
 
     @property
     def peer(self) -> str:

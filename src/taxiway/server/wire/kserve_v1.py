@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor, WrongShape
+from taxiway.core.errors import MalformedRequest, UnknownTensor, WrongShape
 from taxiway.core.requests import BatchResult, InferRequest, Responder
-from taxiway.core.tensors import Datatype, Shape, TensorSpec
+from taxiway.core.tensors import Shape, TensorSpec
 from taxiway.server.models.served import ServedModel
+from taxiway.server.signature import Given
 from taxiway.server.wire.asks import Parsed
 from taxiway.server.wire.elements import parse_json
 from taxiway.server.wire.exchange import Exchange
-from taxiway.server.wire.nesting import is_b64, print_document, text_or_b64, typed_elements, unnest
+from taxiway.server.wire.nesting import is_b64, nested, print_document, typed_elements, unnest
 from taxiway.server.wire.oip import InferCodec
 from taxiway.server.wire.oip_requests import RequestReader
 from taxiway.server.wire.plain import Edge, PlainAsk, PlainCodec, PlainEndpoint
-from taxiway.server.wire.signature import Given
 
 _ROWS = "instances"
 _COLUMNS = "inputs"
@@ -126,7 +124,9 @@ class PredictCodec(PlainCodec):
     def write(self, ask: PlainAsk, result: BatchResult, start: int, stop: int) -> None:
         """{"predictions": rows} for `instances`, {"outputs": tensors} for `inputs`."""
         tensors = {
-            spec.name: self._nested(spec, index, result, start, stop) for index, spec in enumerate(self._outputs)
+            spec.name: self._nested(spec, index, result, start, stop)
+            for index, spec in enumerate(self._outputs)
+            if result.arrays[index] is not None
         }
         if ask.form == _COLUMNS:
             document = {"outputs": _unwrap(tensors)}
@@ -142,19 +142,8 @@ class PredictCodec(PlainCodec):
         Raises:
             InvalidArgument: BF16, whose numbers are only known to binary readers.
         """
-        if spec.datatype is Datatype.BF16:
-            raise InvalidArgument(
-                f"output {spec.name!r} is BF16, which this protocol cannot carry",
-                hint='ask /v2/models/{model}/infer for it with "parameters": {"binary_data": true}',
-            )
         array = result.arrays[index]
-        if self._batches:
-            array = array[start:stop]
-        if spec.datatype is Datatype.BYTES:
-            texts = np.empty(array.size, dtype=object)
-            texts[:] = [text_or_b64(item) for item in array.reshape(-1).tolist()]
-            array = texts.reshape(array.shape)
-        return array.tolist()
+        return nested(spec, array[start:stop] if self._batches else array)
 
 
 class PredictEndpoint(PlainEndpoint):

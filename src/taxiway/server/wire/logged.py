@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from taxiway.server.access import AccessLog
@@ -10,6 +11,7 @@ from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.http1 import HttpConnection, peer_of
 
 if TYPE_CHECKING:
+    from taxiway.server.wire.exchange import Buffer
     from taxiway.server.wire.front import HttpFront
 
 _GONE = 499
@@ -39,10 +41,18 @@ class LoggedConnection(HttpConnection):
             self._tell(exchange, int(bytes(answer[0][9:12])), sum(len(buffer) for buffer in answer))
         super().exchange_answered(exchange)
 
+    def stream_over(self, exchange: Exchange, rest: Sequence[Buffer]) -> None:
+        """Tell of an answer that was sent as it came into being, now that all of it is known."""
+        body = self.stream_of(exchange)
+        if body is not None and exchange in self.waiting:
+            self._tell(exchange, body.status, body.nbytes)
+        super().stream_over(exchange, rest)
+
     def _abandon_waiting(self) -> None:
         for exchange in self.waiting:
             if exchange.answer is None:
-                self._tell(exchange, _GONE, 0)
+                body = self.stream_of(exchange)
+                self._tell(exchange, _GONE, 0 if body is None else body.nbytes)
         super()._abandon_waiting()
 
     def _tell(self, exchange: Exchange, status: int, bytes_out: int) -> None:

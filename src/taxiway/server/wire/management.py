@@ -60,6 +60,11 @@ class ManagementEndpoints:
         else:
             exchange.reply(status, b"", "text/plain")
 
+    def ping(self, exchange: Exchange) -> None:
+        """GET /ping, TorchServe's word for the same."""
+        ready = self._administration.is_ready()
+        exchange.reply(200 if ready else 503, b'{"status":"Healthy"}' if ready else b'{"status":"Unhealthy"}')
+
     # --- models ---------------------------------------------------------------------------------------
 
     def models(self, exchange: Exchange) -> None:

@@ -8,10 +8,12 @@ import json
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from taxiway.core.errors import TooLarge, WrongElementType, WrongShape
-from taxiway.core.tensors import Datatype, Shape
+from taxiway.core.errors import InvalidArgument, TooLarge, WrongElementType, WrongShape
+from taxiway.core.tensors import Datatype, Shape, TensorSpec
 from taxiway.server.wire.elements import Elements, elements_of
 
 _B64 = "b64"
@@ -100,3 +102,21 @@ def print_document(document: Any) -> bytes:  # noqa: ANN401 - dicts, lists, numb
     if b"null" in text:  # what orjson makes of NaN, or a text that holds the word
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     return text
+
+
+def nested(spec: TensorSpec, array: NDArray[Any]) -> Any:  # noqa: ANN401 - lists of lists of whatever it holds
+    """An output as nested lists; a scalar as it is.
+
+    Raises:
+        InvalidArgument: BF16, whose numbers are only known to binary readers.
+    """
+    if spec.datatype is Datatype.BF16:
+        raise InvalidArgument(
+            f"output {spec.name!r} is BF16, which this protocol cannot carry",
+            hint='ask /v2/models/{model}/infer for it with "parameters": {"binary_data": true}',
+        )
+    if spec.datatype is Datatype.BYTES:
+        texts = np.empty(array.size, dtype=object)
+        texts[:] = [text_or_b64(item) for item in array.reshape(-1).tolist()]
+        array = texts.reshape(array.shape)
+    return array.tolist()

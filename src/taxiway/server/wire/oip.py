@@ -6,21 +6,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
-from taxiway.core.errors import TaxiwayError
+from taxiway.core.errors import TaxiwayError, Unsupported
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.admission import Admission
 from taxiway.server.entrance import Entrance
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import Regions
+from taxiway.server.signature import WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
-from taxiway.server.wire.asks import Choices
+from taxiway.server.wire.asks import Choices, every_output
 from taxiway.server.wire.cold import Hold
+from taxiway.server.wire.collected import OnlyAnswer, told_outputs
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
-from taxiway.server.wire.signature import WireLimits
 
 Ask = tuple[Exchange, Choices | None]
 """What an answer needs to be worded: who waits, and which outputs in which form (None: all, as JSON)."""
@@ -48,7 +49,9 @@ class InferCodec:
         self._reader = RequestReader.of(
             spec, common.limits, binary_overrides_listed=not as_triton, regions=common.regions
         )
-        self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
+        self._writer = AnswerWriter(
+            spec.name, served.version, spec.outputs, batches=served.batches, shared=not spec.decoupled
+        )
 
     def infer(self, exchange: Exchange) -> None:
         """Take in one request.
@@ -75,6 +78,9 @@ class InferCodec:
         self.entrance.submit(request)
         if exchange.answer is None:
             exchange.on_abandoned = partial(self.entrance.abandon, request)
+
+    submit_stream = submit
+    """As `submit`, whatever becomes of that: for edges whose responders take any number of answers."""
 
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """The batcher's answer: write it."""
@@ -115,6 +121,38 @@ class InferCodec:
         exchange.reply_error(error)
 
 
+class CollectingCodec(InferCodec):
+    """For a decoupled model: every edge that carries one answer gets it from here, or hears that it was not one."""
+
+    def __init__(self, served: ServedModel, common: Common, *, as_triton: bool) -> None:
+        super().__init__(served, common, as_triton=as_triton)
+        self._name = served.name
+        self._every = every_output(served.spec.outputs)
+
+    def submit(self, exchange: Exchange, request: InferRequest) -> None:
+        """Hand a request to the queue, and wait for all its answers."""
+        request.responder = OnlyAnswer(request.responder, self.entrance, self._name)
+        super().submit(exchange, request)
+
+    def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
+        """The only answer: write the outputs that it has."""
+        exchange, choices = cast("Ask", request.ask)
+        request.ask = exchange, told_outputs(choices or self._every, result)
+        super().resolve(request, result, start, stop)
+
+
+class RefusingCodec(CollectingCodec):
+    """As Triton: /infer is not for decoupled models."""
+
+    def infer(self, exchange: Exchange) -> None:  # noqa: ARG002 - none is taken in
+        """Take in one request.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
+
+
 class Common(NamedTuple):
     """What the front doors of inference share.
 
@@ -153,10 +191,16 @@ class InferEndpoint:
         served = snapshot.find(params["model"], params.get("version"))
         codec = served.codecs.get("oip")
         if codec is None:
-            codec = InferCodec(served, self._common, as_triton=self._as_triton)
+            codec = self._make_codec(served)
             served.codecs["oip"] = codec
         match.memo = (snapshot, codec)
         return cast("InferCodec", codec)
+
+    def _make_codec(self, served: ServedModel) -> InferCodec:
+        kind = InferCodec
+        if served.spec.decoupled:
+            kind = RefusingCodec if self._as_triton else CollectingCodec
+        return kind(served, self._common, as_triton=self._as_triton)
 
     def __call__(self, exchange: Exchange) -> None:
         """Take in one request."""

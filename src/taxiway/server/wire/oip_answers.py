@@ -24,12 +24,29 @@ _KEPT_PREFIXES = 256
 
 
 class AnswerWriter:
-    """Writes answers of one version of a model."""
+    """Writes answers of one version of a model.
 
-    def __init__(self, model: str, version: int, outputs: Sequence[TensorSpec], *, batches: bool) -> None:
-        self._start = b'"model_name":%b,"model_version":"%d","outputs":[' % (orjson.dumps(model), version)
+    Args:
+        batches: whether the first dimension of its outputs counts rows.
+        shared: whether requests share results, each owning rows of them; else a result is one request's, all of it.
+        parameters: of every answer, as JSON.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        version: int,
+        outputs: Sequence[TensorSpec],
+        *,
+        batches: bool,
+        shared: bool = True,
+        parameters: bytes = b"",
+    ) -> None:
+        told = b'"parameters":%b,' % parameters if parameters else b""
+        self._start = b'"model_name":%b,"model_version":"%d",%b"outputs":[' % (orjson.dumps(model), version, told)
         self._outputs = tuple(outputs)
-        self._batches = batches
+        self._batches = batches and shared
+        self._classes_by_row = batches
         self._prefixes: list[dict[tuple[int, ...], bytes]] = [{} for _ in outputs]
 
     # --- JSON only: the hot path --------------------------------------------------------------------------
@@ -98,7 +115,7 @@ class AnswerWriter:
         shape, datatype = array.shape, spec.datatype
         items: list[bytes] | None = None
         if choice.classes:
-            shape, items = classify(array, choice.classes, spec, batches=self._batches)
+            shape, items = classify(array, choice.classes, spec, batches=self._classes_by_row)
             datatype = Datatype.BYTES
         elif datatype is Datatype.BYTES:
             items = array.reshape(-1).tolist()

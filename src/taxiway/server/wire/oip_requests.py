@@ -15,10 +15,10 @@ from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Given, Signature, WireLimits
 from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters, text_of
 from taxiway.server.wire.elements import elements_of, parse_json
 from taxiway.server.wire.exchange import Buffer
-from taxiway.server.wire.signature import Given, Signature, WireLimits
 
 _INT_ONLY = {int}
 _ONE_CONTENT = (

@@ -17,12 +17,15 @@ from taxiway.server.wire.status import REASONS
 _JSON: Final = "application/json"
 _BINARY: Final = "application/octet-stream"
 _EVENTS: Final = "text/event-stream"
+_ANYTHING: Final = "*/*"
+_LINES: Final = "application/x-ndjson"
+_A_LINE_EACH: Final = "The same objects, one a line, for whoever accepts this."
 _JSON_LENGTH: Final = "Inference-Header-Content-Length"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
 _ABOUT = (
-    "The Open Inference Protocol v2 with Triton's extensions, and KServe's v1 protocol. Bodies may be sent with "
-    "Content-Encoding gzip or deflate, and are answered so where Accept-Encoding prefers it."
+    "The Open Inference Protocol v2 with Triton's extensions, KServe's v1 protocol and TorchServe's predictions. "
+    "Bodies may be sent with Content-Encoding gzip or deflate, and are answered so where Accept-Encoding prefers it."
 )
 _BINARY_BODY: Final[Schema] = {
     "description": f"A JSON document of as many bytes as the header {_JSON_LENGTH} says, then the binary tensors "
@@ -47,8 +50,12 @@ class Operation:
     binary: bool = False
     media: str = _JSON
     may_be_empty: bool = False
+    lines: bool = False
+    """Whether events may be had as lines of JSON instead."""
     also: tuple[int, ...] = ()
     """Statuses with the same body as 200."""
+    taken_media: str = _JSON
+    error: str = "Error"
 
 
 _MODEL = "/v2/models/{model}"
@@ -65,6 +72,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", f"{_MODEL}/config"): Operation("models", "ModelConfig", errors=(400, 404, 503)),
     ("GET", f"{_MODEL}/stats"): Operation("models", "Statistics", errors=(400, 404)),
     ("POST", f"{_MODEL}/infer"): Operation("inference", "InferResponse", "InferRequest", _RUNNING, binary=True),
+    ("POST", f"{_MODEL}/infer_stream"): Operation(
+        "inference", "InferResponse", "InferRequest", _RUNNING, binary=True, media=_EVENTS, lines=True
+    ),
     ("POST", f"{_MODEL}/generate"): Operation("inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422)),
     ("POST", f"{_MODEL}/generate_stream"): Operation(
         "inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422), media=_EVENTS
@@ -105,6 +115,21 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/v1/models"): Operation("kserve v1", "Models"),
     ("GET", "/v1/models/{model}"): Operation("kserve v1", "ModelReady", errors=(404,), also=(503,)),
     ("POST", "/v1/models/{model}:predict"): Operation("kserve v1", "PredictResponse", "PredictRequest", _RUNNING),
+    **{
+        (method, f"/predictions/{{model}}{version}"): Operation(
+            "torchserve",
+            "anything",
+            "anything",
+            _RUNNING,
+            media=_ANYTHING,
+            may_be_empty=True,
+            taken_media=_ANYTHING,
+            error="TorchServeError",
+        )
+        for method in ("POST", "PUT")
+        for version in ("", "/{version}")
+    },
+    ("GET", "/ping"): Operation("torchserve", "Ping", also=(503,)),
     ("GET", "/v2/openapi.json"): Operation("server", "object"),
 }
 """By method and pattern without `/versions/{version}`. A route that is not here is described by its row alone."""
@@ -156,7 +181,7 @@ def _operation(route: Route) -> Schema:
     if parameters := [*_path_parameters(route.pattern), *_header_parameters(known)]:
         described["parameters"] = parameters
     if known.takes:
-        content = _content(known.takes, _JSON, binary=known.binary)
+        content = _content(known.takes, known.taken_media, binary=known.binary)
         described["requestBody"] = {"required": not known.may_be_empty, "content": content}
     return described
 
@@ -196,22 +221,25 @@ def _responses(known: Operation) -> Schema:
     if known.answer == _NOTHING:
         responses["200"] = {"description": REASONS[200]}
     elif known.answer:
-        content = _content(known.answer, known.media, binary=known.binary)
+        is_stream = known.media == _EVENTS
+        content = _content(known.answer, known.media, binary=known.binary and not is_stream)
+        if known.lines:
+            content[_LINES] = content[_EVENTS] | {"schema": {"type": "string", "description": _A_LINE_EACH}}
         success: Schema = {"description": REASONS[200], "content": content}
-        if known.binary:
+        if known.binary and not is_stream:
             text = "Bytes of the JSON part; absent if no binary tensor follows it."
             success["headers"] = {_JSON_LENGTH: {"description": text, "schema": {"type": "integer"}}}
         responses["200"] = success
         for status in known.also:
             responses[str(status)] = {"description": REASONS[status], "content": _content(known.answer, _JSON)}
     for status in sorted(set(known.errors)):
-        responses[str(status)] = _error(REASONS[status], status)
-    responses["default"] = _error("Any other error", 0)
+        responses[str(status)] = _error(REASONS[status], status, known.error)
+    responses["default"] = _error("Any other error", 0, known.error)
     return responses
 
 
-def _error(text: str, status: int) -> Schema:
-    answer: Schema = {"description": text, "content": _content("Error", _JSON)}
+def _error(text: str, status: int, schema: str) -> Schema:
+    answer: Schema = {"description": text, "content": _content(schema, _JSON)}
     if status == 503:
         retry = {"description": "Seconds to wait before asking again.", "schema": {"type": "integer"}}
         answer["headers"] = {"Retry-After": retry}
@@ -220,8 +248,10 @@ def _error(text: str, status: int) -> Schema:
 
 def _content(schema: str, media: str, *, binary: bool = False) -> Schema:
     if media == _EVENTS:
-        text = "One event, `data: ` and an object as /generate answers it."
+        text = f"Any number of events, each `data: ` and an object: {schema}, or Error."
         return {media: {"schema": {"type": "string", "description": text}}}
+    if media == _ANYTHING:
+        return {media: {"schema": {}}}
     described: Any = ref(schema) if schema in SCHEMAS else {"type": "object"}
     content: Schema = {media: {"schema": described}}
     if binary:

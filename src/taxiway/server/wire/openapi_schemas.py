@@ -73,6 +73,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "Live": _object({"live": _of("boolean")}, "live"),
     "Ready": _object({"ready": _of("boolean")}, "ready"),
+    "Ping": _object({"status": {"enum": ["Healthy", "Unhealthy"]}}, "status"),
+    "TorchServeError": _object(
+        {"code": _of("integer"), "type": _of("string"), "message": _of("string"), "hint": _of("string")},
+        "code",
+        "type",
+        "message",
+    ),
     "ModelReady": _object({"name": _of("string"), "ready": _of("boolean")}, "name", "ready"),
     "Models": _object({"models": _array(_of("string"))}, "models"),
     "TensorMetadata": _object(_NAME_AND_TYPE, "name", "shape", "datatype"),
@@ -122,7 +129,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "UnloadRequest": _object(
-        {"parameters": _object({"unload_dependents": _of("boolean", "Taken, and without effect: there are none.")})}
+        {
+            "parameters": _object(
+                {"unload_dependents": _of("boolean", "Also those that were only loaded since it asks them.")}
+            )
+        }
     ),
     "InferInput": _object(
         {
@@ -179,6 +190,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "id": _of("string"),
             "model_name": _of("string"),
             "model_version": _of("string"),
+            "parameters": _object({"triton_final_response": _of("boolean", "Of events: whether no answer follows.")}),
             "outputs": _array(ref("InferOutput")),
         },
         "model_name",

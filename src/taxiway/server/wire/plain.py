@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from taxiway.core.errors import InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
@@ -15,9 +15,9 @@ from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.admission import Admission
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
+from taxiway.server.signature import WireLimits
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.oip import InferCodec, InferEndpoint
-from taxiway.server.wire.signature import WireLimits
 
 
 class PlainAsk(NamedTuple):
@@ -111,6 +111,17 @@ class PlainCodec(ABC):
         return ask
 
 
+class Taker(Protocol):
+    """What takes in requests for one version: a PlainCodec, or several behind one."""
+
+    def take(self, exchange: Exchange) -> None:
+        """Take in one request.
+
+        Raises:
+            TaxiwayError: it is refused; nothing is owed to it but this error.
+        """
+
+
 class PlainEndpoint(ABC):
     """POST on a model: finds the version that the path names, and its codec of this protocol."""
 
@@ -124,7 +135,7 @@ class PlainEndpoint(ABC):
         """Take in one request."""
         self.codec(exchange).take(exchange)
 
-    def codec(self, exchange: Exchange) -> PlainCodec:
+    def codec(self, exchange: Exchange) -> Taker:
         """The codec of the version that the exchange's path names.
 
         Raises:
@@ -136,10 +147,10 @@ class PlainEndpoint(ABC):
         if codec is None:
             codec = self.make_codec(served, self._edge.infer.codec(exchange))
             served.codecs[self.protocol] = codec
-        return cast("PlainCodec", codec)
+        return cast("Taker", codec)
 
     @abstractmethod
-    def make_codec(self, served: ServedModel, infer: InferCodec) -> PlainCodec:
+    def make_codec(self, served: ServedModel, infer: InferCodec) -> Taker:
         """A codec for one version, which submits through `infer`."""
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taxiway.core.errors import MethodNotAllowed, RouteNotFound
+from taxiway.core.errors import MethodNotAllowed, RouteNotFound, TaxiwayError
 
 if TYPE_CHECKING:
     from taxiway.server.wire.exchange import Exchange
 
 Handler = Callable[["Exchange"], None]
+Words = Callable[[TaxiwayError, int], tuple[int, bytes]]
+"""How a protocol of its own tells errors: of an error and the status it has elsewhere, its status and JSON body."""
 OPEN = "open"
 """The scope of what everybody may ask, with or without a key."""
 PROBE_BODY_BYTES = 4096
@@ -24,7 +26,7 @@ class Route:
     """One row of the front door's table. `pattern` writes parameters as `{model}`; `{version}` is digits.
 
     `scope` is what a caller's key must have where keys are asked for: one of `config.keys.SCOPES`, `any` or `open`. A
-    route that does not say gets the strictest.
+    route that does not say gets the strictest. `words` tells its errors; None: the server's profile does.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Route:
     decodes: bool = True
     """Whether a coded body is decoded before the handler sees it."""
     scope: str = "admin"
+    words: Words | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support import onnx_models
-from tests.support.engines import batch_engine
+from tests.support.engines import NoModels, batch_engine
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
@@ -31,9 +31,9 @@ def load() -> Iterator[Load]:
 
     def load_one(path: Path, cpus: int = 4, **settings: Any) -> list[ServedModel]:
         (found,) = find_models([path])
-        loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus))
+        loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus, NoModels()))
         prepared = loader.prepare(found)
-        loaded = [loader.load(prepared, version) for version in prepared.versions]
+        loaded = [loader.load(prepared, version, {}) for version in prepared.versions]
         served.extend(loaded)
         return loaded
 

@@ -47,7 +47,7 @@ def test_one_models_directory(tmp_path: Path) -> None:
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     missing = tmp_path / "nope.onnx"
-    wrong = _touch(tmp_path / "model.pt")
+    wrong = _touch(tmp_path / "model.txt")
     empty = tmp_path / "empty"
     empty.mkdir()
     first, twin = _touch(tmp_path / "one" / "m.onnx"), _touch(tmp_path / "two" / "m.onnx")
@@ -56,7 +56,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         find_models([missing, wrong, empty, first, twin, unnamed])
     rules = {problem["value"]: problem["rule"] for problem in caught.value.facts["problems"]}
     assert "no such file" in rules[str(missing)]
-    assert "only .onnx" in rules[str(wrong)]
+    assert "for `taxiway import` first" in rules[str(wrong)]
     assert "holds no model" in rules[str(empty)]
     assert "names the same model" in rules[str(twin)]
     assert "name cannot be a model's" in rules[str(unnamed)]

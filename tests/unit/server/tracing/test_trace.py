@@ -41,12 +41,23 @@ class _Steps:
         return self.now_ns
 
 
+class _Follower:
+    """Keeps what is closed."""
+
+    def __init__(self, clock: _Steps, closed: list[Trace]) -> None:
+        self.now_ns = clock
+        self.close = closed.append
+
+    def follow(self, *_: object) -> Trace:
+        raise AssertionError("it makes no requests")
+
+
 def _request(arrived_ns: int, rows: int = 1) -> InferRequest:
     return InferRequest((), rows, _Nobody(), arrived_ns, id="a")
 
 
 def _trace(clock: _Steps, request: InferRequest, closed: list[Trace]) -> Trace:
-    trace = Trace(7, PLAN, "m", 3, request, Origin("HTTP"), clock, closed.append)
+    trace = Trace(7, PLAN, "m", 3, request, Origin("HTTP"), _Follower(clock, closed))
     request.trace = trace
     return trace
 

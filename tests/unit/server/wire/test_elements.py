@@ -22,13 +22,13 @@ from taxiway.core.errors import (
     WrongElementType,
 )
 from taxiway.core.tensors import Datatype
+from taxiway.server.signature import split_bytes
 from taxiway.server.wire.elements import (
     elements_of,
     join_bytes,
     parse_json,
     print_elements,
     print_texts,
-    split_bytes,
 )
 
 INTEGERS = [datatype for datatype in Datatype if "INT" in datatype.name]

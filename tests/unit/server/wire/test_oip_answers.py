@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from taxiway.core.errors import InvalidArgument, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.signature import WireLimits, split_bytes
 from taxiway.server.wire.asks import OutputChoice
-from taxiway.server.wire.elements import join_bytes, split_bytes
+from taxiway.server.wire.elements import join_bytes
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
-from taxiway.server.wire.signature import WireLimits
 
 LIMITS = WireLimits(max_elements=1 << 20, max_json_depth=10)
 DATATYPES: list[Datatype] = [datatype for datatype in Datatype if datatype is not Datatype.BF16]

@@ -29,9 +29,9 @@ from taxiway.core.errors import (
 )
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.signature import WireLimits
 from taxiway.server.wire.asks import OutputChoice, Parsed
 from taxiway.server.wire.oip_requests import RequestReader
-from taxiway.server.wire.signature import WireLimits
 
 ROW = TensorSpec("a", Datatype.FP32, (2,))
 FREE = TensorSpec("b", Datatype.INT64, (-1,), optional=True)

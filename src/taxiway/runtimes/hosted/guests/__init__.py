@@ -17,6 +17,7 @@ from taxiway.runtimes.hosted.lines import Lines
 _MODULES = {
     "python": "triton",
     "class": "plain",
+    "torchserve": "torchserve",
 }
 """Backends (config/backends.py) and the modules whose `open_model(source, lines)` loads their models."""
 

@@ -19,17 +19,22 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
-from taxiway.runtimes.hosted.frames import FromChild, Learn, Piece, Ran, Said
+from taxiway.runtimes.hosted.frames import FromChild, Learn, Metric, Piece, Ran, Said
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.execution.processes.process import ModelProcess
 from taxiway.server.execution.threads import Done
+from taxiway.server.statistics import ProcessCounts
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
 _WAITING, _ABANDONED = 1, 2
 _NAMED_REQUESTS = 8
+
+
+Waiting = tuple[list[InferRequest], Done]
+"""A batch that no process has yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +56,14 @@ class _Instance:
     process: ModelProcess | None
     life: Life = field(default_factory=lambda: Life(State.READY))
     runs: dict[int, _Run] = field(default_factory=dict)
+    is_deaf: bool = False
+    """Nothing can be sent to it any more, though what it sent last may yet come."""
+    pinned: deque[Waiting] = field(default_factory=deque)
+    """What waits for this one and no other."""
+
+    def can_take(self, streams: int) -> bool:
+        """Whether it is alive and has less than enough to do."""
+        return self.process is not None and not self.is_deaf and len(self.runs) < streams
 
 
 class ProcessExecutor:
@@ -84,11 +97,15 @@ class ProcessExecutor:
         self._now_ns = clock.monotonic_ns
         self._streams = streams
         self._instances = [_Instance(process.index, process) for process in processes]
-        self._pending: deque[tuple[list[InferRequest], Done]] = deque()
+        self._pending: deque[Waiting] = deque()
         self._numbers = itertools.count(1)
         self._places: dict[int, tuple[_Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
+        self._deaths = 0
+        self._lost: Callable[[int], None] | None = None
+        """Told of deaths, by whom pins."""
         self._closed = False
+        self._attached = False
         self._labels = plan.labels
         for process in processes:
             process.tell(learn)
@@ -98,13 +115,36 @@ class ProcessExecutor:
 
     def submit(self, batch: list[InferRequest], done: Done) -> None:
         """Hand it to a process that is free, or to the next one that will be."""
+        if not self._attached:
+            self._attach_all()
         instance = self._free_instance()
         if instance is not None:
-            self._hand(instance, batch, done)
+            self._hand(instance, (batch, done), self._pending)
         elif (trouble := self.trouble()) is not None:
             self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
         else:
             self._pending.append((batch, done))
+
+    def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
+        """Hand it to that process, or to the one that comes in its place."""
+        if not self._attached:
+            self._attach_all()
+        place = self._instances[instance]
+        if place.can_take(self._streams):
+            self._hand(place, (batch, done), place.pinned)
+        elif (trouble := self.trouble()) is not None:
+            self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
+        else:
+            place.pinned.append((batch, done))
+
+    @property
+    def instances(self) -> int:
+        """Processes."""
+        return len(self._instances)
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Call `lost` with the number of an instance whose process has died; what waits for that process then fails."""
+        self._lost = lost
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -127,18 +167,24 @@ class ProcessExecutor:
         reason = self._instances[0].life.reason
         return f"the processes of model '{self._plan.name}' died again and again, at last so: {reason}"
 
+    def counts(self) -> ProcessCounts:
+        """How the processes stand."""
+        ready = sum(instance.life.state is State.READY for instance in self._instances)
+        return ProcessCounts(ready, len(self._instances) - ready, self._deaths)
+
     def close(self) -> None:
         """End the processes. Blocks."""
         self._closed = True
-        threads = [
-            threading.Thread(target=instance.process.close, name=f"closing-{instance.process.name}")
-            for instance in self._instances
-            if instance.process is not None
-        ]
+        processes = [instance.process for instance in self._instances if instance.process is not None]
+        threads = [threading.Thread(target=process.close, name=f"closing-{process.name}") for process in processes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        for process in processes:
+            process.release()
+        for instance in self._instances:
+            instance.process = None  # and with it the shared memory, which must not wait for the garbage collector
 
     # --- handing out --------------------------------------------------------------------------------------
 
@@ -146,7 +192,7 @@ class ProcessExecutor:
         """The least busy process that can take one more run."""
         best = None
         for instance in self._instances:
-            if instance.life.state is not State.READY or len(instance.runs) >= self._streams:
+            if not instance.can_take(self._streams):
                 continue
             if not instance.runs:
                 return instance
@@ -154,7 +200,9 @@ class ProcessExecutor:
                 best = instance
         return best
 
-    def _hand(self, instance: _Instance, batch: list[InferRequest], done: Done) -> None:
+    def _hand(self, instance: _Instance, waiting: Waiting, line: deque[Waiting]) -> None:
+        """Give it what waits; what it cannot be sent goes back to its line."""
+        batch, done = waiting
         process = instance.process
         assert process is not None  # noqa: S101 - it is ready
         outbox = process.outbox
@@ -168,18 +216,24 @@ class ProcessExecutor:
                 outbox.drop_flag(flag)
             self._end(batch, done, problem)
             return
+        if not process.send(run):
+            instance.is_deaf = True  # it died unseen, and its end comes next
+            line.append(waiting)
+            return
         instance.runs[number] = _Run(batch, done, flags, self._now_ns())
         for request, flag in zip(batch, flags, strict=True):
             self._places[id(request)] = (instance, flag)
-        process.send(run)
 
     def _end(self, batch: list[InferRequest], done: Done, problem: TaxiwayError) -> None:
         now_ns = self._now_ns()
         done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, error=problem))
 
     def _hand_pending(self) -> None:
-        while self._pending and (instance := self._free_instance()) is not None:
-            self._hand(instance, *self._pending.popleft())
+        for instance in self._instances:
+            while instance.pinned and instance.can_take(self._streams):
+                self._hand(instance, instance.pinned.popleft(), instance.pinned)
+        while self._pending and (free := self._free_instance()) is not None:
+            self._hand(free, self._pending.popleft(), self._pending)
 
     # --- what comes back ----------------------------------------------------------------------------------
 
@@ -192,6 +246,8 @@ class ProcessExecutor:
             case Said():
                 assert instance.process is not None  # noqa: S101 - it speaks
                 instance.process.say(frame)
+            case Metric():
+                pass  # nothing publishes a model's own metrics yet
             case _:
                 _log.error(
                     "bug",
@@ -210,7 +266,8 @@ class ProcessExecutor:
         else:
             outcome = self._reader.outcome(ran, run.batch, process.inbox)
         run.done(run.batch, outcome)
-        self._hand_pending()
+        if not self._closed:
+            self._hand_pending()
 
     def _piece(self, instance: _Instance, piece: Piece) -> None:
         process, run = instance.process, instance.runs.get(piece.id)
@@ -231,6 +288,9 @@ class ProcessExecutor:
     # --- lives --------------------------------------------------------------------------------------------
 
     def _attach_all(self) -> None:
+        if self._attached:
+            return
+        self._attached = True
         for instance in self._instances:
             self._attach(instance)
 
@@ -242,11 +302,25 @@ class ProcessExecutor:
     def _gone(self, instance: _Instance, process: ModelProcess) -> None:
         if self._closed or instance.process is not process:
             return
+        self._deaths += 1
         instance.process = None
         runs, instance.runs = list(instance.runs.values()), {}
         process.kill()
+        if self._lost is not None:
+            self._lost(instance.index)
+            self._fail_pinned(instance)
         thread = threading.Thread(target=self._bury, args=(instance, process, runs), daemon=True)
         thread.start()
+
+    def _fail_pinned(self, instance: _Instance) -> None:
+        """What waited for a process that kept something, and is gone: another one has not got it."""
+        waiting, instance.pinned = instance.pinned, deque()
+        for batch, done in waiting:
+            problem = ModelProcessDied(
+                f"the process of model '{self._plan.name}' ended before it could run this request",
+                hint="begin the sequence again, with sequence_start; the log has what the model printed",
+            )
+            self._end(batch, done, problem)
 
     def _bury(self, instance: _Instance, process: ModelProcess, runs: list[_Run]) -> None:
         """In a thread: find out what it died of, and say so on the loop."""
@@ -331,13 +405,17 @@ class ProcessExecutor:
             process.kill()
             threading.Thread(target=process.bury, daemon=True).start()
             return
-        instance.process = process
+        instance.process, instance.is_deaf = process, False
         self._attach(instance)
         _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
         self._happened(instance, Event.OPENED)
 
     def _refuse_pending(self) -> None:
         trouble = self.trouble()
-        waiting, self._pending = self._pending, deque()
+        waiting = list(self._pending)
+        self._pending.clear()
+        for instance in self._instances:
+            waiting += instance.pinned
+            instance.pinned.clear()
         for batch, done in waiting:
             self._end(batch, done, Unavailable(trouble or "", hint="the log has what the model printed"))

@@ -16,7 +16,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import InvalidModel, ModelFailed
 from taxiway.core.requests import InferRequest, InputTensor
 from taxiway.core.tensors import Datatype, TensorSpec
-from taxiway.runtimes.hosted.frames import Declared, Learn, Ran
+from taxiway.runtimes.hosted.frames import Declared, Learn
 from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.plan import LaunchPlan
@@ -57,7 +57,7 @@ class HostedModel:
         inputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.inputs)
         outputs = tuple(_declared(one, spec.reshapes, batches=batches) for one in spec.outputs)
         merged = max(1, spec.max_batch_size) if spec.dynamic_batching is not None else 1
-        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged)
+        self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged, spec.sequences is not None)
         self._writer = RunWriter(spec.inputs, spec.outputs, spec.reshapes, batches=batches)
         self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches)
         self._spec = spec
@@ -96,11 +96,8 @@ class HostedModel:
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
         flag = process.outbox.take_flag()
-        frames = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
+        ran = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
         process.outbox.drop_flag(flag)
-        ran = next((frame for frame in frames if isinstance(frame, Ran)), None)
-        if ran is None:
-            raise ModelFailed("the model did not answer its warm-up")
         outcome = self._reader.outcome(ran, [request], process.inbox)
         if outcome.result is None:
             raise outcome.error or ModelFailed("the model did not answer its warm-up")
@@ -112,6 +109,7 @@ class HostedModel:
         if self._executor is None:
             for process in self._processes:
                 process.close()
+        self._processes.clear()
 
 
 class _Nobody:

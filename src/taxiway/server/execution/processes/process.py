@@ -25,6 +25,7 @@ from taxiway.runtimes.hosted.frames import (
     FromChild,
     Open,
     Opened,
+    Ran,
     Said,
     decode_from_child,
     encode,
@@ -83,8 +84,9 @@ class ModelProcess:
         self._pump = threading.Thread(target=self._pump_lines, name=f"output-{self.name}", daemon=True)
         self._pump.start()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._take: Callable[[FromChild], None] = _heard_by_nobody
+        self._gone: Callable[[], None] = _heard_by_nobody
         self._unsent = bytearray()
-        self._closing = False
 
     @classmethod
     def start(cls, plan: LaunchPlan, index: int) -> tuple[ModelProcess, Opened]:
@@ -151,14 +153,18 @@ class ModelProcess:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer finds out
             self._socket.sendall(encode(frame))
 
-    def ask(self, frame: Frame, plan: LaunchPlan) -> list[FromChild]:
-        """Send a frame and return what comes next, before the event loop has it; waits.
+    def ask(self, frame: Frame, plan: LaunchPlan) -> Ran:
+        """Send a run and return how it went, before the event loop has it; waits. Whatever else it says is dropped.
 
         Raises:
             InvalidModel: it ended, or takes too long.
         """
         self.tell(frame)
-        return self._receive_blocking(plan, time.monotonic() + plan.load_timeout_s)
+        deadline = time.monotonic() + plan.load_timeout_s
+        while True:
+            ran = [one for one in self._receive_blocking(plan, deadline) if isinstance(one, Ran)]
+            if ran:
+                return ran[0]
 
     # --- on the event loop --------------------------------------------------------------------------------
 
@@ -170,8 +176,8 @@ class ModelProcess:
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._read)
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; what the process does not read yet is kept, in order."""
+    def send(self, frame: Frame) -> bool:
+        """Send a frame; what the process does not read yet is kept, in order. False: it is gone, and never saw it."""
         data = encode(frame)
         if not self._unsent:
             try:
@@ -179,13 +185,14 @@ class ModelProcess:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return  # it is gone, and the reader will say so
+                return False  # the reader will say so too
             if sent == len(data):
-                return
+                return True
             data = data[sent:]
             if self._loop is not None:
                 self._loop.add_writer(self._socket.fileno(), self._write)
         self._unsent += data
+        return True
 
     def _write(self) -> None:
         try:
@@ -216,17 +223,28 @@ class ModelProcess:
             self.kill()
             return
         if not data:
+            gone = self._gone
             self._detach()
-            self._gone()
+            gone()
             return
         for frame in frames:
             self._take(frame)
 
     def _detach(self) -> None:
-        if self._loop is not None:
+        if self._loop is not None and self._socket.fileno() >= 0 and not self._loop.is_closed():
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
+        self._take, self._gone = _heard_by_nobody, _heard_by_nobody  # who is called holds us, and our memory
+
+    def release(self) -> None:
+        """It has ended: let go of the socket, where the loop would not notice by itself."""
+        loop = self._loop
+        if loop is None:
+            self._socket.close()
+        elif not loop.is_running() or asyncio._get_running_loop() is loop:
+            while self._socket.fileno() >= 0:
+                self._read()  # what it answered last, and then its end
 
     # --- its end ------------------------------------------------------------------------------------------
 
@@ -237,7 +255,6 @@ class ModelProcess:
 
     def close(self) -> None:
         """Let it finalize the model and end, or end it. Blocks. It runs nothing any more."""
-        self._closing = True
         with contextlib.suppress(OSError):
             self._socket.setblocking(True)
             self._socket.settimeout(_CLOSE_S)
@@ -251,8 +268,7 @@ class ModelProcess:
         """Wait for it, which is dead or dying; its exit status."""
         status = self._process.wait()
         self._pump.join(_CLOSE_S)
-        if self._loop is None:
-            self._socket.close()
+        self.release()
         return status
 
     def told_end(self) -> str:
@@ -282,6 +298,10 @@ class ModelProcess:
                 self._last_lines.append(line)
                 if line:
                     _log.info("model_output", **self._labels, instance=self.index, line=line)
+
+
+def _heard_by_nobody(*_: object) -> None:
+    """It has ended; nobody is told."""
 
 
 def _environment(plan: LaunchPlan) -> Mapping[str, str]:

@@ -44,6 +44,9 @@ class Context(Protocol):
     async def read(self) -> Any:  # noqa: ANN401
         """The next message of a stream, or `EOF`."""
 
+    async def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send the head of a stream's answers before the first of them, which would bring it."""
+
     async def write(self, message: Any) -> None:  # noqa: ANN401
         """Send a message on a stream; returns once the transport has it."""
 
@@ -84,7 +87,7 @@ class Calls:
 
     def __init__(self, profile: Profile, statistics: GrpcStatistics, complaints: Complaints) -> None:
         self.statistics = statistics
-        self._profile = profile
+        self.profile = profile
         self._complaints = complaints
 
     async def fail(
@@ -93,7 +96,7 @@ class Calls:
         """End a call with the status that tells `problem`; what is no TaxiwayError is a defect of ours."""
         error = self.told(problem, model, version, shown_peer(context.peer()))
         code = self.count(method, error)
-        await context.abort(code, details_of(error), _trailers(error, explains=self._profile.explains))
+        await context.abort(code, details_of(error), _trailers(error, explains=self.profile.explains))
 
     def told(self, problem: Exception, model: str = "", version: str = "", peer: str = "") -> TaxiwayError:
         """The error a caller is told of `problem`; the log is told what an operator should know."""
@@ -105,7 +108,7 @@ class Calls:
 
     def count(self, method: str, error: TaxiwayError) -> grpc.StatusCode:
         """Count a call that ends with `error`; its status."""
-        name = self._profile.grpc_status_of(error)
+        name = self.profile.grpc_status_of(error)
         self.statistics.ended(method, name)
         return grpc.StatusCode[name]
 

@@ -116,7 +116,12 @@ class Familiars:
         choices: Choices | None,
         places: list[tuple[int, int]],
     ) -> Familiar | None:
-        """None if an input's content has to be looked at: texts have lengths of their own, booleans a rule."""
+        """None if an input's content has to be looked at: texts have lengths of their own, booleans a rule.
+
+        None, too, if the model may answer several times: such a request is more than its tensors.
+        """
+        if not codec.answers_once:
+            return None
         signature = codec.signature
         tensors: list[tuple[Shape, int, int] | None] = [None] * len(signature.inputs)
         for entry, (start, stop) in zip(message.inputs, places, strict=True):

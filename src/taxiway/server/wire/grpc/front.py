@@ -106,6 +106,7 @@ class GrpcFront:
     async def give_up(self, error: TaxiwayError, timeout_s: float) -> None:
         """Answer by `error` what is owed and not known yet; after `timeout_s` cut whatever is left."""
         self._services.infer.give_up(error)
+        self._services.stream.give_up(error)
         if self._server is not None:
             await self._server.stop(timeout_s)
 

@@ -17,16 +17,17 @@ from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
+from taxiway.server.wire.grpc.asked import Answer, AnswerStream, Ask
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
 from taxiway.server.wire.grpc.familiar import Familiar, Familiars
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
 from taxiway.server.wire.grpc.infer_requests import MessageReader
 from taxiway.server.wire.grpc.protos import INFERENCE, Message
-from taxiway.server.wire.signature import Signature, WireLimits
 
 METHOD = "ModelInfer"
 STREAM_METHOD = "ModelStreamInfer"
@@ -35,8 +36,8 @@ MAX_MESSAGE_BYTES = (1 << 31) - 1
 _LARGE_BYTES = 64 * 1024
 """Answers from this size are counted until the transport has taken them."""
 
-Answer = asyncio.Future["bytes | Exception"]
-"""An answer's bytes, or why there are none: as a result, since nobody may be left to fetch an exception."""
+Reading = tuple[InferRequest, Choices | None, bool, bool]
+"""A request, the outputs it wants (None: all, raw), whether as typed contents, and whether it wants an empty final."""
 
 
 class Edge(NamedTuple):
@@ -57,21 +58,11 @@ class Edge(NamedTuple):
     regions: Regions = NO_REGIONS
 
 
-class Ask(NamedTuple):
-    """What an answer needs to be worded: who waits, and which outputs in which form (None: all, raw)."""
-
-    answer: Answer
-    choices: Choices | None
-    typed: bool
-    on_stream: bool
-    context: Context
-
-
 def origin_of(request: InferRequest) -> Origin:
     """How a request came in over gRPC."""
     ask = cast("Ask", request.ask)
     headers = {name: value for name in HEADERS if (value := header_of(ask.context, name)) is not None}
-    method = STREAM_METHOD if ask.on_stream else METHOD
+    method = METHOD if ask.stream is None else STREAM_METHOD
     attributes = {"rpc.system": "grpc", "rpc.service": INFERENCE, "rpc.method": method}
     return Origin("GRPC", headers, f"{INFERENCE}/{method}", attributes)
 
@@ -79,25 +70,36 @@ def origin_of(request: InferRequest) -> Origin:
 class MessageCodec:
     """Reads requests for one version, submits them, and writes the answers."""
 
-    def __init__(self, served: ServedModel, admission: Admission, limits: WireLimits, regions: Regions) -> None:
-        spec = served.spec
-        self._admission = admission
-        self._entrance = Entrance(served, admission, origin_of)
+    answers_once = True
+    """Whether each request has one answer, which on a stream waits for those of earlier requests."""
+
+    def __init__(self, served: ServedModel, edge: Edge) -> None:
+        spec, regions = served.spec, edge.regions
+        self._admission = edge.admission
+        self._entrance = Entrance(served, edge.admission, origin_of)
         self._statistics = served.statistics
         menu = OutputMenu(spec.name, spec.outputs, binary_overrides_listed=True, regions=regions)
         self._every = menu.all_binary()
-        self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, limits)
+        self.signature = Signature(spec.name, spec.inputs, spec.max_batch_size, edge.limits)
         self._reader = MessageReader(self.signature, menu, regions)
         self._offered = served.run_alone
         self._run_alone = served.run_alone
         """Answers what nothing but the model has to see; None: a cache has, or somebody who traces."""
         served.traces.follow(self._trace)
-        self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
+        self._writer = MessageWriter(
+            spec.name, served.version, spec.outputs, batches=served.batches, shared=not spec.decoupled
+        )
 
     def read(
-        self, message: Message, raw: Sequence[bytes | memoryview], nbytes: int, arrived_ns: int
-    ) -> tuple[InferRequest, Choices | None, bool]:
-        """The request in `message`, the outputs it wants, and whether as typed contents.
+        self,
+        message: Message,
+        raw: Sequence[bytes | memoryview],
+        nbytes: int,
+        arrived_ns: int,
+        *,
+        on_stream: bool,  # noqa: ARG002 - a subclass takes no others
+    ) -> Reading:
+        """The request in `message`, and what it wants; on a stream, or on a call of its own.
 
         Raises:
             InvalidArgument: what is wrong with it, and where.
@@ -108,7 +110,7 @@ class MessageCodec:
             self._statistics.invalid(error.code)
             raise
         typed = parsed.parameters is not None and parsed.parameters.get("contents") == "typed"
-        return request, parsed.choices, typed
+        return request, parsed.choices, typed, parsed.empty_final
 
     def submit(self, request: InferRequest, ask: Ask, deadline_ns: int) -> None:
         """Hand a request to the queue, to be answered as `ask` says, by the call's deadline.
@@ -177,7 +179,7 @@ class MessageCodec:
         return ask
 
     def _write(self, ask: Ask, request_id: str | None, result: BatchResult, start: int, stop: int) -> bytes:
-        opening = self._writer.opening(request_id, final=ask.on_stream)
+        opening = self._writer.opening(request_id, final=ask.stream is not None)
         if ask.typed:
             body = self._writer.write_typed(opening, ask.choices or self._every, result, start, stop)
         elif ask.choices is not None:
@@ -185,6 +187,11 @@ class MessageCodec:
         else:
             body = self._writer.write(opening, result, start, stop)
         return _checked(body)
+
+    def _write_choices(self, opening: bytes, choices: Choices, result: BatchResult, *, typed: bool) -> bytes:
+        """Of a result that is one request's, the outputs in `choices`."""
+        write = self._writer.write_typed if typed else self._writer.write_chosen
+        return _checked(write(opening, choices, result, 0, result.rows))
 
 
 def _checked(body: bytes) -> bytes:
@@ -203,8 +210,10 @@ Taken = tuple[MessageCodec, InferRequest]
 class InferEndpoint:
     """Takes in requests for any model, and answers ModelInfer."""
 
-    def __init__(self, edge: Edge) -> None:
-        self._routing, self._admission, self._limits, self._calls, self._cold, self._guard, self._regions = edge
+    def __init__(self, edge: Edge, make_codec: Callable[[ServedModel, Edge], MessageCodec]) -> None:
+        self._edge = edge
+        self._make_codec = make_codec
+        self._routing, self._admission, _, self._calls, self._cold, self._guard, _ = edge
         self._routing_held = edge.routing
         """For requests that were taken before the server began to stop, and wait for their model."""
         self._new_answer = asyncio.get_running_loop().create_future
@@ -220,8 +229,8 @@ class InferEndpoint:
             content = self._answer_alone(body, context)
             if content is None:
                 answer: Answer = self._new_answer()
-                taken = self.take_familiar(body, answer, context, on_stream=False)
-                codec, request = taken or await self.take(body, answer, context, on_stream=False)
+                taken = self.take_familiar(body, answer, context, None)
+                codec, request = taken or await self.take(body, answer, context, None)
                 content = content_of(answer.result() if answer.done() else await self._wait(answer, codec, request))
         except asyncio.CancelledError:  # the client has gone, or cancelled the call
             self._calls.statistics.ended(METHOD, "CANCELLED")
@@ -261,16 +270,16 @@ class InferEndpoint:
         finally:
             self._waiting.discard(answer)
 
-    def take_familiar(self, body: bytes, answer: Answer, context: Context, *, on_stream: bool) -> Taken | None:
+    def take_familiar(self, body: bytes, answer: Answer, context: Context, stream: AnswerStream | None) -> Taken | None:
         """Take in a request that is like an earlier one, if it is; as `take`."""
         known = self._familiars.find(body)
         if known is None:
             return None
         request = self._familiar_request(known, body, context)
-        known.codec.submit(request, Ask(answer, known.choices, False, on_stream, context), request.deadline_ns)
+        known.codec.submit(request, Ask(answer, known.choices, False, stream, context), request.deadline_ns)
         return known.codec, request
 
-    async def take(self, body: bytes, answer: Answer, context: Context, *, on_stream: bool) -> Taken:
+    async def take(self, body: bytes, answer: Answer, context: Context, stream: AnswerStream | None) -> Taken:
         """Take in one request, which `answer` then tells the end of; that may be before this returns.
 
         Raises:
@@ -286,11 +295,13 @@ class InferEndpoint:
             codec = self.codec(model, version)
         except ColdModel:
             codec = await self._warm_codec(model, version, len(body), deadline_ns)
-        request, choices, typed = codec.read(message, raw, len(body), arrived_ns)
+        request, choices, typed, empty_final = codec.read(
+            message, raw, len(body), arrived_ns, on_stream=stream is not None
+        )
         # Nothing of it lies in shared memory, and the routes lead there for the next one too.
         if request.nbytes == len(body) and self._codecs.get((model, version)) is codec:
             self._familiars.remember(body, message, codec, request, choices)
-        codec.submit(request, Ask(answer, choices, typed, on_stream, context), deadline_ns)
+        codec.submit(request, Ask(answer, choices, typed, stream, context, body, empty_final), deadline_ns)
         return codec, request
 
     def refuse(self, error: TaxiwayError) -> None:
@@ -317,7 +328,7 @@ class InferEndpoint:
         served = snapshot.find(model, version_of(version))
         codec = served.codecs.get("grpc")
         if codec is None:
-            codec = served.codecs["grpc"] = MessageCodec(served, self._admission, self._limits, self._regions)
+            codec = served.codecs["grpc"] = self._make_codec(served, self._edge)
         return cast("MessageCodec", codec)
 
     async def _warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:

@@ -25,27 +25,37 @@ from taxiway.server.wire.grpc.protos import message_class
 _KEPT_WORDS = 256
 _SMALL_BYTES = 4096
 """Of an output that nobody shares: copying so much is cheaper than looking at its memory without a copy."""
-_FINAL = b'"\x1b\n\x15triton_final_response\x12\x02\x08\x01'
+FINAL = b'"\x1b\n\x15triton_final_response\x12\x02\x08\x01'
 """Field 4 of ModelInferResponse: parameters["triton_final_response"] = true."""
+MORE_FOLLOWS = FINAL[:-1] + b"\x00"
+"""The same, false: of an answer that is not the last one of its request."""
 
 _Contents = message_class("inference.InferTensorContents")
 _Tensor = message_class("inference.ModelInferResponse.InferOutputTensor")
 
 
 class MessageWriter:
-    """Writes answers of one version of a model."""
+    """Writes answers of one version of a model.
 
-    def __init__(self, model: str, version: int, outputs: Sequence[TensorSpec], *, batches: bool) -> None:
+    Args:
+        batches: whether the first dimension of its outputs counts rows.
+        shared: whether requests share results, each owning rows of them; else a result is one request's, all of it.
+    """
+
+    def __init__(
+        self, model: str, version: int, outputs: Sequence[TensorSpec], *, batches: bool, shared: bool = True
+    ) -> None:
         self._start = _text(0x0A, model) + _text(0x12, str(version))
         self._outputs = tuple(outputs)
-        self._batches = batches
+        self._batches = batches and shared
+        self._classes_by_row = batches
         self._words: dict[tuple[tuple[int, ...], ...], bytes] = {}
         """By the shapes of all outputs: what is told of them before their contents."""
 
     def opening(self, request_id: str | None, *, final: bool) -> bytes:
         """What an answer begins with; `final` marks the last one of a request on a stream, as Triton does."""
         opening = self._start if request_id is None else self._start + _text(0x1A, request_id)
-        return opening + _FINAL if final else opening
+        return opening + FINAL if final else opening
 
     # --- all outputs, raw: the hot path -------------------------------------------------------------------
 
@@ -105,7 +115,7 @@ class MessageWriter:
         array = result.arrays[choice.index]
         rows = array[start:stop] if self._batches else array
         if choice.classes:
-            shape, items = classify(rows, choice.classes, spec, batches=self._batches)
+            shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
             return _described(spec.name, Datatype.BYTES, shape), join_bytes(items)
         content = self._memory(choice.index, result, start, stop)
         if choice.window is not None:
@@ -127,7 +137,7 @@ class MessageWriter:
             rows = array[start:stop] if self._batches else array
             tensor = _Tensor(name=spec.name)
             if choice.classes:
-                shape, items = classify(rows, choice.classes, spec, batches=self._batches)
+                shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
                 tensor.datatype = Datatype.BYTES.wire_name
                 tensor.contents.bytes_contents.extend(items)
             else:

@@ -10,10 +10,10 @@ from taxiway.core.errors import InvalidArgument, MalformedRequest, UnknownTensor
 from taxiway.core.requests import InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape
 from taxiway.server.shared_memory import NO_REGIONS, Regions
+from taxiway.server.signature import Given, Signature
 from taxiway.server.wire.asks import NOTHING_MORE, OutputMenu, Parsed, place_of, read_parameters
 from taxiway.server.wire.elements import Elements
 from taxiway.server.wire.grpc.protos import Message
-from taxiway.server.wire.signature import Given, Signature
 
 CONTENTS: Mapping[Datatype, tuple[str, str]] = {
     Datatype.BOOL: ("bool_contents", "B"),
@@ -31,7 +31,7 @@ CONTENTS: Mapping[Datatype, tuple[str, str]] = {
 }
 """The list of InferTensorContents that holds a datatype's elements, and the typecode of `array` that packs them."""
 _FINAL_RESPONSE = "triton_enable_empty_final_response"
-"""The one reserved name that a request may use: it concerns models that answer several times, which none here does."""
+"""The one reserved name that a request may use: it concerns models that answer several times."""
 _SAY_SOMETHING = ("classification", "shared_memory_")
 """How the parameters of an output begin that mean something over gRPC."""
 
@@ -125,7 +125,8 @@ class MessageReader:
         parsed = Parsed(id=identity or None)
         if message.parameters:
             values = parameter_values(message.parameters)
-            if values.pop(_FINAL_RESPONSE, False).__class__ is not bool:
+            parsed.empty_final = values.pop(_FINAL_RESPONSE, False)
+            if parsed.empty_final.__class__ is not bool:
                 raise MalformedRequest(f"parameter '{_FINAL_RESPONSE}' must be true or false")
             read_parameters(values, parsed)
         if message.outputs:

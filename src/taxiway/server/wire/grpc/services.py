@@ -10,6 +10,7 @@ import grpc
 from taxiway.config.settings import GrpcSettings, LimitSettings
 from taxiway.server.administration import Administration
 from taxiway.server.wire.grpc import infer, stream
+from taxiway.server.wire.grpc.decoupled import codec_of
 from taxiway.server.wire.grpc.guarded import GuardedTable
 from taxiway.server.wire.grpc.health import HealthService
 from taxiway.server.wire.grpc.infer import Edge, InferEndpoint
@@ -38,8 +39,8 @@ class Services:
         log: CallLog | None = None,
     ) -> None:
         calls, guard = edge.calls, edge.guard
-        self.infer = InferEndpoint(edge)
-        self.stream = StreamEndpoint(edge, self.infer, limits.max_pipelined)
+        self.infer = InferEndpoint(edge, codec_of)
+        self.stream = StreamEndpoint(edge, self.infer, limits.max_pipelined, limits.max_stream_buffer_bytes)
         self.health = HealthService(administration, calls, profile, limits.max_connections)
         inference: dict[str, Handler] = {
             infer.METHOD: grpc.unary_unary_rpc_method_handler(self.infer.infer),

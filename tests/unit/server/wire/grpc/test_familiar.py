@@ -13,12 +13,12 @@ from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.shared_memory import NO_REGIONS
+from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.wire.asks import Choices, OutputMenu
 from taxiway.server.wire.grpc.envelope import open_request
 from taxiway.server.wire.grpc.familiar import Familiars
 from taxiway.server.wire.grpc.infer_requests import MessageReader
 from taxiway.server.wire.grpc.protos import Message, message_class
-from taxiway.server.wire.signature import Signature, WireLimits
 
 Request = message_class("inference.ModelInferRequest")
 INPUTS = (
@@ -31,6 +31,8 @@ INPUTS = (
 
 class Codec:
     """As much of a codec as is asked here."""
+
+    answers_once = True
 
     def __init__(self) -> None:
         self.signature = Signature("m", INPUTS, 8, WireLimits(1000, 10))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.requests import BatchResult
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.signature import split_bytes
 from taxiway.server.wire.asks import OutputChoice
-from taxiway.server.wire.elements import join_bytes, split_bytes
+from taxiway.server.wire.elements import join_bytes
 from taxiway.server.wire.grpc.infer_answers import MessageWriter, varint
 from taxiway.server.wire.grpc.infer_requests import CONTENTS
 from taxiway.server.wire.grpc.protos import message_class

@@ -11,10 +11,10 @@ from taxiway.core import errors
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.wire.asks import OutputMenu, Parsed
 from taxiway.server.wire.grpc.infer_requests import CONTENTS, MessageReader
 from taxiway.server.wire.grpc.protos import Message, message_class
-from taxiway.server.wire.signature import Signature, WireLimits
 
 Request = message_class("inference.ModelInferRequest")
 LIMITS = WireLimits(max_elements=1000, max_json_depth=10)

@@ -1,11 +1,12 @@
-"""What a model takes, and whether a request brings it: the same checks whatever protocol the tensors came in."""
+"""What a model takes, and whether a request brings it: the same checks whoever brings the tensors, and however."""
 
 from __future__ import annotations
 
+import struct
 from array import array
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from taxiway.core.errors import (
     InvalidArgument,
@@ -17,10 +18,8 @@ from taxiway.core.errors import (
     WrongShape,
     WrongStringCount,
 )
-from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder
+from taxiway.core.requests import NEVER_NS, InferRequest, InputTensor, Responder, SequenceStep
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
-from taxiway.server.wire.asks import Parsed
-from taxiway.server.wire.elements import split_bytes
 
 _KEPT_SHAPES = 256
 _MAX_RANK = 32
@@ -33,6 +32,42 @@ class WireLimits:
 
     max_elements: int
     max_json_depth: int
+
+
+class Wanted(Protocol):
+    """An output that is asked for."""
+
+    @property
+    def index(self) -> int:
+        """Its place among the model's."""
+
+
+class Wishes(Protocol):
+    """What a request says beside its tensors, as far as the model is concerned."""
+
+    @property
+    def id(self) -> str | None:
+        """The caller's own name of it."""
+
+    @property
+    def priority(self) -> int:
+        """0: the model's default."""
+
+    @property
+    def sequence(self) -> SequenceStep | None:
+        """Its place in a sequence; None if it names none."""
+
+    @property
+    def timeout_ns(self) -> int:
+        """0: none."""
+
+    @property
+    def choices(self) -> Sequence[Wanted] | None:
+        """The outputs that are asked for; None: all."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any] | None:
+        """The caller's own."""
 
 
 Given = tuple[Datatype | None, Shape, Any]
@@ -80,7 +115,7 @@ class Signature:
         return count
 
     def assemble(
-        self, given: dict[str, Given], parsed: Parsed, nbytes: int, responder: Responder, arrived_ns: int
+        self, given: dict[str, Given], wishes: Wishes, nbytes: int, responder: Responder, arrived_ns: int
     ) -> InferRequest:
         """The request that brings the tensors in `given`, once they are found to be what the model takes.
 
@@ -119,8 +154,8 @@ class Signature:
             tensors[position] = InputTensor(checked, shape)
         if not complete and self._misses_required(tensors):
             raise self._wrong_inputs(given)
-        choices = parsed.choices
-        return InferRequest(
+        choices = wishes.choices
+        request = InferRequest(
             tensors,
             rows,
             responder,
@@ -128,12 +163,14 @@ class Signature:
             nbytes,
             None if complete and not shapes else _bucket(shapes, given),
             None if choices is None else tuple(choice.index for choice in choices),
-            parsed.id,
-            parsed.priority,
-            arrived_ns + parsed.timeout_ns if parsed.timeout_ns else NEVER_NS,
+            wishes.id,
+            wishes.priority,
+            arrived_ns + wishes.timeout_ns if wishes.timeout_ns else NEVER_NS,
             None,
-            parsed.parameters,
+            wishes.parameters,
         )
+        request.sequence = wishes.sequence
+        return request
 
     def _misses_required(self, tensors: list[InputTensor | None]) -> bool:
         pairs = zip(self.inputs, tensors, strict=True)
@@ -201,3 +238,29 @@ class Signature:
 def _bucket(shapes: list[tuple[int, Shape]], given: dict[str, Given]) -> Hashable:
     """Requests run together if they bring the same inputs in the same shapes, in whatever order they name them."""
     return (*sorted(shapes), *sorted(given))
+
+
+def split_bytes(name: str, raw: memoryview, count: int) -> list[bytes]:
+    """The elements of a binary BYTES tensor: each a little-endian uint32 length and that many bytes.
+
+    Raises:
+        WrongByteSize: a length points past the end, or there are more or fewer than `count` elements.
+    """
+    items: list[bytes] = []
+    position = 0
+    size = len(raw)
+    while position < size:
+        if position + 4 > size:
+            raise WrongByteSize(f"input {name!r} ends in the middle of an element's length")
+        (length,) = struct.unpack_from("<I", raw, position)
+        position += 4
+        if position + length > size:
+            left = size - position
+            raise WrongByteSize(f"element {len(items)} of input {name!r} says {length} bytes; {left} are left")
+        if len(items) == count:
+            raise WrongByteSize(f"input {name!r} has more elements than its shape's {count}")
+        items.append(bytes(raw[position : position + length]))
+        position += length
+    if len(items) != count:
+        raise WrongByteSize(f"input {name!r} has {len(items)} elements; its shape says {count}")
+    return items

@@ -1,0 +1,73 @@
+"""What the verbs about the registry share: its options, an open registry, and two ways to print."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taxiway.cli.options import load_from, section_options
+from taxiway.config.places import RegistryPlaces, registry_places
+from taxiway.registry import Registry
+from taxiway.registry.plain import to_plain
+
+_SECTION = "registry."
+_PREFIX = "registry__"
+
+why_option = click.option("--why", required=True, help="The reason, for those who come later.")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where the registry lies, and who asks."""
+
+    places: RegistryPlaces
+    actor: str
+
+    def open(self) -> Registry:
+        """The registry."""
+        return Registry.open(self.places.url, self.places.blobs)
+
+
+def at_desk(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the registry's options to a verb; it is given a Desk first."""
+
+    @functools.wraps(function)
+    def run(config_file: Path | None, **values: Any) -> Any:  # noqa: ANN401 - click's values
+        flags = {name: value for name, value in values.items() if name.startswith(_PREFIX)}
+        settings = load_from(config_file, flags).settings.registry
+        desk = Desk(registry_places(settings, os.environ), settings.actor or getpass.getuser())
+        return function(desk, **{name: value for name, value in values.items() if name not in flags})
+
+    return section_options(_SECTION)(run)
+
+
+def with_registry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the registry's options to a verb; it is given the open registry and who asks."""
+
+    @functools.wraps(function)
+    def run(desk: Desk, **values: Any) -> Any:  # noqa: ANN401 - click's values
+        with desk.open() as registry:
+            return function(registry, desk.actor, **values)
+
+    return at_desk(run)
+
+
+output_option = click.option(
+    "--output", type=click.Choice(("text", "json")), default="text", help="How to print. [default: text]"
+)
+
+
+def tell(output: str, value: object, lines: Callable[[], Sequence[str]]) -> None:
+    """Print `value` as JSON for a script, or `lines` for a person."""
+    if output == "json":
+        click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(lines()))

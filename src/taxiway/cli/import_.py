@@ -1,0 +1,97 @@
+"""`taxiway import SOURCE`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taxiway.cli.desk import Desk, at_desk, output_option, tell
+from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.intake.report import as_json, format_report
+from taxiway.intake.walk import Imported, Office, Wanted, import_models
+
+_TENSOR = re.compile(r"(?P<name>[^:\s]+):(?P<datatype>[A-Z0-9]+)\[(?P<shape>(-?\d+(,-?\d+)*)?)\]")
+_TENSOR_FORM = "NAME:DATATYPE[SHAPE]"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def _read_tensor(value: str) -> TensorSpec:
+    """`NAME:DATATYPE[SHAPE]`, as `x:FP32[-1,4]`."""
+    match = _TENSOR.fullmatch(value.replace(" ", ""))
+    datatype = Datatype.by_name(match["datatype"]) if match else None
+    if match is None or datatype is None:
+        known = ", ".join(one.wire_name for one in Datatype)
+        raise click.BadParameter(f"{value!r} is not NAME:DATATYPE[SHAPE], as x:FP32[-1,4]; datatypes are {known}")
+    return TensorSpec(match["name"], datatype, tuple(int(size) for size in match["shape"].split(",") if size))
+
+
+def _read_digest(value: str) -> str:
+    """`sha256:` and 64 hexadecimal digits."""
+    if not _DIGEST.fullmatch(value.lower()):
+        raise click.BadParameter(f"{value!r} is not sha256: and 64 hexadecimal digits; sha256sum FILE prints them")
+    return value.lower()
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
+@click.option(
+    "--trust",
+    multiple=True,
+    type=_read_digest,
+    metavar="sha256:DIGEST",
+    help="Let this very file pass though it is a pickle. Repeatable.",
+)
+@click.option("--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified.")
+@click.option(
+    "--public-key",
+    "public_keys",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A signer's, in PEM. Repeatable.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=_read_tensor,
+    metavar=_TENSOR_FORM,
+    help="Where the file does not tell. Repeatable.",
+)
+@click.option(
+    "--output-tensor",
+    "outputs",
+    multiple=True,
+    type=_read_tensor,
+    metavar=_TENSOR_FORM,
+    help="Likewise. Repeatable.",
+)
+@click.option("--alias", default="", help="Point this alias to the version.")
+@click.option("--why", default="", help="The reason, for those who come later; needed unless it is a dry run.")
+@click.option("--dry-run", is_flag=True, help="Look, understand, and register nothing.")
+@output_option
+@at_desk
+def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # noqa: ANN401 - click's values
+    """Take in a model from SOURCE: recognise, scan, verify and register it.
+
+    \b
+      taxiway import model.onnx --name fraud --why "trained on the data of May"
+      taxiway import model.pkl --trust sha256:... --why "made by our own job 123"
+      taxiway import models/ --dry-run
+    """  # noqa: D301 - \b is click's mark for lines to be left alone
+    if not said["why"] and not dry_run:
+        raise click.UsageError("Missing option '--why': the reason, for those who come later.")
+    wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
+    imported = _import(desk, wanted, dry_run=dry_run)
+    tell(output, as_json(imported), lambda: [format_report(imported)])
+
+
+def _import(desk: Desk, wanted: Wanted, *, dry_run: bool) -> tuple[Imported, ...]:
+    office = Office(workplace=desk.places.cache.parent / "imports")
+    if dry_run:
+        return import_models(wanted, office, None)
+    with desk.open() as registry:
+        return import_models(wanted, office, registry)

@@ -1,0 +1,87 @@
+"""`taxiway registry gc|backup|restore|verify|export|info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from taxiway.cli.desk import Desk, at_desk, output_option, tell, with_registry
+from taxiway.core.errors import DataLoss
+from taxiway.registry import Registry
+from taxiway.registry.garbage import GRACE_S
+from taxiway.registry.report import garbage_text, info_text, size_words
+
+_path = click.Path(path_type=Path)
+
+
+@click.group("registry")
+def command() -> None:
+    """Look after the registry: space, proof, backup, copies."""
+
+
+@command.command("info")
+@output_option
+@with_registry
+def info_command(registry: Registry, _actor: str, output: str) -> None:
+    """Where it lies and how large it is."""
+    info = registry.info()
+    tell(output, info, lambda: info_text(info))
+
+
+@command.command("gc")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option(
+    "--grace-s", type=click.FloatRange(0), default=GRACE_S, show_default=True, help="Spare what was put since."
+)
+@output_option
+@with_registry
+def gc_command(registry: Registry, actor: str, *, dry_run: bool, grace_s: float, output: str) -> None:
+    """Delete the files that no version uses. It may run while others import."""
+    garbage = registry.collect_garbage(actor=actor, dry_run=dry_run, grace_s=grace_s)
+    tell(output, garbage, lambda: garbage_text(garbage, dry_run=dry_run))
+
+
+@command.command("verify")
+@output_option
+@with_registry
+def verify_command(registry: Registry, _actor: str, output: str) -> None:
+    """Prove the audit log, and read every file that is kept: exit code 1 if one is gone or damaged."""
+    entries = registry.verify_audit()
+    report = registry.verify_blobs()
+    good = f"{entries} audit entries and {report.blobs} blobs ({size_words(report.size)}) are as they were written"
+    damaged = [f"{damage.problem}; needed by {', '.join(damage.used_by) or 'nobody'}" for damage in report.damaged]
+    tell(output, {"entries": entries, "blobs": report}, lambda: damaged or [good])
+    if damaged:
+        raise DataLoss(
+            f"{len(damaged)} of {report.blobs} blobs are damaged", hint="import those models again, or restore a backup"
+        )
+
+
+@command.command("backup")
+@click.argument("file", type=_path)
+@output_option
+@with_registry
+def backup_command(registry: Registry, _actor: str, file: Path, output: str) -> None:
+    """Write everything to FILE: a tar if its name ends in .tar, else a directory. Others may go on meanwhile."""
+    header = registry.backup(file)
+    rows, size = sum(table["rows"] for table in header["tables"].values()), size_words(header["bytes"])
+    tell(output, header, lambda: [f"{file}: {rows} rows, {header['blobs']} blobs, {size}"])
+
+
+@command.command("restore")
+@click.argument("file", type=_path)
+@at_desk
+def restore_command(desk: Desk, file: Path) -> None:
+    """Fill an empty registry from FILE, proven before it counts; from SQLite to PostgreSQL too, and back."""
+    with Registry.restore(file, desk.places.url, desk.places.blobs, actor=desk.actor) as registry:
+        click.echo("\n".join(info_text(registry.info())))
+
+
+@command.command("export")
+@click.argument("ref")
+@click.argument("directory", type=_path)
+@with_registry
+def export_command(registry: Registry, _actor: str, ref: str, directory: Path) -> None:
+    """Lay REF out as a Triton model repository in DIRECTORY, verified while it is copied."""
+    click.echo(str(registry.materialise([ref], directory)))

@@ -1,0 +1,68 @@
+"""What recognisers ask of files."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+from taxiway.core.errors import UnsafeArtifact
+from taxiway.intake.limits import DEFAULT_LIMITS
+from taxiway.intake.nouns import Staged, StagedFile
+from taxiway.intake.read.documents import read_json
+from taxiway.intake.scan.content import Kind, identify
+
+
+def kind_of(file: StagedFile) -> Kind:
+    """What its bytes are."""
+    with file.mapped() as data:
+        return identify(data)
+
+
+def one_of_kind(staged: Staged, kind: Kind) -> StagedFile | None:
+    """The file that the source is, if its bytes are of this kind."""
+    one = staged.one()
+    return one if one is not None and kind_of(one) is kind else None
+
+
+def one_text(staged: Staged, begins: re.Pattern[bytes]) -> StagedFile | None:
+    """The file that the source is, if it begins as the pattern says."""
+    one = staged.one()
+    return one if one is not None and begins.match(one.head()) else None
+
+
+def the_one(staged: Staged) -> StagedFile:
+    """The file of a source that was recognised as one."""
+    one = staged.one()
+    assert one is not None, "recognised before"  # noqa: S101 - a broken promise of ours
+    return one
+
+
+def zip_names(staged: Staged) -> tuple[str, ...]:
+    """Names in the zip archive that the source is; none if it is none."""
+    one = one_of_kind(staged, Kind.ZIP)
+    if one is None:
+        return ()
+    try:
+        with zipfile.ZipFile(one.at) as archive:
+            return tuple(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return ()
+
+
+def zip_member(file: StagedFile, name: str) -> bytes:
+    """A member of an archive that was scanned, up to the size of a document."""
+    with zipfile.ZipFile(file.at) as archive, archive.open(name) as member:
+        return member.read(DEFAULT_LIMITS.max_document_bytes + 1)
+
+
+def json_of(file: StagedFile) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A file as JSON; None if it is none."""
+    try:
+        return read_json(file.head(DEFAULT_LIMITS.max_document_bytes + 1), file.path, DEFAULT_LIMITS)
+    except UnsafeArtifact:
+        return None
+
+
+Recognise = Callable[[Staged], bool]

@@ -1,0 +1,69 @@
+"""A Python file with a class that has `load` and `predict`. It is parsed, never run."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from typing import Final
+
+from taxiway.intake.formats.files import kind_of
+from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
+from taxiway.intake.scan.content import Kind
+
+_METHODS: Final = frozenset({"load", "predict"})
+_MAX_BYTES: Final = 1 << 20
+
+
+def _recognise(staged: Staged) -> bool:
+    return _found(staged) is not None
+
+
+def _found(staged: Staged) -> tuple[StagedFile, str] | None:
+    """The one class that has the methods, and its file: the source itself, or a file at the top of a directory."""
+    found = [(file, name) for file in _candidates(staged) for name in class_names(file)]
+    return found[0] if len(found) == 1 else None
+
+
+def _candidates(staged: Staged) -> list[StagedFile]:
+    if staged.single is not None:
+        return [staged.files[staged.single]]
+    if any(staged.files.get(mark) for mark in ("config.json", "MLmodel", "config.pbtxt")):
+        return []
+    return [file for path, file in staged.files.items() if "/" not in path and path.endswith(".py")]
+
+
+def class_names(file: StagedFile) -> list[str]:
+    """Classes at the top of a Python file that have `load` and `predict`."""
+    if file.size > _MAX_BYTES or kind_of(file) is not Kind.TEXT or b"class" not in file.head(_MAX_BYTES):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in foreign code
+            tree = ast.parse(file.head(_MAX_BYTES))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _methods(node) >= _METHODS]
+
+
+def _methods(node: ast.ClassDef) -> set[str]:
+    return {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def _understand(staged: Staged) -> tuple[Understanding, ...]:
+    found = _found(staged)
+    assert found is not None, "recognised before"  # noqa: S101 - a broken promise of ours
+    file, name = found
+    others = {f"@/{path}": path for path in sorted(staged.files) if path != file.path}
+    return (
+        Understanding(
+            format="python-class",
+            framework="python",
+            backend="class",
+            files={"@/predictor.py": file.path, **others},
+            facts={"class": name},
+            notes=(f"runs its own Python code: class {name}",),
+        ),
+    )
+
+
+PYTHON_CLASS = Format("python-class", "a Python class with load and predict", _recognise, _understand)
