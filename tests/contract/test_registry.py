@@ -1,15 +1,10 @@
-"""What a registry promises, whichever database and store are behind it."""
+"""What a registry promises of versions, aliases and its log, whichever database is behind it."""
 
 import datetime as dt
-import io
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import fsspec
 import pytest
-from tests.support.postgres import Cluster
-from tests.support.registries import START, Place, files_below, manifest_of, memory_blobs, register
+from tests.support.registries import DATABASES, START, Place, manifest_of, register
 
 from taxiway.core.errors import (
     AliasMoved,
@@ -17,50 +12,19 @@ from taxiway.core.errors import (
     AlreadyRegistered,
     AuditBroken,
     BlobMissing,
-    DataLoss,
-    FilesDisagree,
     IdempotencyConflict,
     InvalidArgument,
     SchemaTooNew,
-    TaxiwayError,
     VersionNotRegistered,
 )
 from taxiway.registry import ANY, FileEntry, Manifest, NewVersion, Registry
-from taxiway.registry.stores import open_store
 
 MINUTE = dt.timedelta(minutes=1)
 
-NewPlace = Callable[[], Place]
+pytestmark = pytest.mark.parametrize("new_place", DATABASES, indirect=True)
 
 
-@pytest.fixture(params=["sqlite+directory", "postgresql+directory", "sqlite+memory"])
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> NewPlace:
-    database, _, store = request.param.partition("+")
-    numbers = iter(range(100))
-
-    def make() -> Place:
-        folder = tmp_path / f"place-{next(numbers)}"
-        url = f"sqlite:///{folder}/registry.db"
-        if database == "postgresql":
-            cluster: Cluster = request.getfixturevalue("postgres")
-            url = cluster.new_schema()
-        return Place(url, str(folder / "blobs") if store == "directory" else memory_blobs())
-
-    return make
-
-
-@pytest.fixture
-def place(new_place: NewPlace) -> Place:
-    return new_place()
-
-
-@pytest.fixture
-def registry(place: Place) -> Iterator[Registry]:
-    with place.open() as opened:
-        yield opened
-
-
-# --- versions ------------------------------------------------------------------------------------------
+# --- versions ---------------------------------------------------------------------------------------------
 
 
 def test_versions_are_numbered_from_one_and_each_model_counts_alone(registry: Registry) -> None:
@@ -180,7 +144,7 @@ def test_text_of_every_alphabet_comes_back(registry: Registry) -> None:
     registry.verify_audit()
 
 
-# --- variants and lineage ------------------------------------------------------------------------------
+# --- variants and lineage ---------------------------------------------------------------------------------
 
 
 def test_a_variant_has_files_of_its_own_and_names_its_recipe_and_parent(registry: Registry) -> None:
@@ -246,7 +210,7 @@ def test_lineage_is_recorded_once_and_of_known_kinds(registry: Registry) -> None
         registry.add_lineage("fraud:1", "cousin", "x", actor="ci")  # type: ignore[arg-type]
 
 
-# --- aliases and tags ----------------------------------------------------------------------------------
+# --- aliases and tags -------------------------------------------------------------------------------------
 
 
 def test_an_alias_moves_only_from_where_its_mover_believes_it_is(registry: Registry) -> None:
@@ -313,156 +277,7 @@ def test_tags_are_set_replaced_and_deleted(registry: Registry) -> None:
         registry.set_tag("fraud", 2, "owner", "x", actor="ada")
 
 
-# --- files ---------------------------------------------------------------------------------------------
-
-
-def test_the_same_bytes_are_kept_once(registry: Registry, place: Place, tmp_path: Path) -> None:
-    (tmp_path / "model").write_bytes(b"weights" * 300_000)
-    first = registry.put_file(tmp_path / "model")
-    assert registry.put_bytes(b"weights" * 300_000) == first
-    assert list(open_store(place.blobs).stored()) == [first]
-
-
-def test_no_bytes_are_bytes_too(registry: Registry, tmp_path: Path) -> None:
-    manifest = manifest_of(registry, {"@/model.onnx": b"", "labels.txt": b""})
-    registry.register(NewVersion("empty", manifest, "onnx"), actor="ada", why="edge")
-    models = registry.materialise(["empty"], tmp_path / "models")
-    assert files_below(models) == {"empty/1/model.onnx": b"", "empty/labels.txt": b""}
-
-
-def test_versions_are_laid_out_as_a_triton_repository(registry: Registry, tmp_path: Path) -> None:
-    register(registry, content=b"1" * 3_000_000)
-    register(registry, content=b"2")
-    register(registry, "other")
-    models = registry.materialise(["fraud:1", "fraud:2", "other"], tmp_path / "models")
-    assert files_below(models) == {
-        "fraud/config.pbtxt": b"x",
-        "fraud/1/model.onnx": b"1" * 3_000_000,
-        "fraud/2/model.onnx": b"2",
-        "other/config.pbtxt": b"x",
-        "other/1/model.onnx": b"weights",
-    }
-    with pytest.raises(AlreadyExists):
-        registry.materialise(["fraud:1"], tmp_path / "models")
-
-
-def test_versions_that_would_share_a_file_must_agree_on_it(registry: Registry, tmp_path: Path) -> None:
-    for content in (b"1", b"2"):
-        manifest = manifest_of(registry, {"@/model.onnx": b"same", "config.pbtxt": content})
-        registry.register(NewVersion("fraud", manifest, "onnx"), actor="ada", why="go")
-    with pytest.raises(FilesDisagree, match=r"fraud:2 and fraud:1 differ in config\.pbtxt"):
-        registry.materialise(["fraud:1", "fraud:2"], tmp_path / "models")
-    assert not (tmp_path / "models").exists()
-
-
-def test_a_damaged_blob_is_never_handed_out(registry: Registry, place: Place, tmp_path: Path) -> None:
-    version = register(registry, content=b"weights")
-    damage(place, version.manifest.files[0].sha256)
-    with pytest.raises(DataLoss, match=version.manifest.files[0].sha256):
-        registry.materialise(["fraud:1"], tmp_path / "models")
-    assert list(tmp_path.glob("**/*model.onnx")) == []
-    (found,) = registry.verify_blobs().damaged
-    assert (found.blob.sha256, found.used_by) == (version.manifest.files[0].sha256, ("fraud:1",))
-
-
-def test_a_blob_that_is_gone_is_said_so_and_healed_by_putting_it_again(
-    registry: Registry, place: Place, tmp_path: Path
-) -> None:
-    version = register(registry, content=b"weights")
-    open_store(place.blobs).delete(version.manifest.files[0].sha256)
-    with pytest.raises(DataLoss, match="is gone"):
-        registry.materialise(["fraud:1"], tmp_path / "models")
-    registry.put_bytes(b"weights")
-    assert files_below(registry.materialise(["fraud:1"], tmp_path / "models"))["fraud/1/model.onnx"] == b"weights"
-    assert registry.verify_blobs().damaged == ()
-
-
-def test_a_cached_repository_is_written_once_and_again_where_it_was_touched(registry: Registry, tmp_path: Path) -> None:
-    register(registry)
-    first = registry.cached(["fraud:1"], tmp_path / "cache")
-    before = files_below(first)
-    inode = (first / "fraud/1/model.onnx").stat().st_ino
-    assert registry.cached(["fraud"], tmp_path / "cache") == first
-    assert (first / "fraud/1/model.onnx").stat().st_ino == inode
-    for path, content in (("fraud/1/model.onnx", b"WEIGHTS"), ("fraud/1/extra.py", b"")):
-        (first / path).write_bytes(content)
-        assert files_below(registry.cached(["fraud:1"], tmp_path / "cache")) == before
-
-
-def damage(place: Place, sha256: str) -> None:
-    """Flip its first byte; its size stays."""
-    if place.blobs.startswith("memory://"):
-        files, root = fsspec.core.url_to_fs(place.blobs)
-        path = f"{root}/sha256/{sha256[:2]}/{sha256}"
-        files.pipe_file(path, b"?" + files.cat_file(path)[1:])
-    else:
-        file = Path(place.blobs) / "sha256" / sha256[:2] / sha256
-        file.chmod(0o644)
-        file.write_bytes(b"?" + file.read_bytes()[1:])
-
-
-# --- garbage -------------------------------------------------------------------------------------------
-
-
-def test_only_what_nobody_uses_and_nobody_touched_lately_is_collected(registry: Registry, place: Place) -> None:
-    register(registry)
-    old = registry.put_bytes(b"old")
-    place.clock.advance(3600)
-    registry.put_bytes(b"young")
-    found = registry.collect_garbage(actor="ada", dry_run=True, grace_s=1800)
-    assert (found.blobs, found.size) == ((old,), 3)
-    assert len(list(open_store(place.blobs).stored())) == 4
-    assert registry.collect_garbage(actor="ada", grace_s=1800).blobs == (old,)
-    assert len(list(open_store(place.blobs).stored())) == 3
-    assert registry.collect_garbage(actor="ada", grace_s=1800).blobs == ()
-    assert registry.verify_blobs().damaged == ()
-    assert registry.audit_log()[-1].payload == {"blobs": [old.sha256], "bytes": 3}
-
-
-def test_a_blob_put_again_is_young_again(registry: Registry, place: Place) -> None:
-    registry.put_bytes(b"old")
-    place.clock.advance(3600)
-    registry.put_bytes(b"old")
-    assert registry.collect_garbage(actor="ada", grace_s=1800).blobs == ()
-
-
-def test_much_garbage_goes_a_few_at_a_time(registry: Registry, place: Place) -> None:
-    for number in range(40):
-        registry.put_bytes(b"%d" % number)
-    place.clock.advance(10)
-    assert len(registry.collect_garbage(actor="ada", grace_s=5).blobs) == 40
-    assert list(open_store(place.blobs).stored()) == []
-    assert registry.verify_audit() == 3
-
-
-def test_collected_bytes_must_be_put_again_to_be_used(registry: Registry, place: Place) -> None:
-    manifest = manifest_of(registry, {"@/model.onnx": b"weights"})
-    place.clock.advance(10)
-    registry.collect_garbage(actor="ada", grace_s=5)
-    with pytest.raises(BlobMissing):
-        registry.register(NewVersion("fraud", manifest, "onnx"), actor="ada", why="late")
-    assert register(registry).ref == "fraud:1"
-
-
-def test_a_blob_that_came_past_the_registry_gets_its_time_too(registry: Registry, place: Place) -> None:
-    with open_store(place.blobs).stage(lambda: io.BytesIO(b"stray")) as staged:
-        staged.publish()
-    first = registry.collect_garbage(actor="ada", grace_s=5)
-    assert (first.blobs, first.unknown) == ((), 1)
-    place.clock.advance(10)
-    assert [blob.size for blob in registry.collect_garbage(actor="ada", grace_s=5).blobs] == [5]
-
-
-def test_what_a_killed_writer_left_half_written_is_swept_in_time(tmp_path: Path) -> None:
-    left, young = tmp_path / "incoming/left", tmp_path / "incoming/young"
-    store = open_store(str(tmp_path))
-    for path in (left, young):
-        path.write_bytes(b"half")
-    os.utime(left, (0, 0))
-    assert (store.sweep(), left.exists(), young.exists()) == (1, False, True)
-
-
-# --- the log -------------------------------------------------------------------------------------------
+# --- the log ----------------------------------------------------------------------------------------------
 
 
 def test_every_change_is_in_the_log(registry: Registry) -> None:
@@ -512,7 +327,7 @@ def test_tampering_is_seen_and_its_place_is_named(registry: Registry, place: Pla
         registry.verify_audit()
 
 
-# --- schema --------------------------------------------------------------------------------------------
+# --- schema -----------------------------------------------------------------------------------------------
 
 
 def test_a_schema_of_a_later_release_is_refused(place: Place) -> None:
@@ -520,85 +335,3 @@ def test_a_schema_of_a_later_release_is_refused(place: Place) -> None:
     place.sql("INSERT INTO taxiway_migration (number, title, at) VALUES (999, 'from the future', '')")
     with pytest.raises(SchemaTooNew, match="999"):
         place.open()
-
-
-# --- backup --------------------------------------------------------------------------------------------
-
-
-def fill(registry: Registry, place: Place) -> None:
-    """Some of everything."""
-    for content in (b"1", b"2" * 2_000_000):
-        register(registry, content=content, key=content[:1].decode())
-        place.clock.advance(60)
-    registry.add_variant("fraud:1-int8", manifest_of(registry, {"@/q": b"small"}), recipe={"q": 8}, actor="ada")
-    registry.add_lineage("fraud:2", "trained-by", "mlflow:runs:/abc", actor="ci", facts={"seed": 7})
-    registry.set_alias("fraud", "stable", 1, expect=None, actor="ada", why="go")
-    registry.set_alias("fraud", "stable", 2, expect=1, actor="ada", why="better")
-    registry.set_tag("fraud", 1, "owner", "zażółć", actor="ada")
-    registry.put_bytes(b"nobody uses this")
-
-
-@pytest.mark.parametrize("name", ["backup.tar", "backup"])
-def test_a_backup_restores_everything(new_place: NewPlace, tmp_path: Path, name: str) -> None:
-    here, there = new_place(), new_place()
-    with here.open() as first:
-        fill(first, here)
-        header = first.backup(tmp_path / name)
-        with Registry.restore(tmp_path / name, there.url, there.blobs, actor="bob", clock=there.clock) as second:
-            assert second.audit_log()[:-1] == first.audit_log()
-            assert second.audit_log()[-1].kind == "registry-restored"
-            assert second.versions("fraud") == first.versions("fraud")
-            assert second.why("fraud:1-int8") == first.why("fraud:1-int8")
-            assert second.alias_history("fraud", "stable") == first.alias_history("fraud", "stable")
-            assert second.verify_audit() == first.verify_audit() + 1
-            report = second.verify_blobs()
-            assert (report.blobs, report.size, report.damaged) == (header["blobs"], header["bytes"], ())
-            with pytest.raises(AlreadyRegistered):
-                register(second, content=b"1")
-            assert register(second, content=b"1", key="1").ref == "fraud:1"
-            assert register(second, content=b"3").ref == "fraud:3"
-
-
-def test_a_backup_moves_between_databases(new_place: NewPlace, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    here = new_place()
-    with here.open() as first:
-        fill(first, here)
-        first.backup(tmp_path / "one.tar")
-        versions = first.versions("fraud")
-    cluster: Cluster = request.getfixturevalue("postgres")
-    other = f"sqlite:///{tmp_path}/other.db" if here.url.startswith("postgres") else cluster.new_schema()
-    with Registry.restore(tmp_path / "one.tar", other, str(tmp_path / "others"), actor="ada") as second:
-        assert second.versions("fraud") == versions
-        assert second.verify_audit() > 0
-
-
-def test_a_registry_that_is_not_empty_is_not_restored_into(registry: Registry, place: Place, tmp_path: Path) -> None:
-    register(registry)
-    registry.backup(tmp_path / "backup.tar")
-    with pytest.raises(AlreadyExists, match="not empty"):
-        Registry.restore(tmp_path / "backup.tar", place.url, place.blobs, actor="ada")
-    with pytest.raises(AlreadyExists, match="there already"):
-        registry.backup(tmp_path / "backup.tar")
-
-
-@pytest.mark.parametrize("part", ["blob", "table", "lost blob", "lost table", "header", "later"])
-def test_a_damaged_backup_restores_nothing(new_place: NewPlace, tmp_path: Path, part: str) -> None:
-    here, there = new_place(), new_place()
-    with here.open() as first:
-        fill(first, here)
-        first.backup(tmp_path / "backup")
-    blobs = sorted((tmp_path / "backup/blobs").iterdir())
-    harms: dict[str, Callable[[], object]] = {
-        "blob": lambda: blobs[0].write_bytes(b"?" + blobs[0].read_bytes()[1:]),
-        "table": lambda: (tmp_path / "backup/tables/alias.jsonl").write_bytes(b""),
-        "lost blob": blobs[0].unlink,
-        "lost table": (tmp_path / "backup/tables/tag.jsonl").unlink,
-        "header": lambda: (tmp_path / "backup/registry.json").write_text("{"),
-        "later": lambda: (tmp_path / "backup/registry.json").write_text('{"format": 1, "schema": 999, "tables": {}}'),
-    }
-    harms[part]()
-    with pytest.raises(TaxiwayError) as caught:
-        Registry.restore(tmp_path / "backup", there.url, there.blobs, actor="ada")
-    assert type(caught.value) is {"header": InvalidArgument, "later": SchemaTooNew}.get(part, DataLoss)
-    with there.open() as second:
-        assert (second.models(), second.audit_log()) == ([], [])

@@ -126,6 +126,23 @@ def test_what_cannot_be_read_is_told_and_the_stream_goes_on(channel: Channel) ->
     assert [told(answer) for answer in rest] == [("a", [2], False)]
 
 
+def test_a_request_that_the_server_has_no_room_for_is_told_so_and_the_stream_goes_on(tmp_path: Path) -> None:
+    flags = {"limits__max_pipelined": 2, "limits__max_requests": 1}
+    with serve_teller(tmp_path, **flags) as telling, connected(telling.server.grpc) as channel:
+        call = Call(channel).ask(script(2, PAUSE, id="first"))
+        assert told(call.next()) == ("first", [2], False)
+        for number in range(4):
+            answer = call.ask(script(2, id=str(number))).next()
+            assert "limits.max_requests" in answer.error_message
+        telling.executor.go_on()
+        wait_until(lambda: telling.executor.running == 0, "the first is over")
+        call.ask(*[script(2, PAUSE, id=f"then {number}") for number in range(2)])
+        assert told(call.next()) == ("then 0", [2], False)
+        assert "limits.max_requests" in call.next().error_message
+        telling.executor.go_on()
+        assert call.end().rest() == []
+
+
 @pytest.mark.parametrize("word", [ERROR, REJECT])
 def test_the_first_error_ends_the_call_for_those_who_ask(strict: Telling, channel: Channel, word: int) -> None:
     call = Call(channel, triton_grpc_error="true").ask(script(PAUSE, 3, id="other"), script(2, word, 3, id="a"))
@@ -160,7 +177,8 @@ def test_a_slow_reader_ends_its_own_call_only(strict: Telling, channel: Channel)
         assert [told(answer) for answer in other.end().rest()] == [("other", [4], False)]
         with refused(RESOURCE_EXHAUSTED) as refusal:
             slow.rest()
-    assert "limits.max_stream_buffer_bytes" in refusal.details
+    assert "limits.max_stream_buffer_bytes is 4194304" in refusal.details
+    assert not refusal.details.startswith("0 ")
     wait_until(lambda: strict.series("taxiway_http_buffered_bytes") == 0, "nothing is held")
 
 
@@ -224,3 +242,19 @@ def test_triton_s_client_reads_it(strict: Telling) -> None:
     ]
     assert [result.as_numpy("y").tolist() for result, _ in (got[0], got[2])] == [[2], [4]]
     assert "not this one" in str(got[1][1])
+
+
+def test_a_client_that_goes_amid_answers_is_no_defect(
+    strict: Telling, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        call = Call(channel).ask(script(*[3] * 5000, PAUSE, id=f"amid {number}"))
+        call.next()
+        call.call.cancel()
+        wait_until(lambda: f"amid {number}" in strict.executor.abandoned, "it is given up")  # noqa: B023
+    if strict.executor.pausing():
+        strict.executor.go_on()
+    wait_until(lambda: strict.executor.running == 0, "nothing runs")
+    wait_until(lambda: strict.series("taxiway_open_streams", protocol="grpc") == 0, "the streams are closed")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert strict.series("taxiway_http_buffered_bytes") == 0

@@ -258,10 +258,10 @@ def test_histories_on_postgresql(postgres: Cluster) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_long_histories_on_sqlite(tmp_path: Path) -> None:
-    run_histories(sqlite_urls(tmp_path), examples=100, steps=40)
+    run_histories(sqlite_urls(tmp_path), examples=50, steps=40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_long_histories_on_postgresql(postgres: Cluster) -> None:
-    run_histories(postgres.new_schema, examples=60, steps=40)
+    run_histories(postgres.new_schema, examples=25, steps=40)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from tests.flow.telling import ERROR, FINAL, FLOOD, PAUSE, REJECT, Telling, serve_teller
+from tests.support.certificates import Authority, SecureRaw
+from tests.support.otlp import collect
 from tests.support.raw_http import Raw, request, wait_until
 
 NDJSON = "Accept: application/x-ndjson"
@@ -270,12 +272,14 @@ def test_a_slow_reader_is_cut_and_nobody_else(strict: Telling) -> None:
 
 def test_a_reader_that_pauses_loses_nothing(strict: Telling) -> None:
     count = 20_000
-    with Raw(strict.server.address, receive_buffer=4096) as connection:
+    with Raw(strict.server.address, receive_buffer=1 << 17) as connection:
         before = strict.series("nv_inference_request_success", model="teller")
-        connection.send(stream([number % 1000 for number in range(count)]))
+        connection.send(stream([number % 1000 for number in range(count)], NDJSON))
         wait_until(lambda: strict.series("nv_inference_request_success", model="teller") > before, "all are given")
-        told = Stream(connection)
-        events = [json.loads(chunk.removeprefix(b"data: ")) for chunk in told.rest()]
+        connection.until(b"\r\n\r\n")
+        lines = connection.until(b"\r\n0\r\n\r\n").split(b"\r\n")
+    assert all(int(size, 16) == len(chunk) for size, chunk in zip(lines[::2], lines[1::2], strict=True))
+    events = [json.loads(chunk) for chunk in lines[1::2]]
     assert numbers(events) == [[number % 1000] for number in range(count)]
     wait_until(lambda: strict.series("taxiway_http_buffered_bytes") == 0, "nothing is held")
 
@@ -407,3 +411,76 @@ def test_a_stream_is_finished_while_the_server_drains(tmp_path: Path) -> None:
             telling.executor.go_on()
             assert (numbers([told.event()]), told.rest()) == ([[5]], [])
             assert connection.at_end()
+
+
+def test_a_stream_has_one_line_in_the_access_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with serve_teller(tmp_path, log__access=True) as telling:
+        connection, told = begun(telling, stream([3, 5]))
+        with connection:
+            body_bytes = sum(len(chunk) for chunk in told.rest())
+            assert connection.send(stream([ERROR])).reply().status == 500
+        connection, told = begun(telling, stream([3, PAUSE], id="gone"))
+        with connection:
+            told.event()
+        wait_until(lambda: "gone" in telling.executor.abandoned, "the request is given up")
+        telling.executor.go_on()
+    lines = [record.__dict__["taxiway_fields"] for record in caplog.records if record.name == "taxiway.access"]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/v2/models/teller/infer_stream", status) for status in (200, 500, 499)
+    ]
+    assert body_bytes < lines[0]["bytes_out"] < body_bytes + 300
+    assert 0 < lines[2]["bytes_out"] < lines[0]["bytes_out"]
+
+
+def test_a_traced_stream_tells_its_first_answer_and_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "traces.json"
+    level = {"trace_level": ["TIMESTAMPS", "TENSORS"], "trace_rate": "1"}
+    with serve_teller(tmp_path / "models", trace__file=str(file)) as telling:
+        assert telling.server.ask("POST", "/v2/trace/setting", level).status == 200
+        connection, told = begun(telling, stream([3, PAUSE, 4, FINAL], id="a"))
+        with connection:
+            told.event()
+            telling.executor.go_on()
+            told.rest()
+            assert connection.send(stream([2, 4, FLOOD], verb="infer", id="two")).reply().status == 501
+    traces: dict[int, list[Any]] = {}
+    for part in json.loads(file.read_bytes()):
+        traces.setdefault(part["id"], []).append(part)
+    streamed, refused = traces.values()
+    names = [stamp["name"] for part in streamed for stamp in part.get("timestamps", ())]
+    assert names.count("INFER_RESPONSE_COMPLETE") == 1
+    assert names.index("COMPUTE_START") < names.index("INFER_RESPONSE_COMPLETE") < names.index("REQUEST_END")
+    assert [part["tensor"] for part in streamed if part.get("activity") == "TENSOR_BACKEND_OUTPUT"] == [
+        {"name": "y", "data": "3", "shape": "1", "dtype": "INT64"}
+    ]
+    assert {"id": 2, "model_name": "teller", "model_version": 1, "request_id": "two"} in refused
+
+
+def test_streams_go_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca.crt")
+    pair = authority.issue(tmp_path)
+    flags = {"tls__certificate": str(pair.certificate), "tls__key": str(pair.key)}
+    with (
+        serve_teller(tmp_path / "models", **flags) as telling,
+        SecureRaw(telling.server.address, authority.client()) as connection,
+    ):
+        told = Stream(connection.send(stream([3, PAUSE, 5])))
+        assert numbers([told.event()]) == [[3]]
+        telling.executor.go_on()
+        assert (numbers([told.event()]), told.rest()) == ([[5]], [])
+
+
+def test_a_stream_s_span_tells_when_the_answers_came(tmp_path: Path) -> None:
+    with collect() as collector:
+        settings = {"trace__mode": "opentelemetry", "trace__endpoint": collector.url, "trace__rate": 1}
+        with serve_teller(tmp_path, trace__level=["TIMESTAMPS"], **settings) as telling:
+            connection, told = begun(telling, stream([3, PAUSE, 5]))
+            with connection:
+                told.event()
+                telling.executor.go_on()
+                told.rest()
+            spans = {span.name: span for span in collector.wait_for(5)}
+    whole, answers = spans.pop("POST /v2/models/{model}/infer_stream"), spans["stream"]
+    assert set(spans) == {"queue", "compute", "stream", "respond"}
+    assert whole.start_ns < answers.start_ns < answers.end_ns <= whole.end_ns

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import create_engine, make_url
 
@@ -50,6 +50,12 @@ class Place:
             connection.exec_driver_sql(statement)
         engine.dispose()
 
+
+NewPlace = Callable[[], Place]
+"""A place that nobody has used, of the same kind each time."""
+
+DATABASES: Final = ("sqlite+directory", "postgresql+directory")
+STORES: Final = (*DATABASES, "sqlite+memory")
 
 _numbers: Iterator[int] = itertools.count(1)
 

@@ -107,3 +107,81 @@ def growing(directory: Path) -> Path:
     path = save(directory / "1/model.onnx", nodes, inputs, outputs, [table])
     state = 'state { input_name: "BEFORE" output_name: "AFTER" dims: -1 }'
     return configured(path, f"max_batch_size: 4\nsequence_batching {{ {state} }}\n")
+
+
+COUNTER = """
+import os, signal
+import numpy as np
+
+class Model:
+    def __init__(self):
+        self.sums = {}
+
+    def predict(self, X, ID, START, READY, END):
+        sums = []
+        for x, id, start, ready, end in zip(X[:, 0], ID[:, 0], START[:, 0], READY[:, 0], END[:, 0]):
+            if not ready:
+                sums.append([0.0])
+                continue
+            if x == 666:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if x == 13:
+                raise ValueError("no thirteens")
+            if start:
+                self.sums[id] = 0
+            self.sums[id] += x
+            sums.append([self.sums[id]])
+            if end:
+                del self.sums[id]
+        return {"SUM": np.array(sums, np.float32)}
+"""
+"""A class that keeps its own state, by id: SUM = the sum of X over a sequence. 666 kills its process, 13 fails."""
+
+
+def counter(directory: Path, *, strategy: str = "direct {}", instances: int = 1) -> Path:
+    """The model directory of `COUNTER`."""
+    return _hosted(directory, "class", "predictor.py", COUNTER, f"instance_group {{ count: {instances} }}", strategy)
+
+
+TRITON_COUNTER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.sums = {}
+
+    def execute(self, requests):
+        return [self.step(request) for request in requests]
+
+    def step(self, request):
+        told = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy().item()
+                for name in ("X", "ID", "START", "READY", "END")}
+        if told["READY"]:
+            if told["START"]:
+                self.sums[told["ID"]] = 0
+            self.sums[told["ID"]] += told["X"]
+        sum = self.sums.pop(told["ID"], 0) if told["END"] else self.sums.get(told["ID"], 0)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("SUM", np.array([[sum]], np.float32))])
+"""
+"""The same as a model.py of Triton."""
+
+
+def triton_counter(directory: Path, *, strategy: str = "direct {}") -> Path:
+    """The model directory of `TRITON_COUNTER`."""
+    return _hosted(directory, "python", "model.py", TRITON_COUNTER, "", strategy)
+
+
+def _hosted(directory: Path, backend: str, filename: str, code: str, more: str, strategy: str) -> Path:
+    file = directory / "1" / filename
+    file.parent.mkdir(parents=True)
+    file.write_text(code)
+    return configured(
+        file,
+        f"""
+        backend: "{backend}" max_batch_size: 4 {more}
+        input {{ name: "X" data_type: TYPE_FP32 dims: 1 }}
+        output {{ name: "SUM" data_type: TYPE_FP32 dims: 1 }}
+        sequence_batching {{ {strategy} {CONTROLS} max_sequence_idle_microseconds: 60000000 }}
+        """,
+    )

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import getpass
-import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from taxiway.cli.options import load_from, settings_options
-from taxiway.config.places import registry_places
+from taxiway.cli.desk import Desk, at_desk, output_option, tell
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.report import as_json, format_report
-from taxiway.intake.walk import Office, Wanted, import_models
-from taxiway.registry.registry import Registry
+from taxiway.intake.walk import Imported, Office, Wanted, import_models
 
 _TENSOR = re.compile(r"(?P<name>[^:\s]+):(?P<datatype>[A-Z0-9]+)\[(?P<shape>(-?\d+(,-?\d+)*)?)\]")
 _TENSOR_FORM = "NAME:DATATYPE[SHAPE]"
-_OPTIONS = (
-    "name", "trust", "inputs", "outputs", "alias", "why", "require_signature", "public_keys", "dry_run", "form",
-)  # fmt: skip
-"""Options that are no settings."""
-
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -72,40 +62,36 @@ def _read_digest(value: str) -> str:
     help="Where the file does not tell. Repeatable.",
 )
 @click.option(
-    "--output-tensor", "outputs", multiple=True, type=_read_tensor, metavar=_TENSOR_FORM, help="Likewise. Repeatable."
+    "--output-tensor",
+    "outputs",
+    multiple=True,
+    type=_read_tensor,
+    metavar=_TENSOR_FORM,
+    help="Likewise. Repeatable.",
 )
 @click.option("--alias", default="", help="Point this alias to the version.")
-@click.option("--why", default="", help="The reason, for the audit log.")
+@click.option("--why", default="", help="The reason, for those who come later; needed unless it is a dry run.")
 @click.option("--dry-run", is_flag=True, help="Look, understand, and register nothing.")
-@click.option("--output", "form", type=click.Choice(["text", "json"]), default="text", help="How it is printed.")
-@settings_options
-def command(source: str, config_file: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@output_option
+@at_desk
+def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # noqa: ANN401 - click's values
     """Take in a model from SOURCE: recognise, scan, verify and register it.
 
     \b
-      taxiway import model.onnx --name fraud --why "the model of May"
-      taxiway import model.pkl --trust sha256:...
+      taxiway import model.onnx --name fraud --why "trained on the data of May"
+      taxiway import model.pkl --trust sha256:... --why "made by our own job 123"
       taxiway import models/ --dry-run
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    said = {name: options.pop(name) for name in _OPTIONS}
-    settings = load_from(config_file, options).settings
-    places = registry_places(settings.registry, os.environ)
-    wanted = Wanted(
-        source=source,
-        name=said["name"],
-        trust=frozenset(said["trust"]),
-        inputs=said["inputs"],
-        outputs=said["outputs"],
-        alias=said["alias"],
-        why=said["why"] or f"imported from {source}",
-        actor=settings.registry.actor or getpass.getuser(),
-        require_signature=said["require_signature"],
-        public_keys=said["public_keys"],
-    )
-    office = Office(workplace=places.cache.parent / "imports")
-    if said["dry_run"]:
-        imported = import_models(wanted, office, None)
-    else:
-        with Registry.open(places.url, places.blobs) as registry:
-            imported = import_models(wanted, office, registry)
-    click.echo(json.dumps(as_json(imported), indent=2) if said["form"] == "json" else format_report(imported))
+    if not said["why"] and not dry_run:
+        raise click.UsageError("Missing option '--why': the reason, for those who come later.")
+    wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
+    imported = _import(desk, wanted, dry_run=dry_run)
+    tell(output, as_json(imported), lambda: [format_report(imported)])
+
+
+def _import(desk: Desk, wanted: Wanted, *, dry_run: bool) -> tuple[Imported, ...]:
+    office = Office(workplace=desk.places.cache.parent / "imports")
+    if dry_run:
+        return import_models(wanted, office, None)
+    with desk.open() as registry:
+        return import_models(wanted, office, registry)

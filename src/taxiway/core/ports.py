@@ -120,16 +120,23 @@ class Executor(Protocol):
 
 
 class PinnedExecutor(Executor, Protocol):
-    """An executor whose run slots are instances that can be told apart: a sequence stays with the one it began on.
+    """An executor whose instances of the model can be told apart: a sequence stays with the one it began on.
 
-    Instances are numbered from 0 to `slots` - 1. Whoever pins gives an instance its next batch when the last one is
-    back, and does not call `submit` or `run_here`.
+    Instances are numbered from 0. Whoever pins gives an instance its next batch when the last one is back, and does not
+    call `submit` or `run_here`.
     """
+
+    @property
+    def instances(self) -> int:
+        """How many there are."""
 
     def submit_to(
         self, instance: int, batch: list[InferRequest], done: Callable[[list[InferRequest], BatchOutcome], None]
     ) -> None:
         """Run `batch` as one call of that instance; otherwise as `submit`."""
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """From now on call `lost`, on the loop's thread, when an instance has lost what it kept: its process died."""
 
 
 class InnerTensor(NamedTuple):
@@ -148,6 +155,7 @@ class InnerCall:
         version: None for the one that answers when none is asked for.
         outputs: names of those wanted; None for all.
         deadline_ns: monotonic time after which an answer is of no use.
+        timeout_ns: the same as whoever asks said it; 0 if it did not.
         parent: the request that it is made for; its trace and its deadline hold for this one too.
     """
 
@@ -161,6 +169,7 @@ class InnerCall:
     deadline_ns: int = NEVER_NS
     sequence: SequenceStep | None = None
     parent: InferRequest | None = None
+    timeout_ns: int = 0
 
 
 class InnerAnswer(NamedTuple):
@@ -168,11 +177,13 @@ class InnerAnswer(NamedTuple):
 
     Attributes:
         outputs: whole arrays; None of them if `error` says why there are none, or nothing was left to say.
+        parameters: of the answer.
     """
 
     outputs: Sequence[InnerTensor]
     error: TaxiwayError | None = None
     final: bool = True
+    parameters: Mapping[str, Any] | None = None
 
 
 class InnerCaller(Protocol):

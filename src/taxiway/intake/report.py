@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from taxiway.core.tensors import TensorSpec
+from taxiway.intake.read.plain import plain
 from taxiway.intake.walk import Imported, facts_of, signature_of
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -16,13 +17,13 @@ _MAX_FINDINGS = 8
 
 def format_report(imported: Sequence[Imported]) -> str:
     """One paragraph for each model."""
-    return "\n\n".join("\n".join(_lines(one)) for one in imported)
+    return "\n\n".join("\n".join(plain(line) for line in _lines(one)) for one in imported)
 
 
 def _lines(one: Imported) -> Iterator[str]:
     model = one.model
     ref = one.version.ref if one.version else one.name
-    yield f"{ref}  {'registered' if one.version else 'not registered (dry run)'}"
+    yield f"{ref}  {_state(one)}"
     yield _row("format", one.title)
     yield _row("framework", f"{model.framework} {model.version}".strip())
     yield _row(
@@ -31,6 +32,8 @@ def _lines(one: Imported) -> Iterator[str]:
     yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_UNKNOWN])
     yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_UNKNOWN])
     yield from _rows("files", _files(one))
+    if one.left_out:
+        yield _row("left out", _some(one.left_out))
     yield from _rows("scan", _findings(one))
     yield _row("signature", _signature(one))
     yield _row("digest", one.digest)
@@ -38,6 +41,12 @@ def _lines(one: Imported) -> Iterator[str]:
         yield from _rows("note", list(model.notes))
     if one.version:
         yield _row("next", f"taxiway serve {ref}" if model.servable else f"taxiway why {ref}")
+
+
+def _state(one: Imported) -> str:
+    if one.version is None:
+        return "not registered (dry run)"
+    return "registered" if one.is_new else "was registered before"
 
 
 _UNKNOWN = "not told by the file; known once it is loaded, or say --input and --output-tensor NAME:DATATYPE[SHAPE]"
@@ -63,6 +72,11 @@ def _files(one: Imported) -> list[str]:
         rest = one.files[_MAX_FILES:]
         lines.append(f"... and {len(rest)} more, {human_size(sum(entry.size for entry in rest))}")
     return lines
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _MAX_FILES} more" if len(paths) > _MAX_FILES else ""
+    return ", ".join(paths[:_MAX_FILES]) + more
 
 
 def _findings(one: Imported) -> list[str]:

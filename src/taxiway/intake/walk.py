@@ -11,7 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from taxiway.core.errors import ArtifactChanged, InvalidArgument, UnrecognisedModel
+from taxiway.core.errors import (
+    AlreadyRegistered,
+    ArtifactChanged,
+    InvalidArgument,
+    ScanFailed,
+    TaxiwayError,
+    UnrecognisedModel,
+)
 from taxiway.core.refs import ModelRef
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.formats.onnx import external_files, is_onnx
@@ -26,6 +33,7 @@ from taxiway.intake.staging import stage
 from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
 
 CONFIG_FILE = "config.pbtxt"
+_MAX_SAID = 400
 
 
 class Shelf(Protocol):
@@ -39,6 +47,9 @@ class Shelf(Protocol):
 
     def register(self, new: NewVersion, *, actor: str, why: str, idempotency_key: str | None = None) -> Version:
         """Make it the next version of its model."""
+
+    def resolve(self, ref: ModelRef | str) -> Version:
+        """What a reference means now."""
 
     def set_alias(self, name: str, alias: str, to: int | None, *, expect: Expected, actor: str, why: str) -> AliasMove:
         """Move an alias."""
@@ -79,7 +90,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One model as it was taken in. `version` is None after a dry run."""
+    """One model as it was taken in.
+
+    Attributes:
+        files: of its manifest, whose `digest` is the version's.
+        origin: where it came from.
+        version: None after a dry run; not `is_new` if it was there before.
+        left_out: files of the source that no model was made of.
+    """
 
     name: str
     model: Understanding
@@ -91,6 +109,8 @@ class Imported:
     signature: SignatureState
     origin: Mapping[str, Any]
     version: Version | None = None
+    is_new: bool = True
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +142,21 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         AlreadyRegistered: the registry has exactly these files as a version of this model.
     """
     with choose_source(wanted.source, office.schemes)(wanted.source) as brought, _staged(brought, office) as staged:
-        format_, scanned = _look(staged, wanted, office.limits)
-        models = format_.understand(staged)
+        with _boundary(staged):
+            format_, scanned = _look(staged, wanted, office.limits)
+            models = format_.understand(staged)
         signature = verify_signature(staged, wanted.public_keys, required=wanted.require_signature)
         prepared = [
             _prepare(_completed(model, wanted, staged, office), wanted, brought, staged, format_, scanned, signature)
             for model in models
         ]
         _check_names(prepared, wanted)
-        return tuple(prepared if shelf is None else (_register(one, staged, wanted, shelf) for one in prepared))
+        prepared = [replace(one, left_out=_left_out(staged, models)) for one in prepared]
+        if shelf is None:
+            return tuple(prepared)
+        if len(prepared) == 1:
+            return (_register(prepared[0], staged, wanted, shelf),)
+        return tuple(_register_or_find(one, staged, wanted, shelf) for one in prepared)
 
 
 @contextmanager
@@ -138,6 +164,22 @@ def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
     office.workplace.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
+
+
+@contextmanager
+def _boundary(staged: Staged) -> Iterator[None]:
+    """Whatever else a foreign model makes us stumble over is a refusal of it."""
+    try:
+        yield
+    except TaxiwayError:
+        raise
+    except Exception as problem:
+        raise ScanFailed(
+            f"{staged.name} could not be understood: {type(problem).__name__}: {problem}"[:_MAX_SAID],
+            hint="this is worth a report, with the file",
+            file=staged.name,
+            rule="understand",
+        ) from problem
 
 
 def _companions(file: StagedFile) -> frozenset[str]:
@@ -181,6 +223,12 @@ def _prepare(
     manifest = Manifest.of(entries)
     origin = {**brought.origin, "format": model.format, "digest": _source_digest(staged)}
     return Imported(name, model, format_.title, config, manifest.files, manifest.digest, scanned, signature, origin)
+
+
+def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...]:
+    used = {path for model in models for path in model.files.values()}
+    own = {path for path in staged.files if path.rpartition("/")[2] == CONFIG_FILE}
+    return (*sorted(set(staged.files) - used - own), *staged.left_out)
 
 
 def model_name(text: str) -> str:
@@ -236,9 +284,24 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         facts=facts_of(one),
     )
     version = shelf.register(new, actor=wanted.actor, why=wanted.why)
-    if wanted.alias:
-        shelf.set_alias(one.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+    _point(version, wanted, shelf)
     return replace(one, version=version)
+
+
+def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Imported:
+    """As `_register`, for one of several models: that one of them is there already keeps none of the others out."""
+    try:
+        return _register(one, staged, wanted, shelf)
+    except AlreadyRegistered as already:
+        version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
+        _point(version, wanted, shelf)
+        return replace(one, version=version, is_new=False)
+
+
+def _point(version: Version, wanted: Wanted, shelf: Shelf) -> None:
+    """Move the alias that was asked for."""
+    if wanted.alias:
+        shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
 
 
 def _check_same(entry: FileEntry, stored: StoredFile) -> None:
@@ -275,5 +338,6 @@ def facts_of(one: Imported) -> dict[str, Any]:
         "scan": one.scanned.as_facts(),
         "openssf_signature": one.signature.as_facts(),
         "notes": list(model.notes),
+        "left_out": list(one.left_out),
         "understood": dict(model.facts),
     }

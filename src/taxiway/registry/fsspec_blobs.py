@@ -10,13 +10,16 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import fsspec
 
 from taxiway.core.errors import DataLoss, InvalidArgument, RegistryUnavailable
 from taxiway.registry.blobs import CHUNK_BYTES, Opener, blob_path
 from taxiway.registry.nouns import StoredFile
+
+_FLAT: Final = frozenset(("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"))
+"""Stores without folders: to make one there is to make a bucket, for whoever mistypes its name."""
 
 
 class FsspecBlobs:
@@ -41,11 +44,18 @@ class FsspecBlobs:
                 digest.update(chunk)
                 size += len(chunk)
         file = StoredFile(digest.hexdigest(), size)
-        yield _StagedUpload(file, open_, self._files, self._path(file.sha256))
+        yield _StagedUpload(file, open_, self)
+
+    def create(self, sha256: str) -> Any:  # noqa: ANN401 - each driver's own file
+        """A new object to write to, which is not there before its `commit`."""
+        path, protocols = self._path(sha256), self._files.protocol
+        if not _FLAT.intersection([protocols] if isinstance(protocols, str) else protocols):
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return self._files.open(path, "wb", autocommit=False)
 
     def size_of(self, sha256: str) -> int | None:
         """The object's size."""
-        with self._reachable():
+        with _reaching(self.url):
             try:
                 return int(self._files.info(self._path(sha256))["size"])
             except FileNotFoundError:
@@ -53,18 +63,20 @@ class FsspecBlobs:
 
     def chunks(self, sha256: str) -> Iterator[bytes]:
         """The object's bytes."""
-        with self._reachable(), self._files.open(self._path(sha256), "rb") as file:
+        if self.size_of(sha256) is None:
+            raise FileNotFoundError(sha256)
+        with _reaching(self.url), self._files.open(self._path(sha256), "rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
     def delete(self, sha256: str) -> None:
         """Delete the object."""
-        with self._reachable(), contextlib.suppress(FileNotFoundError):
+        with _reaching(self.url), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._path(sha256))
 
     def stored(self) -> Iterator[StoredFile]:
         """Every object, in order of its digest."""
-        with self._reachable():
+        with _reaching(self.url):
             found = self._files.find(f"{self._root}/sha256", detail=True)
             for path in sorted(found):
                 yield StoredFile(path.rpartition("/")[2], int(found[path]["size"]))
@@ -76,46 +88,48 @@ class FsspecBlobs:
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{blob_path(sha256)}"
 
-    @contextlib.contextmanager
-    def _reachable(self) -> Iterator[None]:
-        """Drivers tell of a network in trouble by errors of their own, most of them OSError."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise RegistryUnavailable(
-                f"the blobs in {self.url} cannot be reached: {error}",
-                hint="check registry.blobs, the network, and the credentials that its driver looks for",
-            ) from error
+
+@contextlib.contextmanager
+def _reaching(url: str) -> Iterator[None]:
+    """Drivers tell of a network in trouble by errors of their own, most of them OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise RegistryUnavailable(
+            f"the blobs in {url} cannot be reached: {error}",
+            hint="check registry.blobs, the network, and the credentials that its driver looks for",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _StagedUpload:
     file: StoredFile
     open_: Opener
-    files: Any
-    path: str
+    store: FsspecBlobs
 
     def publish(self) -> None:
         """Upload. An upload that fails on the way is given up, where closing it would complete it."""
-        self.files.makedirs(self.path.rpartition("/")[0], exist_ok=True)
-        target = self.files.open(self.path, "wb", autocommit=False)
+        with _reaching(self.store.url):
+            target = self.store.create(self.file.sha256)
         try:
             self._copy(target)
-            target.close()
+            with _reaching(self.store.url):
+                target.close()
+                target.commit()
         except BaseException:
             target.discard()
             raise
-        target.commit()
-        if self.files.info(self.path)["size"] != self.file.size:
-            raise DataLoss(f"blob {self.file.sha256} did not arrive whole in {self.path}", hint="put the file again")
+        if self.store.size_of(self.file.sha256) != self.file.size:
+            raise DataLoss(
+                f"blob {self.file.sha256} did not arrive whole in {self.store.url}", hint="put the file again"
+            )
 
     def _copy(self, target: Any) -> None:  # noqa: ANN401 - each driver's own
         digest = hashlib.sha256()
         with self.open_() as source:
             while chunk := source.read(CHUNK_BYTES):
                 digest.update(chunk)
-                target.write(chunk)
+                with _reaching(self.store.url):
+                    target.write(chunk)
         if digest.hexdigest() != self.file.sha256:
             raise DataLoss(f"file {self.file.sha256} changed while it was read", hint="put it once it is complete")

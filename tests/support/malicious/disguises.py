@@ -15,6 +15,7 @@ from tests.support.malicious.making import (
     mlflow_model,
     npy_of_objects,
     skops_archive,
+    torch_export,
     torch_legacy,
     torch_saved,
     torch_script,
@@ -74,6 +75,13 @@ def cases() -> Iterator[Case]:
         "disguise-torchscript",
         lambda directory, canary: write(directory / "model.pt", torch_script(os_system(canary))),
         lambda directory: write(directory / "model.pt", torch_script(SCRIPT_OBJECT)),
+        UntrustedPickle,
+        "pickle",
+    )
+    yield Case(
+        "disguise-weights-of-an-export",
+        lambda d, canary: write(d / "model.pt2", torch_export(os_system(canary))),
+        lambda d: write(d / "model.pt2", torch_export(b"\0" * 32)),
         UntrustedPickle,
         "pickle",
     )

@@ -80,6 +80,17 @@ def torch_script(pickled: bytes) -> bytes:
     return zipped_items(items, 0)
 
 
+def torch_export(weight: bytes) -> bytes:
+    """The layout of torch.export.save."""
+    program = json.dumps({"schema_version": {"major": 8, "minor": 5}, "graph_module": {}}).encode()
+    items = [
+        ("m/archive_format", b"pt2"),
+        ("m/models/model.json", program),
+        ("m/data/weights/weight_0", weight),
+    ]
+    return zipped_items(items, 0)
+
+
 def skops_archive(kind: str, module: str, loader: str) -> bytes:
     schema = {
         "__class__": kind, "__module__": module, "__loader__": loader,

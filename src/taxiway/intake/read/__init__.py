@@ -1,1 +1,7 @@
-"""Bounded readers of foreign bytes: each stops at a limit and never believes a length that it has not checked."""
+"""Bounded readers of foreign bytes: protobuf, UBJSON, FlatBuffers, pickles' opcodes, headers of weights, documents.
+
+In: bytes, the name to call them by, limits.
+Out: what they say, as plain data, or a refusal that names the rule.
+Never: believing a length or a count that was not checked, building what the bytes ask for, importing a framework.
+Read: protobuf.py, then onnx.py.
+"""

@@ -18,6 +18,7 @@ from typing import IO, cast
 from taxiway.core.errors import MalformedArtifact, OversizedArtifact, ScanFailed, UnsafePath
 from taxiway.intake.limits import Limits
 from taxiway.intake.scan import skops
+from taxiway.intake.scan.content import Kind, identify
 from taxiway.intake.scan.look import Look
 from taxiway.intake.scan.torch_archives import Layout, layout_of
 from taxiway.intake.staging import check_name
@@ -25,6 +26,7 @@ from taxiway.intake.staging import check_name
 ScanInner = Callable[[Look], None]
 
 _ENCRYPTED = 0x1
+_HEAD_BYTES = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -38,8 +40,6 @@ def scan_zip(look: Look, scan_inner: ScanInner) -> None:
         members = archive.infolist()
         check_zip(members, look.shown, look.limits)
         layout = layout_of([member.filename for member in members])
-        if layout is not None:
-            look.note(f"is {layout.title}")
         if skops.is_skops(archive):
             skops.scan_schema(look, archive)
         for member in members:
@@ -110,11 +110,17 @@ def _check_overlap(members: list[zipfile.ZipInfo], shown: str) -> None:
 def _scan_member(
     look: Look, archive: zipfile.ZipFile, member: zipfile.ZipInfo, layout: Layout | None, scan_inner: ScanInner
 ) -> None:
-    if layout is not None and layout.is_raw(member.filename):
-        return  # bare numbers, which the layout's reader gives no other meaning
+    if layout is not None and layout.is_raw(member.filename) and _is_bare(archive, member):
+        return  # numbers, perhaps gigabytes of them: not unpacked for a look
     with archive.open(member) as packed:
         at = look.unpack(packed, f"{look.shown}!{member.filename}", member.file_size)
     scan_inner(look.inner(member.filename, at, None if layout is None else layout.reader))
+
+
+def _is_bare(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Whether what should be bare numbers does not begin as something that a reader would rather unpickle."""
+    with archive.open(member) as packed:
+        return identify(packed.read(_HEAD_BYTES)) not in (Kind.PICKLE, Kind.ZIP)
 
 
 def scan_tar(look: Look, scan_inner: ScanInner) -> None:

@@ -56,8 +56,8 @@ class ArrayGuest:
 
     def _halved(self, batch: Batch, start: int, stop: int, problem: Exception) -> list[Answer]:
         """The answers of requests [start, stop), which together failed with `problem`: a poisoned one fails alone."""
-        if stop - start == 1:
-            return [problem]
+        if stop - start == 1 or self._names.stateful:
+            return [problem] * (stop - start)
         middle = (start + stop) // 2
         return [answer for low, high in ((start, middle), (middle, stop)) for answer in self._attempt(batch, low, high)]
 

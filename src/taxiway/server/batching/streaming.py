@@ -1,4 +1,4 @@
-"""Stands before the batcher of a decoupled model, whose every request may have any number of answers.
+"""Stands before the queue of a decoupled model, whose every request may have any number of answers.
 
 It puts the arrays of each answer where the model's outputs have their places, whichever of them an answer has, and
 counts the answers. The edges then word them as they do those of any model.
@@ -7,35 +7,52 @@ counts the answers. The edges then word them as they do those of any model.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NO_MORE, BatchResult, InferRequest, StreamResponder
-from taxiway.server.batching.loop import Batcher, Observer
+from taxiway.server.batching.loop import Observer
 from taxiway.server.responses import MAX_COUNTED, AnswerKind
 from taxiway.server.statistics import ModelStatistics
 from taxiway.stats.latency import LatencyCurve
+
+
+class Queue(Protocol):
+    """What has requests run: a batcher, or the front of a stateful model."""
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a NEW request.
+
+        Raises:
+            TaxiwayError: it is refused, and still the caller's.
+        """
+
+    def cancel(self, request: InferRequest) -> bool:
+        """Take a request back. True: it cost no execution."""
+
+    def close(self) -> None:
+        """Take nothing new, reject what waits."""
 
 
 class StreamFront:
     """Takes the requests of one version in.
 
     Args:
-        batcher: runs them; its observer is `StreamAccounts`.
+        queue: has them run; its observer is `StreamAccounts`.
         outputs: names of the model's outputs, in its order.
     """
 
-    def __init__(self, batcher: Batcher, outputs: Sequence[str], statistics: ModelStatistics, clock: Clock) -> None:
-        self._submit = batcher.submit
+    def __init__(self, queue: Queue, outputs: Sequence[str], statistics: ModelStatistics, clock: Clock) -> None:
+        self._submit = queue.submit
         self._places = {name: place for place, name in enumerate(outputs)}
         self._names = tuple(outputs)
         self._statistics = statistics
         self._now_ns = clock.monotonic_ns
-        self.cancel = batcher.cancel
+        self.cancel = queue.cancel
         """Take a request back, whatever it was answered so far. True: it cost no execution."""
-        self.close = batcher.close
+        self.close = queue.close
         """Take nothing new, reject what waits. What runs is still answered."""
 
     def submit(self, request: InferRequest) -> None:
@@ -67,7 +84,7 @@ class StreamFront:
                 known = ", ".join(self._names)
                 raise ModelFailed(f"an answer has an output {name!r}; those of the model are {known}", output=name)
             arrays[place] = array
-        return BatchResult(self._names, arrays, answer.rows)
+        return BatchResult(self._names, arrays, answer.rows, answer.notes)
 
     def came(self, request: InferRequest, place: int) -> int:
         """An answer to `request` has come, at this place among its answers; when that was, in monotonic nanoseconds."""
@@ -97,7 +114,7 @@ class Answering:
         self._responder.part(request, placed)
 
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
-        """Note it, and pass it on: all rows of it, as many as they are."""
+        """Note it, and pass it on: of a result that is not its own, its rows; else all of it."""
         placed = self._placed(result)
         if isinstance(placed, TaxiwayError):
             self.reject(request, placed)
@@ -105,7 +122,8 @@ class Answering:
         self.is_over = True
         if placed.names:
             self._note(request, AnswerKind.SUCCESS)
-            self._responder.resolve(request, placed, 0, placed.rows)
+            own = placed if (start, stop) == (0, placed.rows) else _rows_of(placed, start, stop)
+            self._responder.resolve(request, own, 0, own.rows)
         else:
             self._note(request, AnswerKind.EMPTY_RESPONSE)
             self._responder.resolve(request, NO_MORE, start, stop)
@@ -156,6 +174,12 @@ class StreamAccounts:
             before_ns = at_ns
         if not answering.is_over:
             self._counts.count(place, AnswerKind.CANCEL, max(0, outcome.finished_ns - before_ns))
+
+
+def _rows_of(result: BatchResult, start: int, stop: int) -> BatchResult:
+    whole: Sequence[Any] = result.arrays
+    arrays: list[Any] = [array if array is None else array[start:stop] for array in whole]
+    return BatchResult(result.names, arrays, stop - start)
 
 
 class StreamCurve(LatencyCurve):

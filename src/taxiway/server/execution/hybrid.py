@@ -7,6 +7,7 @@ of a million elements, and nobody else's request should wait for those.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from taxiway.core.ports import BatchOutcome
@@ -72,6 +73,14 @@ class HybridExecutor:
         """As `submit`: there is one instance."""
         del instance
         self.submit(batch, done)
+
+    @property
+    def instances(self) -> int:
+        """One."""
+        return self.slots
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Nothing is kept here that could be lost."""
 
     def run_here(self, batch: list[InferRequest]) -> BatchOutcome | None:
         """Run it if it is cheap."""

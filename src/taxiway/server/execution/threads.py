@@ -42,6 +42,14 @@ class ThreadExecutor:
         del instance
         self._work.put((batch, done))
 
+    @property
+    def instances(self) -> int:
+        """Each slot counts as one."""
+        return self.slots
+
+    def watch(self, lost: Callable[[int], None]) -> None:
+        """Nothing is kept here that could be lost."""
+
     def run_here(self, batch: list[InferRequest]) -> None:
         """Whatever has threads is worth one."""
 

@@ -18,12 +18,11 @@ from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
 from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
-from taxiway.server.cache.key import KeyMaker
-from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
+from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
-from taxiway.server.models.caching import store_for
+from taxiway.server.models.caching import shelf_for, store_for
 from taxiway.server.models.engine import BatchEngine, SequenceEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
@@ -100,11 +99,12 @@ class Assembler:
         spec, settings = completed.spec, completed.settings
         if settings.execution.warmup and spec.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
-        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
         served = self._serve(completed, executor, plan, curve)
         served.statistics.processes = executor.counts
+        served.statistics.own_metrics = executor.metrics.points
         return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
@@ -112,7 +112,7 @@ class Assembler:
         spec, version = completed.spec, completed.version
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
-        observer = _Accounts(statistics, clock)
+        observer = Accounts(statistics, clock)
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
@@ -120,13 +120,13 @@ class Assembler:
         if spec.decoupled:
             accounts = StreamAccounts(observer, statistics)
             batcher = Batcher(plan, executor, clock, loop, StreamCurve(), accounts, expire_running=self._is_strict)
-            front = StreamFront(batcher, [output.name for output in spec.outputs], statistics, clock)
+            front = StreamFront(batcher, _names(spec), statistics, clock)
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
-            shelf = self._shelf(spec, store)
+            shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
@@ -135,46 +135,54 @@ class Assembler:
     def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
         """The same for a model whose requests are steps of sequences."""
         clock, loop = self._host.clock, self._host.loop
-        model, settings, version = completed.model, completed.settings, completed.version
-        tensors = SequenceTensors(completed.spec, sequences, model.inputs)
+        spec, version = completed.spec, completed.version
+        tensors = SequenceTensors(spec, sequences, completed.model.inputs)
         # What is run has more tensors than callers know of.
-        spec = replace(completed.spec, inputs=tensors.inputs, outputs=tensors.outputs)
-        curve = LatencyCurve([])
-        executor: Executor
+        own = replace(completed, spec=replace(spec, inputs=tensors.inputs, outputs=tensors.outputs))
+        executor, curve = self._run_stateful(own)
+        statistics = ModelStatistics(spec.name, str(version), clock)
+        traces = self._host.gate(spec, version)
+        accounts = Accounts(statistics, clock)
+        traces.follow(accounts.note_traces)
+        observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts
+        plan = SequencePlan(
+            model=spec.name,
+            strategy=sequences.strategy,
+            rows=max(1, spec.max_batch_size),
+            merged_rows=1 if spec.decoupled else max(1, spec.max_batch_size),
+            instances=executor.instances,
+            max_idle_ns=sequences.max_idle_ns,
+            limits=_queue_limits(completed.settings),
+            strict_timeouts=self._is_strict,
+            initial_shapes=shapes_of(tensors.initial),
+        )
+        ports = SequencePorts(executor, clock, loop, curve, observer)
+        steps = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
+        front: Front = steps
+        if spec.decoupled:
+            front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
+        statistics.depth, statistics.sequences = steps.depth, steps.counts
+        if isinstance(executor, ProcessExecutor):
+            statistics.processes = executor.counts
+            statistics.own_metrics = executor.metrics.points
+        engine = SequenceEngine(steps, executor, completed.model)
+        config = completed.config
+        return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
+
+    def _run_stateful(self, own: Completed) -> tuple[PinnedExecutor, LatencyCurve]:
+        """What runs the steps, and what is known of their cost."""
+        spec, model, settings = own.spec, own.model, own.settings
         if isinstance(model, HostedModel):
             model.learn(spec)
-            executor = model.spread(spec.instance_count, loop, clock)
-        else:
-            points = self._measure(spec, model, settings)
-            if settings.execution.warmup:
+            if settings.execution.warmup and spec.warmup:
                 warm_up(model, spec, settings.execution.warmup_runs)
-            curve = LatencyCurve(points)
-            executor = self._executor(replace(completed, spec=spec), curve, measured=bool(points))
-        plan = SequencePlan(
-            spec.name,
-            sequences.strategy,
-            max(1, spec.max_batch_size),
-            executor.slots,
-            sequences.max_idle_ns,
-            _queue_limits(settings),
-            self._is_strict,
-            shapes_of(tensors.initial),
-        )
-        statistics = ModelStatistics(spec.name, str(version), clock)
-        traces = self._host.gate(completed.spec, version)
-        observer = _Accounts(statistics, clock)
-        traces.follow(observer.note_traces)
-        ports = SequencePorts(executor, clock, loop, curve, observer)
-        front = SequenceFront(plan, tensors, ports, expire_running=self._is_strict)
-        statistics.depth = front.depth
-        engine = SequenceEngine(front, executor, model)
-        return ServedModel(
-            completed.spec, completed.config, version, engine, statistics, front, traces, wind_down=front.wind_down
-        )
-
-    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
-        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
-        return Shelf(keys, store, batches=spec.max_batch_size > 0)
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
+            return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
+        points = self._measure(spec, model, settings)
+        if settings.execution.warmup:
+            warm_up(model, spec, settings.execution.warmup_runs)
+        curve = LatencyCurve(points)
+        return self._executor(own, curve, measured=bool(points)), curve
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:
@@ -267,6 +275,10 @@ def _queue_limits(settings: ModelSettings) -> QueueLimits:
     return QueueLimits(queue.max_requests, queue.max_rows, queue.max_bytes, round(queue.max_wait_ms * 1e6))
 
 
+def _names(spec: ModelSpec) -> list[str]:
+    return [output.name for output in spec.outputs]
+
+
 def _worth_preferring(sizes: tuple[int, ...], max_rows: int, delay_ns: int) -> tuple[int, ...]:
     """Preferred sizes matter only where a request may wait; the completed default (the maximum) says nothing."""
     return () if delay_ns == 0 or sizes == (max_rows,) else sizes
@@ -288,8 +300,8 @@ def _fixed_rows(spec: ModelSpec) -> int:
     return int(text)
 
 
-class _Accounts:
-    """The batcher's observer: counts each batch once its answers are handed over."""
+class Accounts:
+    """The observer of a version's runs: counts each once its answers are handed over."""
 
     def __init__(self, statistics: ModelStatistics, clock: Clock) -> None:
         self._statistics = statistics

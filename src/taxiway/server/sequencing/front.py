@@ -13,15 +13,23 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from taxiway.core.clock import Clock
-from taxiway.core.errors import DeadlineExceeded, InvalidArgument, Overloaded, TaxiwayError, Unavailable
+from taxiway.core.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelProcessDied,
+    Overloaded,
+    TaxiwayError,
+    Unavailable,
+)
 from taxiway.core.ports import BatchOutcome, PinnedExecutor
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, InputTensor, RequestState, StreamResponder
 from taxiway.server.batching.answers import as_error, late_error, name_errors
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.loop import Observer, reason_of
-from taxiway.server.sequencing.machine import Row, Run, SequenceCounts, SequenceMachine, step_of
+from taxiway.server.sequencing.machine import Row, Run, SequenceMachine, step_of
 from taxiway.server.sequencing.plan import SequencePlan
 from taxiway.server.sequencing.tensors import SequenceTensors, shapes_of
+from taxiway.server.statistics import SequenceCounts
 from taxiway.stats.latency import LatencyCurve
 
 _RUNNING, _DONE = RequestState.RUNNING, RequestState.DONE
@@ -74,6 +82,7 @@ class SequenceFront:
         self._timer_ns = NEVER_NS
         self._closed = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._executor.watch(self._lose)
 
     # --- the version's front --------------------------------------------------------------------------------
 
@@ -305,6 +314,17 @@ class SequenceFront:
 
     def _report(self, message: str, problem: Exception) -> None:
         self._loop.call_exception_handler({"message": f"sequencing: {message}", "exception": problem})
+
+    def _lose(self, instance: int) -> None:
+        """The process that kept the state of these sequences is gone. What it ran is told by the run's outcome."""
+        for request in self._machine.lose(instance, self._now_ns()):
+            problem = ModelProcessDied(
+                f"the process of model '{self._plan.model}' that had the state of sequence {step_of(request).id} ended",
+                hint="begin the sequence again, with sequence_start; the log has what the model printed",
+            )
+            self._reject(request, problem)
+            self._observer.rejected(request, "unavailable")
+        self._turn_soon()
 
     # --- time and waiting -----------------------------------------------------------------------------------
 

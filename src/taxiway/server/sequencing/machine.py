@@ -25,6 +25,7 @@ from taxiway.core.errors import InvalidArgument, Overloaded, Unavailable
 from taxiway.core.requests import NEVER_NS, InferRequest, RequestState, SequenceStep
 from taxiway.server.sequencing.plan import SequencePlan
 from taxiway.server.sequencing.policy import Candidate, Later, decide_run
+from taxiway.server.statistics import SequenceCounts
 
 _QUEUED, _RUNNING, _DONE = RequestState.QUEUED, RequestState.RUNNING, RequestState.DONE
 _NOWHERE = -1
@@ -111,15 +112,6 @@ class Move(NamedTuple):
     late: Sequence[InferRequest]
     orphaned: Sequence[InferRequest]
     until_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceCounts:
-    """How many sequences there are, and how many were ended for being idle."""
-
-    placed: int
-    backlog: int
-    idled_out: int
 
 
 class SequenceMachine:
@@ -242,21 +234,24 @@ class SequenceMachine:
                 row.sequence.running = None
                 self._rest(row.sequence, now_ns)
 
+    def lose(self, instance: int, now_ns: int) -> list[InferRequest]:
+        """An instance has lost what its model kept: the sequences that had begun there are over.
+
+        Returns:
+            Their steps that waited, DONE, to be answered by the caller.
+        """
+        lost: list[InferRequest] = []
+        for sequence in self._known():
+            if sequence.instance == instance and sequence.has_begun:
+                lost += self._cut(sequence, now_ns)
+        return lost
+
     def take_all(self) -> list[InferRequest]:
         """The end: every step that waits, DONE, to be answered by the caller. No sequence is left but what runs."""
-        left = list(self._sequence_of)
-        known = {*self._open.values(), *self._sequence_of.values()}
         self._backlog.clear()
-        for request in left:
-            request.state = _DONE
-            self._count_out(request)
-        for sequence in known:
-            sequence.steps.clear()
-            sequence.has_ended = True
-            self._quiet.pop(sequence, None)
-            if sequence.running is None:
-                self._rest(sequence, 0)
-        self._open.clear()
+        left: list[InferRequest] = []
+        for sequence in self._known():
+            left += self._cut(sequence, 0)
         return left
 
     # --- the rules ------------------------------------------------------------------------------------------
@@ -365,6 +360,25 @@ class SequenceMachine:
                 sequence.starts_next = True
         if sequence.running is None:
             self._rest(sequence, now_ns)
+
+    def _known(self) -> list[LiveSequence]:
+        """Those that are sent steps, or have some that wait."""
+        return list(dict.fromkeys((*self._open.values(), *self._sequence_of.values())))
+
+    def _cut(self, sequence: LiveSequence, now_ns: int) -> list[InferRequest]:
+        """It is over, whatever it waits for; a step that runs is let be. Its steps that waited, DONE."""
+        left = list(sequence.steps)
+        for request in left:
+            self._count_out(request)
+            request.state = _DONE
+        sequence.steps.clear()
+        sequence.has_ended = True
+        if self._open.get(sequence.id) is sequence:
+            del self._open[sequence.id]
+        self._quiet.pop(sequence, None)
+        if sequence.running is None:
+            self._rest(sequence, now_ns)
+        return left
 
     def _count_out(self, request: InferRequest) -> None:
         del self._sequence_of[request]

@@ -16,7 +16,8 @@ class SequencePlan:
     Attributes:
         model: its name, for messages.
         strategy: how steps are put together.
-        rows: that one run may have; 1 where the model does not batch.
+        rows: of the model; 1 where it does not batch.
+        merged_rows: that one run may have; fewer than `rows` for a model that answers each request in parts.
         instances: runs that may go on at the same time, each with sequences of its own.
         max_idle_ns: how long a sequence may be without a step that waits or runs; then its place is given to another.
         limits: what may wait in all.
@@ -28,6 +29,7 @@ class SequencePlan:
     model: str
     strategy: DirectStrategy | OldestStrategy
     rows: int = 1
+    merged_rows: int = 1
     instances: int = 1
     max_idle_ns: int = 1_000_000_000
     limits: QueueLimits = field(default_factory=QueueLimits)
@@ -37,6 +39,6 @@ class SequencePlan:
     @property
     def places(self) -> int:
         """Sequences that one instance has at a time."""
-        if isinstance(self.strategy, OldestStrategy) and self.strategy.max_candidates:
-            return self.strategy.max_candidates
-        return self.rows
+        if isinstance(self.strategy, OldestStrategy):
+            return self.strategy.max_candidates or self.rows
+        return self.merged_rows

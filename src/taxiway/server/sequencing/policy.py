@@ -54,8 +54,8 @@ def decide_run(
     strategy = plan.strategy
     until_ns = now_ns if hurried else oldest_ns + strategy.max_queue_delay_ns
     if isinstance(strategy, OldestStrategy):
-        return _decide_oldest(candidates, until_ns, now_ns, strategy, plan.rows)
-    if len(candidates) < strategy.minimum_slot_utilization * plan.rows and until_ns > now_ns:
+        return _decide_oldest(candidates, until_ns, now_ns, strategy, plan.merged_rows)
+    if len(candidates) < strategy.minimum_slot_utilization * plan.places and until_ns > now_ns:
         return Later(until_ns)
     return Together(_by_place(candidates, oldest_ns))
 

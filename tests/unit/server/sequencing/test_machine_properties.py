@@ -38,7 +38,7 @@ class Sequences(RuleBasedStateMachine):
         chosen = STRATEGIES[strategy]
         if isinstance(chosen, OldestStrategy) and any(size > rows for size in chosen.preferred_sizes):
             chosen = OldestStrategy(chosen.max_candidates, (), chosen.max_queue_delay_ns)
-        self.plan = SequencePlan("m", chosen, rows, instances, IDLE_NS, QueueLimits(max_requests=most), strict)
+        self.plan = SequencePlan("m", chosen, rows, rows, instances, IDLE_NS, QueueLimits(max_requests=most), strict)
         self.machine = SequenceMachine(self.plan)
         self.now_ns = 0
         self.sent = 0
@@ -145,6 +145,17 @@ class Sequences(RuleBasedStateMachine):
         assert self.machine.withdraw(request, self.now_ns)
         assert not self.machine.withdraw(request, self.now_ns)
         self.end(request)
+
+    @rule(instance=st.integers(0, 1), really=st.integers(0, 4))
+    def lose(self, instance: int, really: int) -> None:
+        if really == 0 and instance < self.plan.instances:
+            lost = self.machine.lose(instance, self.now_ns)
+            for request in lost:
+                assert self.waiting[request] in self.begun
+                self.end(request)
+            assert not any(
+                one.instance == instance and one.has_begun and not one.has_ended for one in self.machine._open.values()
+            )
 
     @rule()
     def hurry(self) -> None:

@@ -51,13 +51,12 @@ class Outbox:
         if self._is_shut:
             return
         if self._messages and self._nbytes + len(message) > self._limit:
-            self._drop()
-            self._fail(
-                SlowReader(
-                    f"{self._nbytes} bytes of answers wait to be read; limits.max_stream_buffer_bytes is {self._limit}",
-                    hint="read the stream faster, ask for less on one, or raise limits.max_stream_buffer_bytes",
-                )
+            slow = SlowReader(
+                f"{self._nbytes} bytes of answers wait to be read; limits.max_stream_buffer_bytes is {self._limit}",
+                hint="read the stream faster, ask for less on one, or raise limits.max_stream_buffer_bytes",
             )
+            self._drop()
+            self._fail(slow)
             return
         self._messages.append(message)
         self._count(len(message))
