@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Final
 
 from taxiway.intake.formats.files import kind_of
@@ -36,7 +37,9 @@ def class_names(file: StagedFile) -> list[str]:
     if file.size > _MAX_BYTES or kind_of(file) is not Kind.TEXT or b"class" not in file.head(_MAX_BYTES):
         return []
     try:
-        tree = ast.parse(file.head(_MAX_BYTES))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in foreign code
+            tree = ast.parse(file.head(_MAX_BYTES))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _methods(node) >= _METHODS]

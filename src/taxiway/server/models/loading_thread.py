@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from taxiway.config.ensemble_tensors import Peers
 from taxiway.server.models.fingerprint import Stamps, stamp_model
 from taxiway.server.models.loading import ModelLoader, Prepared
 from taxiway.server.models.repository import FoundModel, Look, look_at
@@ -48,8 +49,8 @@ class Loading(Protocol):
             TaxiwayError: as `ModelLoader.prepare`.
         """
 
-    async def load(self, prepared: Prepared, version: int) -> ServedModel:
-        """One version, ready.
+    async def load(self, prepared: Prepared, version: int, peers: Peers) -> ServedModel:
+        """One version, ready; `peers` are the models that it asks.
 
         Raises:
             TaxiwayError: as `ModelLoader.load`.
@@ -92,9 +93,9 @@ class LoadingThread:
         """Its configuration and its chosen versions."""
         return await self._working.do(self._loader.prepare, found)
 
-    async def load(self, prepared: Prepared, version: int) -> ServedModel:
+    async def load(self, prepared: Prepared, version: int, peers: Peers) -> ServedModel:
         """One version, ready."""
-        return await self._working.do(self._loader.load, prepared, version)
+        return await self._working.do(self._loader.load, prepared, version, peers)
 
     async def close(self, served: ServedModel) -> None:
         """Free it; it runs nothing any more."""
