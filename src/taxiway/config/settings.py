@@ -363,6 +363,10 @@ class ExecutionSettings(Section):
     """Interpreter of the processes in which models run that are not ONNX: another environment's, with numpy and
     msgspec in it; empty for the server's own."""
 
+    environments: FileName = ""
+    """Directory for the unpacked environments of models that bring their own as an archive (Triton's parameter
+    EXECUTION_ENV_PATH); empty: `taxiway/environments` in XDG_CACHE_HOME, which is ~/.cache if it is not set."""
+
     memory_bytes: CountOrNone = 0
     """Private memory that each model process may have; beyond it the model gets MemoryError. 0: no limit."""
 
