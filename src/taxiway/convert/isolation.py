@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from taxiway.convert.outcome import Converted, NotConverted, Outcome, Reason, Request
+from taxiway.convert.outcome import STORY, VERDICT, Converted, NotConverted, Outcome, Reason, Request
 from taxiway.core.errors import NotFound
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -49,10 +49,9 @@ def _within(request: Request, target: Path) -> Request:
 
 
 def _run(request: Request, folder: Path) -> Outcome:
-    verdict = folder / "verdict.json"
     with (folder / "output.log").open("w+b") as log:
         child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-            [sys.executable, "-m", "taxiway.convert", str(verdict)],
+            [sys.executable, "-m", "taxiway.convert", str(folder)],
             cwd=folder,
             env=os.environ | _ONE_THREAD,
             stdin=subprocess.PIPE,
@@ -63,12 +62,12 @@ def _run(request: Request, folder: Path) -> Outcome:
         try:
             child.communicate(msgspec.json.encode(request), timeout=request.time_limit_s)
         except subprocess.TimeoutExpired:
-            return _cut_short(verdict, Reason.TIMED_OUT, f"was not done after {request.time_limit_s:g} s")
+            return _cut_short(folder, Reason.TIMED_OUT, f"was not done after {request.time_limit_s:g} s")
         finally:
             _end(child)
-        if child.returncode != 0:
-            return _cut_short(verdict, Reason.CRASHED, _how_it_ended(child.returncode, (folder / "output.log")))
-    return _read(verdict)
+        if child.returncode != 0 or not (folder / VERDICT).is_file():
+            return _cut_short(folder, Reason.CRASHED, _how_it_ended(child.returncode, folder / "output.log"))
+    return _read(folder / VERDICT)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -78,16 +77,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _cut_short(verdict: Path, reason: Reason, what: str) -> NotConverted:
+def _cut_short(folder: Path, reason: Reason, what: str) -> NotConverted:
     """The verdict on a conversion that did not come to one, with what it had found out."""
-    story = _read(verdict) if verdict.is_file() else None
+    story = _read(folder / STORY) if (folder / STORY).is_file() else None
     told = story if isinstance(story, NotConverted) else NotConverted(reason=reason, message="", attempts=())
     message = f"the conversion {what}; {told.message}" if told.message else f"the conversion {what}"
     return msgspec.structs.replace(told, reason=reason, message=message, hint="the native library serves this model")
 
 
-def _read(verdict: Path) -> Outcome:
-    outcome: Outcome = msgspec.json.decode(verdict.read_bytes(), type=Outcome)
+def _read(path: Path) -> Outcome:
+    outcome: Outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
     return outcome
 
 

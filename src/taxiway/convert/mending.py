@@ -8,6 +8,7 @@ are those of the model's trees, one by one; where they are not, the export stays
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,36 +45,38 @@ def mend_trees(model: onnx.ModelProto, trees: Sequence[Tree], compares: Datatype
 
 
 def give_ties_to_the_first(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Have the label of two classes be the first at even odds; ONNX Runtime's follows a rounded sum."""
+    """Have the label be the first of those with even odds; ONNX Runtime's follows sums of rounded shares."""
     nodes = tree_nodes(model)
     if len(nodes) != 1 or nodes[0].op_type != "TreeEnsembleClassifier" or len(nodes[0].output) != 2:
         return ()
     label, probabilities = nodes[0].output
-    if label not in {value.name for value in model.graph.output}:
+    classes = _classes(nodes[0])
+    if classes is None or label not in {value.name for value in model.graph.output}:
         return ()
-    has = attributes(nodes[0])
-    labels = next((has[name] for name in ("classlabels_int64s", "classlabels_strings") if name in has), None)
-    if labels is None or len(labels.ints or labels.strings) != 2:
-        return ()
-    classes = (
-        np.array(labels.ints) if labels.ints else np.array([text.decode() for text in labels.strings], dtype=object)
-    )
-    constants = {"second": np.array([1]), "even": np.array(0.5 + TIE, np.float32), "flat": np.array([-1])}
-    model.graph.initializer.extend(
-        onnx.numpy_helper.from_array(values, f"tie_{name}")
-        for name, values in (constants | {"classes": classes}).items()
-    )
     nodes[0].output[0] = "tie_unused_label"
+    constants = {"tie_margin": np.array(TIE, np.float32), "tie_classes": classes}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(values, name) for name, values in constants.items())
+    make = onnx.helper.make_node
     model.graph.node.extend(
         [
-            onnx.helper.make_node("Gather", [probabilities, "tie_second"], ["tie_column"], axis=1),
-            onnx.helper.make_node("Reshape", ["tie_column", "tie_flat"], ["tie_odds"]),
-            onnx.helper.make_node("Greater", ["tie_odds", "tie_even"], ["tie_is_second"]),
-            onnx.helper.make_node("Cast", ["tie_is_second"], ["tie_class"], to=onnx.TensorProto.INT64),
-            onnx.helper.make_node("Gather", ["tie_classes", "tie_class"], [label]),
+            make("ReduceMax", [probabilities], ["tie_best"], axes=[1], keepdims=1),
+            make("Sub", ["tie_best", "tie_margin"], ["tie_enough"]),
+            make("GreaterOrEqual", [probabilities, "tie_enough"], ["tie_among"]),
+            make("Cast", ["tie_among"], ["tie_candidates"], to=onnx.TensorProto.INT32),
+            make("ArgMax", ["tie_candidates"], ["tie_first"], axis=1, keepdims=0),
+            make("Gather", ["tie_classes", "tie_first"], [label]),
         ]
     )
     return ("labels at even odds given to the first class, as scikit-learn does",)
+
+
+def _classes(node: onnx.NodeProto) -> NDArray[Any] | None:
+    has = attributes(node)
+    if "classlabels_int64s" in has:
+        return np.array(has["classlabels_int64s"].ints, dtype=np.int64)
+    if "classlabels_strings" in has:
+        return np.array([text.decode() for text in has["classlabels_strings"].strings], dtype=object)
+    return None
 
 
 def write_out_imputers(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -97,7 +100,7 @@ def floor_to_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The largest float32 that is not above each value: `x <= value` says the same of every float32 x."""
     with np.errstate(over="ignore"):
         near = values.astype(np.float32)
-    return np.where(near.astype(np.float64) > values, np.nextafter(near, np.float32(-np.inf)), near)
+        return np.where(near.astype(np.float64) > values, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def _are_nodes_of(node: onnx.NodeProto, trees: Sequence[Tree]) -> bool:

@@ -9,6 +9,9 @@ import msgspec
 TOLERANCE = 1e-5
 """The largest relative error of a number that still counts as the same answer."""
 
+STORY, VERDICT = "story.json", "verdict.json"
+"""Where a child leaves what it has found out so far, and what it came to in the end."""
+
 
 class Reason(enum.Enum):
     """Why there is no artifact. The native library serves such a model."""
@@ -72,7 +75,8 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """The framework's answers beside the artifact's.
 
     `splits` is how many of the trees' splits the rows stand at, of `splits_in_all`; both 0 without trees.
-    `labels_wrong` and `numbers_wrong` count rows; `worst_relative_error` is over all numbers.
+    `labels_wrong` and `numbers_wrong` count rows; `worst_relative_error` is over all numbers. `ties` counts rows with
+    another label where the framework's own best probabilities differ by rounding only, so that either is its answer.
     """
 
     datatype: str
@@ -84,6 +88,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float
     labels_wrong: int
     numbers_wrong: int
+    ties: int
     worst_relative_error: float | None
     worst: Worst | None = None
 

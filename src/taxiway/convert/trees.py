@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 LEAF = -1
+REPEATS = 4
 ENDLESS = 1e30
 """A threshold beyond it divides what is there from what is missing; no value lies near it."""
 
@@ -75,28 +76,32 @@ def probe_splits(
     cells = _Cells(trees, width)
     every = [(which, node) for which, tree in enumerate(trees) for node in np.flatnonzero(tree.feature != LEAF)]
     chosen = [every[i] for i in np.sort(chance.permutation(len(every))[:splits])]
+    reached = len(chosen)
+    chosen *= min(REPEATS, splits // max(reached, 1)) or 1  # one row may meet the same answer on both sides
     parents = {which: _parents(trees[which]) for which, _ in chosen}
+    bases = cells.random_rows(len(chosen), chance)
     at_splits = [
-        _rows_at(trees[which], node, parents[which], cells, datatype, chance, missing) for which, node in chosen
+        _rows_at(trees[which], node, parents[which], base, cells, datatype, chance, missing)
+        for (which, node), base in zip(chosen, bases, strict=True)
     ]
     inside = cells.random_rows(max(len(chosen), 64), chance)
     rows = [inside, *at_splits]
     kinds = ["below a split", "on a split", "above a split", "missing at a split"][: 4 if missing else 3]
     origins = ["between splits"] * len(inside) + kinds * len(chosen)
-    return Probes(np.concatenate(rows), origins, len(chosen), len(every))
+    return Probes(np.concatenate(rows), origins, reached, len(every))
 
 
 def _rows_at(
     tree: Tree,
     node: int,
     parents: NDArray[np.intp],
+    row: NDArray[np.float64],
     cells: _Cells,
     datatype: DTypeLike,
     chance: np.random.Generator,
     missing: bool,
 ) -> NDArray[np.float64]:
     feature = int(tree.feature[node])
-    row = cells.random_rows(1, chance)[0]
     for bound, (low, high) in _box(tree, node, parents).items():
         row[bound] = cells.inside(bound, low, high, chance)
     with np.errstate(over="ignore"):

@@ -50,13 +50,13 @@ def test_a_prediction_that_cancels_to_nothing_is_judged_by_the_usual_size() -> N
 
 def test_each_column_of_predictions_has_its_own_size() -> None:
     expected = np.array([[1e6, 1e-3], [2e6, 2e-3]])
-    assert not judge({"prediction": expected}, {"prediction": expected + [[0, 1e-6], [0, 0]]}).holds
+    assert not judge({"prediction": expected}, {"prediction": expected + np.array([[0, 1e-6], [0, 0]])}).holds
 
 
 def test_probabilities_are_of_size_one() -> None:
     expected = np.array([[1 - 1e-7, 1e-7], [0.25, 0.75]])
-    assert judge({"probabilities": expected}, {"probabilities": expected + [[0, 1e-7], [0, 0]]}).holds
-    assert not judge({"probabilities": expected}, {"probabilities": expected + [[0, 2e-6], [0, 0]]}).holds
+    assert judge({"probabilities": expected}, {"probabilities": expected + np.array([[0, 1e-7], [0, 0]])}).holds
+    assert not judge({"probabilities": expected}, {"probabilities": expected + np.array([[0, 2e-6], [0, 0]])}).holds
 
 
 @pytest.mark.parametrize("got", [np.nan, np.inf])
@@ -85,6 +85,14 @@ def test_labels_are_equal_or_wrong(expected: NDArray[Any], got: NDArray[Any], sa
     parity = judge({"label": expected}, {"label": got})
     assert parity.holds is same
     assert parity.labels_wrong == (0 if same else 1)
+
+
+def test_a_label_that_the_framework_itself_cannot_decide_is_counted_apart() -> None:
+    expected = {"label": np.array([0, 1]), "probabilities": np.array([[0.5, 0.5], [0.4, 0.6]])}
+    tie = judge(expected, {**expected, "label": np.array([1, 1])})
+    assert (tie.holds, tie.ties, tie.labels_wrong) == (True, 1, 0)
+    wrong = judge(expected, {**expected, "label": np.array([1, 0])})
+    assert (wrong.holds, wrong.ties, wrong.labels_wrong) == (False, 1, 1)
 
 
 def test_another_shape_is_wrong_however_equal_its_numbers() -> None:

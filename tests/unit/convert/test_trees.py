@@ -69,7 +69,7 @@ def test_missing_values_come_to_each_split_if_the_framework_takes_them() -> None
     tree = grown(3, chance)
     probes = probe_splits([tree], WIDTH, "f4", chance, splits=1000, missing=True)
     missing = of_kind(probes, "missing at a split")
-    assert [int(np.flatnonzero(np.isnan(row))[0]) for row in missing] == tree.feature[:7].tolist()
+    assert [int(np.flatnonzero(np.isnan(row))[0]) for row in missing[:7]] == tree.feature[:7].tolist()
 
 
 def test_cells_too_narrow_for_float32_are_still_visited() -> None:

@@ -1,6 +1,9 @@
 """The frameworks whose models can be converted, one module each, imported when a model of theirs comes.
 
-Each has `load(path, trusted_digest)`, which gives the model as a `Foreign`.
+In: a model file, and the digest of one that may be unpickled.
+Out: the model as a `Foreign`: it answers, exports itself, and says where it decides.
+Never: judging an export; importing a framework before a model of it comes.
+Read: ../foreign.py, then xgboost.py, the plainest.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ _HARMLESS: Final = frozenset(
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",
         "lightgbm.sklearn.LGBMRegressor",
-        "sklearn.tree._tree.Tree",  # its indexes are checked before it is asked anything
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",  # their indexes are checked ...
+        "sklearn.tree._tree.Tree",  # ... before they are asked anything
         "xgboost.core.Booster",
         "xgboost.sklearn.XGBClassifier",
         "xgboost.sklearn.XGBRegressor",

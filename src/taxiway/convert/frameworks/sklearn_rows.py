@@ -155,13 +155,15 @@ def _plausible(part: Any, at: int, count: int, chance: np.random.Generator) -> N
     """Values of the column that is the `at`th of what this step was fitted on."""
     categories = _categories(part, at)
     if categories is not None:
-        return chance.choice(np.append(categories.astype(object), _UNKNOWN), count)
-    for step in _steps(part):
-        values = _seen_values(step, at)
-        if values is not None:
-            return chance.choice(values, count) + chance.normal(size=count) * np.std(values) * 0.1
+        chosen: NDArray[Any] = chance.choice(np.append(categories.astype(object), _UNKNOWN), count)
+        return chosen
+    seen = next((values for step in _steps(part) if (values := _seen_values(step, at)) is not None), None)
+    if seen is not None:
+        near: NDArray[np.float64] = chance.choice(seen, count) + chance.normal(0.0, 0.1 * np.std(seen), count)
+        return near
     centre, spread = next((found for step in _steps(part) if (found := _range(step, at))), (0.0, 1.0))
-    return centre + spread * chance.normal(size=count) * chance.choice(_SPREADS, count)
+    around: NDArray[np.float64] = chance.normal(size=count) * chance.choice(_SPREADS, count)
+    return centre + spread * around
 
 
 def _categories(part: Any, at: int) -> NDArray[Any] | None:  # noqa: ANN401
