@@ -61,6 +61,13 @@ def sha256(path: Path) -> str:
 # --- what is understood of each format -----------------------------------------------------------------
 
 TREE_IN, TREE_IN_64 = "input__0 FP32[-1, 4]", "input__0 FP64[-1, 4]"
+CLASS = b"""
+class P:
+    inputs = {"x": ("FP32", [-1, 4])}
+    outputs = made_while_it_runs()
+    def load(self, directory): ...
+    def predict(self, x): ...
+"""
 FOUR, PAIR = "x FP32[-1, 4]", "output__0 FP32[-1, 2]"
 FORMATS: dict[str, tuple[Callable[[Path], Path], str, list[str], list[str], str]] = {
     "model.onnx": (doubler, "onnxruntime", ["x FP32[-1, 2]"], ["y FP32[-1, 2]"], "@/model.onnx"),
@@ -82,8 +89,8 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], str, list[str], list[str], str]
         "", [], [], "@/model.safetensors",
     ),
     "predictor.py": (
-        lambda path: making.write(path, b"class P:\n    def load(self): ...\n    def predict(self, x): ...\n"),
-        "class", [], [], "@/predictor.py",
+        lambda path: making.write(path, CLASS),
+        "class", [FOUR], [], "@/predictor.py",
     ),
 }  # fmt: skip
 

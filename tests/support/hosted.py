@@ -6,6 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from tests.support.engines import NoModels
+
 from taxiway.config.autocomplete import autocomplete
 from taxiway.config.model_config import new_config
 from taxiway.config.model_spec import build_spec
@@ -68,4 +70,4 @@ def hosted_executor(
     config.max_batch_size = 64
     config.backend = "class"
     model.learn(build_spec(autocomplete(config, model.inputs, model.outputs, "model"), folder))
-    return model.spread(instances, loop, SystemClock())
+    return model.spread(instances, loop, SystemClock(), NoModels())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from taxiway.config.backends import ENSEMBLE, ONNX, backend_of, is_ensemble
+from taxiway.config.backends import ENSEMBLE, ONNX, PYTHON, backend_of, is_ensemble
 from taxiway.config.model_config import DATATYPES, TYPE_NAMES, ModelConfig, type_name
 from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.config.sequence_rules import UNASKED_ROWS, complete_sequences, internal_names
@@ -347,7 +347,9 @@ def _policies(batcher: ModelConfig) -> Iterator[tuple[str, ModelConfig]]:
 
 def _complete_instances(config: ModelConfig, defaults: Defaults, refuse: _Refuse) -> None:
     if not config.instance_group:
-        config.instance_group.add()
+        group = config.instance_group.add()
+        if backend_of(config) is PYTHON:  # Triton names the others' by their place, as if they had been configured
+            group.name = config.name
     for index, group in enumerate(config.instance_group):
         kinds = group.DESCRIPTOR.fields_by_name["kind"].enum_type.values_by_name
         group.name = group.name or f"{config.name}_{index}"

@@ -1,4 +1,4 @@
-"""Where the registry lies when nobody said so: the places that the XDG base directories name."""
+"""Where the registry and other kept things lie when nobody said so: the places that the XDG base directories name."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def registry_places(settings: RegistrySettings, environ: Mapping[str, str]) -> R
     beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else data
     cache = Path(settings.cache) if settings.cache else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/models"
     return RegistryPlaces(url, settings.blobs or str(beside / "blobs"), cache)
+
+
+def environments_place(configured: str, environ: Mapping[str, str]) -> Path:
+    """Where unpacked environments of models are kept."""
+    return Path(configured) if configured else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/environments"
 
 
 def _base(environ: Mapping[str, str], name: str, below_home: str) -> Path:

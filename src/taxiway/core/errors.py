@@ -103,6 +103,12 @@ class ModelFailed(TaxiwayError):
     code = "model-failed"
 
 
+class UnknownFailure(ModelFailed):
+    """The model itself says that it failed, and that it does not know in what way."""
+
+    code = "unknown-failure"
+
+
 # --- invalid_argument ----------------------------------------------------------------------------------
 
 

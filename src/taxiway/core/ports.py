@@ -155,6 +155,7 @@ class InnerCall:
         version: None for the one that answers when none is asked for.
         outputs: names of those wanted; None for all.
         deadline_ns: monotonic time after which an answer is of no use.
+        timeout_ns: the same as whoever asks said it; 0 if it did not.
         parent: the request that it is made for; its trace and its deadline hold for this one too.
     """
 
@@ -168,6 +169,7 @@ class InnerCall:
     deadline_ns: int = NEVER_NS
     sequence: SequenceStep | None = None
     parent: InferRequest | None = None
+    timeout_ns: int = 0
 
 
 class InnerAnswer(NamedTuple):
@@ -175,11 +177,13 @@ class InnerAnswer(NamedTuple):
 
     Attributes:
         outputs: whole arrays; None of them if `error` says why there are none, or nothing was left to say.
+        parameters: of the answer.
     """
 
     outputs: Sequence[InnerTensor]
     error: TaxiwayError | None = None
     final: bool = True
+    parameters: Mapping[str, Any] | None = None
 
 
 class InnerCaller(Protocol):

@@ -38,19 +38,34 @@ class InputTensor:
         self.shape = shape
 
 
+class Notes(NamedTuple):
+    """What is particular about the answer to one request.
+
+    Attributes:
+        order: places of the outputs that it has, as its model gave them; the others are None. None: all, in order.
+        parameters: of the answer, beside those the protocol has.
+    """
+
+    order: tuple[int, ...] | None
+    parameters: Mapping[str, Any] | None
+
+
 class BatchResult:
     """What one run of a model gave: arrays in the order of `names`, whose first axis is the rows of the batch.
 
     Several requests share one result, each owning rows [start, stop); `printed` is where an edge keeps what it
-    has converted once for all of them.
+    has converted once for all of them. One with `notes` is one request's, all of it.
     """
 
-    __slots__ = ("arrays", "names", "printed", "rows")
+    __slots__ = ("arrays", "names", "notes", "printed", "rows")
 
-    def __init__(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], rows: int) -> None:
+    def __init__(
+        self, names: Sequence[str], arrays: Sequence[NDArray[Any]], rows: int, notes: Notes | None = None
+    ) -> None:
         self.names = names
         self.arrays = arrays
         self.rows = rows
+        self.notes = notes
         self.printed: dict[int, Any] = {}
 
 
@@ -107,6 +122,7 @@ class InferRequest:
         ask: what the edge needs to word the answer; nobody else looks inside.
         parameters: the caller's own, beside those the protocol reserves; None if it gave none.
         trace: what traces this request, if it is one of those that are traced.
+        timeout_ns: how long the caller said that it may take, whatever became of that; 0 if it did not.
         sequence: its place in a sequence, for a stateful model; None if it names none.
     """
 
@@ -125,6 +141,7 @@ class InferRequest:
         "rows",
         "sequence",
         "state",
+        "timeout_ns",
         "trace",
     )
 
@@ -155,6 +172,7 @@ class InferRequest:
         self.responder = responder
         self.ask = ask
         self.parameters = parameters
+        self.timeout_ns = 0
         self.trace: Any = None
         self.sequence: SequenceStep | None = None
         self.state = RequestState.NEW

@@ -99,6 +99,7 @@ class _Door:
             self._statistics.invalid(error.code)
             raise
         parent = call.parent
+        request.timeout_ns = call.timeout_ns
         request.deadline_ns = call.deadline_ns if parent is None else min(call.deadline_ns, parent.deadline_ns)
         request.sequence = call.sequence
         return request
@@ -125,7 +126,9 @@ class _Door:
 
     def tensors(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> list[InnerTensor]:
         """The outputs that were asked for: rows [start, stop) of what a run gave, in its own memory."""
-        asked = range(len(self._outputs)) if request.outputs is None else request.outputs
+        asked: Sequence[int] = range(len(self._outputs)) if request.outputs is None else request.outputs
+        if result.notes is not None and result.notes.order is not None:
+            asked = [index for index in result.notes.order if index in asked]
         told = []
         arrays: Sequence[Any] = result.arrays
         for index in asked:
@@ -176,6 +179,10 @@ def _content(name: str, datatype: Datatype, array: NDArray[Any]) -> tuple[Any, i
         items = array.reshape(-1).tolist()
         return items, sum(map(len, items))
     return np.ascontiguousarray(array).reshape(-1), array.nbytes
+
+
+def _parameters_of(result: BatchResult) -> Mapping[str, Any] | None:
+    return None if result.notes is None else result.notes.parameters
 
 
 class _Asked:
@@ -240,7 +247,7 @@ class _Asked:
         """The answer, or the last of several."""
         door = cast("_Door", self._door)
         told = () if result is NO_MORE else door.tensors(request, result, start, stop)
-        self._end(InnerAnswer(told))
+        self._end(InnerAnswer(told, parameters=_parameters_of(result)))
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:  # noqa: ARG002 - a responder's
         """There is no answer."""
@@ -254,7 +261,8 @@ class _Asked:
             self._answer(InnerAnswer((), answer, final=False))
             return
         door = cast("_Door", self._door)
-        self._answer(InnerAnswer(door.tensors(request, answer, 0, answer.rows), final=False))
+        told = door.tensors(request, answer, 0, answer.rows)
+        self._answer(InnerAnswer(told, final=False, parameters=_parameters_of(answer)))
 
     def _end(self, last: InnerAnswer) -> None:
         if not self._is_over:

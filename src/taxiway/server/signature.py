@@ -170,6 +170,7 @@ class Signature:
             wishes.parameters,
         )
         request.sequence = wishes.sequence
+        request.timeout_ns = wishes.timeout_ns
         return request
 
     def _misses_required(self, tensors: list[InputTensor | None]) -> bool:

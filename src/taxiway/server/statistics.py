@@ -11,7 +11,7 @@ last byte instead.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -98,6 +98,8 @@ class ModelStatistics:
         """Asked at a scrape how its model processes stand; None if it has none."""
         self.sequences: Callable[[], SequenceCounts | None] = lambda: None
         """Asked likewise how many sequences it has; None if it is not stateful."""
+        self.own_metrics: Callable[[], Iterable[Point]] = tuple
+        """Asked at a scrape for what the model's own code counts."""
         self._clock = clock
         self._request = Histogram()
         self._queue = Histogram()

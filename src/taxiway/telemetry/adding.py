@@ -13,12 +13,12 @@ class Totals:
     """Points added up by family and labels."""
 
     def __init__(self) -> None:
-        self._points: dict[tuple[str, tuple[str, ...]], Point] = {}
+        self._points: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Point] = {}
 
     def add(self, points: Iterable[Point]) -> None:
         """Count these in."""
         for point in points:
-            key = (point.family.name, point.labels)
+            key = (point.family.name, point.family.labels, point.labels)
             before = self._points.get(key)
             self._points[key] = point if before is None else before._replace(value=_merged(before, point.value))
 

@@ -48,6 +48,7 @@ class LogFields(TypedDict, total=False):
     thread: Annotated[str, "name of a thread"]
     instance: Annotated[int, "which of a version's model processes, from 0"]
     line: Annotated[str, "a line that a model's own code printed or logged"]
+    metric: Annotated[str, "name of a metric"]
 
 
 def describe_fields() -> dict[str, tuple[str, str]]:

@@ -22,6 +22,8 @@ _LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 Value = int | float | Distribution
+Labels = tuple[tuple[str, ...], tuple[str, ...]]
+"""Names and values: the series of one family may have other names, where it is a model's own code that counts."""
 
 
 class Point(NamedTuple):
@@ -35,7 +37,7 @@ class Point(NamedTuple):
 def render_metrics(points: Iterable[Point], *, max_series: int = MAX_SERIES) -> bytes:
     """The body of a scrape: each family once, in the catalogue's order, its series by their labels."""
     families, dropped = _group(points, max_series)
-    families[DROPPED_SERIES.name] = (DROPPED_SERIES, {(): dropped})
+    families[DROPPED_SERIES.name] = (DROPPED_SERIES, {((), ()): dropped})
     lines: list[str] = []
     for name in sorted(families, key=lambda name: (_RANK.get(name, len(_RANK)), name)):
         family, series = families[name]
@@ -44,30 +46,27 @@ def render_metrics(points: Iterable[Point], *, max_series: int = MAX_SERIES) -> 
     return "\n".join(lines).encode("utf-8", "replace")
 
 
-def _group(
-    points: Iterable[Point], max_series: int
-) -> tuple[dict[str, tuple[Family, dict[tuple[str, ...], Value]]], int]:
-    families: dict[str, tuple[Family, dict[tuple[str, ...], Value]]] = {}
+def _group(points: Iterable[Point], max_series: int) -> tuple[dict[str, tuple[Family, dict[Labels, Value]]], int]:
+    families: dict[str, tuple[Family, dict[Labels, Value]]] = {}
     dropped = 0
-    for family, labels, value in points:
+    for family, values, value in points:
         if family.name not in families:
             families[family.name] = (family, {})
-        series = families[family.name][1]
-        if labels in series or len(series) >= max_series:
+        known, series = families[family.name]
+        labels = (family.labels, values)
+        if labels in series or len(series) >= max_series or known.kind is not family.kind:
             dropped += 1
         else:
             series[labels] = value
     return families, dropped
 
 
-def _render_family(lines: list[str], family: Family, series: dict[tuple[str, ...], Value]) -> None:
+def _render_family(lines: list[str], family: Family, series: dict[Labels, Value]) -> None:
     lines.append(f"# HELP {family.name} {family.help.translate(_HELP_ESCAPES)}")
     lines.append(f"# TYPE {family.name} {family.kind.value}")
     for labels in sorted(series):
         value = series[labels]
-        text = ",".join(
-            f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(family.labels, labels, strict=True)
-        )
+        text = ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(*labels, strict=True))
         if isinstance(value, Distribution):
             _render_distribution(lines, family.name, text, value)
         else:

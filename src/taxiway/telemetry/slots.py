@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from taxiway.telemetry.catalogue import CATALOGUE
+from taxiway.telemetry.catalogue import CATALOGUE, Family, MetricKind
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point, Value
@@ -114,17 +114,28 @@ class SlotReader:
 
 
 def encode_points(points: Iterable[Point]) -> bytes:
-    """Points as bytes; families are named, so that both sides need the same catalogue."""
-    return orjson.dumps([[point.family.name, point.labels, point.value] for point in points], default=list)
+    """Points as bytes; families are named, so that both sides need the same catalogue. A model's own are described."""
+    return orjson.dumps([_told(point) for point in points], default=list)
+
+
+def _told(point: Point) -> list[Any]:
+    family = point.family
+    told: list[Any] = [family.name, point.labels, point.value]
+    if family.name not in _FAMILIES:
+        told.append([family.kind.value, family.help, family.labels])
+    return told
 
 
 def decode_points(content: bytes) -> list[Point]:
     """The points again; a family that is not known here is left out."""
     points = []
-    for name, labels, value in orjson.loads(content):
+    for name, labels, value, *described in orjson.loads(content):
         family = _FAMILIES.get(name)
         if family is None:
-            continue
+            if not described:
+                continue
+            kind, text, own = described[0]
+            family = Family(name, MetricKind(kind), text, tuple(own))
         points.append(Point(family, tuple(labels), _value(value)))
     return points
 

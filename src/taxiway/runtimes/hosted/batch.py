@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,33 @@ from taxiway.runtimes.hosted.frames import Asked, Declared, Laid, Learn, Part, R
 from taxiway.runtimes.hosted.tensors import DTYPES, laid_out, split_bytes
 
 Arrays = Mapping[str, NDArray[Any]]
-Answer = Arrays | Exception
+
+
+class Annotated(NamedTuple):
+    """Outputs by name that are not what is usual, and in what.
+
+    Attributes:
+        order: places of the outputs that there are, as the model gave them; then they may have any number of rows.
+            None: all of them, in the model's order.
+        parameters: of the answer.
+    """
+
+    arrays: Arrays
+    order: tuple[int, ...] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+Answer = Arrays | Annotated | Exception
 """What a model gives for one request: its outputs by name, or what went wrong."""
 _BYTES = Datatype.BYTES.wire_name
+
+
+def look(lease: Lease, block: Block, laid: Laid) -> NDArray[Any]:
+    """A tensor where it lies in a block; BYTES are copied out."""
+    if laid.datatype == _BYTES:
+        start = laid.offset - block.offset
+        return split_bytes(memoryview(lease.data)[start : start + laid.nbytes], laid.shape)
+    return view_of(lease, block, laid.offset, DTYPES[laid.datatype], tuple(laid.shape))
 
 
 class Request:
@@ -31,7 +55,7 @@ class Request:
         self.asked = asked
         self._lease = lease
         self._block = block
-        self._names = names
+        self.names = names
         self._inbox = inbox
 
     @property
@@ -42,15 +66,12 @@ class Request:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Its inputs by name; those that were left out are missing."""
-        pairs = zip(self._names, self.asked.inputs, strict=True)
+        pairs = zip(self.names, self.asked.inputs, strict=True)
         return {spec.name: self.view(laid) for spec, laid in pairs if laid is not None}
 
     def view(self, laid: Laid) -> NDArray[Any]:
         """A tensor of it where it lies."""
-        if laid.datatype == _BYTES:
-            start = laid.offset - self._block.offset
-            return split_bytes(memoryview(self._lease.data)[start : start + laid.nbytes], laid.shape)
-        return view_of(self._lease, self._block, laid.offset, DTYPES[laid.datatype], tuple(laid.shape))
+        return look(self._lease, self._block, laid)
 
     def is_cancelled(self) -> bool:
         """Whether nobody waits for it any more."""
@@ -138,12 +159,25 @@ def error_data(problem: BaseException) -> dict[str, Any]:
     return ModelFailed(f"the model raised {type(problem).__name__}: {problem}").to_data()
 
 
+class _Checked(NamedTuple):
+    """An answer whose outputs are found to be what they must be: by place, None where there is none."""
+
+    arrays: list[NDArray[Any] | None]
+    order: tuple[int, ...] | None
+    parameters: dict[str, Any] | None
+
+    def part(self, laid: tuple[Laid | None, ...]) -> Part:
+        """As it is told, once it is laid down."""
+        return Part(laid, None, self.order, self.parameters)
+
+
 class Settled:
     """What a run is answered: one result for all of its requests where that can be, else one for each."""
 
     def __init__(self, names: Learn, outbox: Outbox) -> None:
         self._names = names
         self._outbox = outbox
+        self._specs = [(spec.name, spec, DTYPES[spec.datatype]) for spec in names.outputs]
 
     def whole(self, outputs: Arrays) -> tuple[Block | None, tuple[Laid | None, ...]]:
         """The outputs of all rows, by place.
@@ -151,57 +185,68 @@ class Settled:
         Raises:
             ModelFailed: one of them is of another datatype than the configuration says.
         """
-        return self._outbox.lay([self._checked(spec, outputs.get(spec.name)) for spec in self._names.outputs])
+        return self._outbox.lay(self._arrays(outputs))
 
     def each(
         self, answers: Sequence[Answer]
     ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         """The block; then the outputs by place of all rows, or an answer for each request."""
-        checked = [self._checked_answer(answer) for answer in answers]
-        good = [answer for answer in checked if isinstance(answer, list)]
-        if len(good) == len(checked) and (len(good) == 1 or (self._names.batches and _are_alike(good))):
-            columns = [None if column[0] is None else column for column in map(list, zip(*good, strict=True))]
+        checked = [self._checked(answer) for answer in answers]
+        good = [answer for answer in checked if isinstance(answer, _Checked)]
+        plain = [answer.arrays for answer in good if answer.order is None and answer.parameters is None]
+        if len(plain) == len(checked) and (len(plain) == 1 or (self._names.batches and _are_alike(plain))):
+            columns = [None if column[0] is None else column for column in map(list, zip(*plain, strict=True))]
             block, laid = self._outbox.lay_rows(columns)  # alike: all have it or none
             return block, laid, None
-        flat = [array for answer in good for array in answer]
+        flat = [array for answer in good for array in answer.arrays]
         block, laid = self._outbox.lay(flat)
         places = iter(laid)
-        width = len(self._names.outputs)
+        width = len(self._specs)
         parts = tuple(
-            Part((), answer) if isinstance(answer, dict) else Part(tuple(next(places) for _ in range(width)), None)
+            answer.part(tuple(next(places) for _ in range(width))) if isinstance(answer, _Checked) else answer
             for answer in checked
         )
         return block, None, parts
 
     def piece(self, answer: Answer) -> tuple[Block | None, Part]:
         """One of several answers to a request."""
-        checked = self._checked_answer(answer)
-        if isinstance(checked, dict):
-            return None, Part((), checked)
-        block, laid = self._outbox.lay(checked)
-        return block, Part(laid, None)
+        checked = self._checked(answer)
+        if isinstance(checked, Part):
+            return None, checked
+        block, laid = self._outbox.lay(checked.arrays)
+        return block, checked.part(laid)
 
-    def _checked_answer(self, answer: Answer) -> list[NDArray[Any] | None] | dict[str, Any]:
+    def _checked(self, answer: Answer) -> _Checked | Part:
+        """The answer, or the error that takes its place."""
         if isinstance(answer, Exception):
-            return error_data(answer)
+            return Part((), error_data(answer))
+        order, parameters = None, None
+        if isinstance(answer, Annotated):
+            answer, order, parameters = answer
         try:
-            return [self._checked(spec, answer.get(spec.name)) for spec in self._names.outputs]
+            return _Checked(self._arrays(answer), order, parameters)
         except ModelFailed as problem:
-            return problem.to_data()
+            return Part((), problem.to_data())
 
-    def _checked(self, spec: Declared, array: NDArray[Any] | None) -> NDArray[Any] | None:
-        if array is None:
-            return None
-        expected = DTYPES[spec.datatype]
-        fits = array.dtype.kind in "OSU" if spec.datatype == _BYTES else array.dtype == expected
-        if not fits:
-            raise ModelFailed(
-                f"output {spec.name!r} of the model is an array of {array.dtype}; its configuration says "
-                f"{spec.datatype}, which is {expected}",
-                hint="convert it in the model with .astype(...), or correct data_type in config.pbtxt",
-                output=spec.name,
-            )
-        return array
+    def _arrays(self, outputs: Arrays) -> list[NDArray[Any] | None]:
+        arrays: list[NDArray[Any] | None] = []
+        for name, spec, expected in self._specs:
+            array = outputs.get(name)
+            if array is not None and array.dtype is not expected:
+                _check(spec, array, expected)
+            arrays.append(array)
+        return arrays
+
+
+def _check(spec: Declared, array: NDArray[Any], expected: np.dtype[Any]) -> None:
+    fits = array.dtype.kind in "OSU" if spec.datatype == _BYTES else array.dtype == expected
+    if not fits:
+        raise ModelFailed(
+            f"output {spec.name!r} of the model is an array of {array.dtype}; its configuration says "
+            f"{spec.datatype}, which is {expected}",
+            hint="convert it in the model with .astype(...), or correct data_type in config.pbtxt",
+            output=spec.name,
+        )
 
 
 def _are_alike(answers: Sequence[list[NDArray[Any] | None]]) -> bool:

@@ -93,6 +93,8 @@ class Open(Frame, tag="open"):
     device: int = 0
     trusted: tuple[str, ...] = ()
     options: dict[str, str] = {}
+    compat: str = "strict"
+    """Whether errors tell where in the model's code they arose: `triton` has them do so."""
 
 
 class Learn(Frame, tag="learn"):
@@ -126,6 +128,7 @@ class CallAnswer(Frame, tag="call-answer"):
     tensors: tuple[Laid, ...] = ()
     error: dict[str, Any] | None = None
     final: bool = True
+    parameters: dict[str, Any] | None = None
 
 
 class Close(Frame, tag="close"):
@@ -152,17 +155,26 @@ class Failed(Frame, tag="failed"):
 
 
 class Part(NamedTuple):
-    """What one request of a run is answered: its outputs by place, or an error."""
+    """What one request of a run is answered: its outputs by place, or an error.
+
+    Attributes:
+        order: places of the outputs that there are, as the model gave them; None: all of them, in the model's order,
+            with a row for each of the request's.
+        parameters: of the answer.
+    """
 
     tensors: tuple[Laid | None, ...]
     error: dict[str, Any] | None
+    order: tuple[int, ...] | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class Ran(Frame, tag="ran"):
     """A run is over.
 
     Attributes:
-        whole: the outputs by place, of all rows; None if the requests are answered by `parts` each, or were by pieces.
+        whole: the outputs by place, of all rows; None if the requests are answered by `parts` each, or were by pieces
+            and there is no last one.
         started_ns, merged_ns, computed_ns, finished_ns: monotonic: the frame was read, the model was called, it
             returned, its outputs were laid down.
     """
@@ -178,7 +190,7 @@ class Ran(Frame, tag="ran"):
 
 
 class Piece(Frame, tag="piece"):
-    """One of several answers to the only request of a run; the last is followed by Ran."""
+    """One of several answers to the only request of a run; more follow, or Ran with the last one or without."""
 
     id: int
     block: Block | None
@@ -186,10 +198,16 @@ class Piece(Frame, tag="piece"):
 
 
 class CallOut(Frame, tag="call-out"):
-    """The model asks another one."""
+    """The model asks another one.
+
+    Attributes:
+        run, request: for which request of which run it asks; -1 where it does not say.
+        names: of the tensors.
+    """
 
     call: int
     run: int
+    request: int
     block: Block | None
     model: str
     version: str | None
@@ -210,7 +228,12 @@ class CallBack(Frame, tag="call-back"):
 
 
 class Metric(Frame, tag="metric"):
-    """A model's own metric has moved: `kind` counter, gauge or histogram; `act` add, set, observe or remove."""
+    """A model's own metric has moved: `kind` counter, gauge or histogram.
+
+    Attributes:
+        act: create, add, set, observe or remove.
+        buckets: of a histogram: the upper bounds but the last, which is infinity.
+    """
 
     name: str
     kind: str

@@ -20,6 +20,7 @@ class Source:
         file: the version's file, or directory.
         config: Triton's configuration as JSON.
         trusted: SHA-256 digests of the pickles that may be loaded.
+        compat: `triton` has errors tell where in the model's code they arose.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Source:
     instance: str
     kind: str
     device: int
+    compat: str
 
     @classmethod
     def of(cls, opened: Open) -> Source:
@@ -47,6 +49,7 @@ class Source:
             opened.instance,
             opened.kind,
             opened.device,
+            opened.compat,
         )
 
 

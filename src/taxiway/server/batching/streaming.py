@@ -84,7 +84,7 @@ class StreamFront:
                 known = ", ".join(self._names)
                 raise ModelFailed(f"an answer has an output {name!r}; those of the model are {known}", output=name)
             arrays[place] = array
-        return BatchResult(self._names, arrays, answer.rows)
+        return BatchResult(self._names, arrays, answer.rows, answer.notes)
 
     def came(self, request: InferRequest, place: int) -> int:
         """An answer to `request` has come, at this place among its answers; when that was, in monotonic nanoseconds."""

@@ -99,11 +99,12 @@ class Assembler:
         spec, settings = completed.spec, completed.settings
         if settings.execution.warmup and spec.warmup:
             warm_up(model, spec, settings.execution.warmup_runs)
-        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+        executor = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
         curve = LatencyCurve([])
         plan = self._plan(spec, settings, curve, mergeable=not spec.decoupled)
         served = self._serve(completed, executor, plan, curve)
         served.statistics.processes = executor.counts
+        served.statistics.own_metrics = executor.metrics.points
         return served
 
     def _serve(self, completed: Completed, executor: Executor, plan: BatchingPlan, curve: LatencyCurve) -> ServedModel:
@@ -163,6 +164,7 @@ class Assembler:
         statistics.depth, statistics.sequences = steps.depth, steps.counts
         if isinstance(executor, ProcessExecutor):
             statistics.processes = executor.counts
+            statistics.own_metrics = executor.metrics.points
         engine = SequenceEngine(steps, executor, completed.model)
         config = completed.config
         return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
@@ -174,7 +176,7 @@ class Assembler:
             model.learn(spec)
             if settings.execution.warmup and spec.warmup:
                 warm_up(model, spec, settings.execution.warmup_runs)
-            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock)
+            processes = model.spread(spec.instance_count, self._host.loop, self._host.clock, self._host.inner)
             return processes, StreamCurve() if spec.decoupled else LatencyCurve([])
         points = self._measure(spec, model, settings)
         if settings.execution.warmup:

@@ -38,6 +38,7 @@ from taxiway.server.models.supplying import Supplier
 from taxiway.server.models.turns import Turns
 from taxiway.server.statistics import LifecycleStatistics
 from taxiway.telemetry import catalogue as names
+from taxiway.telemetry.adding import Totals
 from taxiway.telemetry.catalogue import LoadOutcome, UnloadReason
 from taxiway.telemetry.log_fields import LogFields
 from taxiway.telemetry.logs import Log
@@ -123,11 +124,14 @@ class ModelManager:
         """Every series of the models as a whole, and of each version that is served."""
         yield from self.statistics.points()
         self._progress.look()
+        own = Totals()  # several models may count under one name
         for version in self._roster.in_routes():
             if version.served is not None:
                 yield from version.served.statistics.points()
                 ready = version.life.now.state is ModelState.READY
                 yield Point(names.VERSION_READY, (version.served.name, str(version.number)), int(ready))
+                own.add(version.served.statistics.own_metrics())
+        yield from own.points()
 
     # --- what is done -------------------------------------------------------------------------------------
 

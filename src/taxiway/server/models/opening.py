@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from taxiway.config.autocomplete import Defaults, autocomplete, declared_tensors
-from taxiway.config.backends import ONNX, Backend, backend_of, backend_of_file, recognise
-from taxiway.config.model_config import ModelConfig, from_json, to_json
+from taxiway.config.backends import ONNX, PYTHON, Backend, backend_of, backend_of_file, recognise
+from taxiway.config.model_config import ModelConfig, from_json, new_config, to_json
+from taxiway.config.places import environments_place
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.ports import LoadedModel
 from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.execution.processes.plan import LaunchPlan
+from taxiway.server.models.environments import interpreter_of
 from taxiway.server.models.host import Host
 from taxiway.server.models.options import effective_instances, session_options
 from taxiway.server.models.repository import FoundModel
 
 _THREADS_AT_MOST = 4
+_SCHEDULERS = ("dynamic_batching", "sequence_batching", "ensemble_scheduling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,17 @@ class Opener:
     ) -> Opened:
         instances = effective_instances(settings, message, settings.execution.instances or 1)
         execution = settings.execution
+        parameters = {key: value.string_value for key, value in sorted(message.parameters.items())}
+        kept = environments_place(execution.environments, os.environ)
         plan = LaunchPlan(
             backend=backend.name,
             name=found.name,
             version=version,
             directory=found.directory,
             file=file,
-            config=to_json(_told(found, message, instances)),
-            parameters={key: value.string_value for key, value in sorted(message.parameters.items())},
-            python=execution.python or sys.executable,
+            config=to_json(_told(found, message, backend, instances)),
+            parameters=parameters,
+            python=interpreter_of(parameters, found.directory, kept) or execution.python or sys.executable,
             arena_bytes=execution.shared_memory_bytes,
             memory_bytes=execution.memory_bytes,
             cpus=_cpus_of(self._host.cpus, instances) if execution.pin_cpus else (),
@@ -96,6 +102,7 @@ class Opener:
             trusted=tuple(digest.removeprefix("sha256:") for digest in self._settings.models.trust),
             load_timeout_s=execution.load_timeout_s,
             instances=instances,
+            compat=self._settings.compat,
         )
         model = HostedModel(plan)
         if model.config is not None:
@@ -103,10 +110,27 @@ class Opener:
         return Opened(model, message, instances)
 
 
-def _told(found: FoundModel, message: ModelConfig, instances: int) -> ModelConfig:
-    """The configuration as the model is told it, completed as far as it can be before the model is asked."""
-    inputs, outputs = declared_tensors(message)
-    return autocomplete(message, inputs, outputs, found.name, defaults=Defaults(instance_count=instances))
+def _told(found: FoundModel, message: ModelConfig, backend: Backend, instances: int) -> ModelConfig:
+    """The configuration as the model is told it, completed as far as it can be before the model is asked.
+
+    A `model.py` may complete its tensors and its batching itself: of those it is told what was configured.
+    """
+    defaults = Defaults(instance_count=instances)
+    if backend is not PYTHON:
+        inputs, outputs = declared_tensors(message)
+        return autocomplete(message, inputs, outputs, found.name, defaults=defaults)
+    rest = new_config()
+    rest.CopyFrom(message)
+    for field in ("max_batch_size", "input", "output", *_SCHEDULERS):
+        rest.ClearField(field)
+    told = autocomplete(rest, (), (), found.name, defaults=defaults)
+    told.max_batch_size = message.max_batch_size
+    for side in ("input", "output"):
+        getattr(told, side).MergeFrom(getattr(message, side))
+    scheduler = message.WhichOneof("scheduling_choice")
+    if scheduler is not None:
+        getattr(told, scheduler).CopyFrom(getattr(message, scheduler))
+    return told
 
 
 def _file(version: Path, message: ModelConfig, backend: Backend) -> Path:

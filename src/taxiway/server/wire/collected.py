@@ -61,6 +61,9 @@ class OnlyAnswer:
 
 
 def told_outputs(choices: Choices, result: BatchResult) -> Choices:
-    """Those of the outputs asked for that this answer has."""
-    arrays = result.arrays
-    return tuple([choice for choice in choices if arrays[choice.index] is not None])
+    """Those of the outputs asked for that this answer has, in the order in which its model gave them."""
+    arrays, notes = result.arrays, result.notes
+    if notes is None or notes.order is None:
+        return tuple([choice for choice in choices if arrays[choice.index] is not None])
+    by_index = {choice.index: choice for choice in choices}
+    return tuple([by_index[index] for index in notes.order if index in by_index])

@@ -52,6 +52,7 @@ class InferCodec:
         self._writer = AnswerWriter(
             spec.name, served.version, spec.outputs, batches=served.batches, shared=not spec.decoupled
         )
+        self._every = every_output(spec.outputs)
 
     def infer(self, exchange: Exchange) -> None:
         """Take in one request.
@@ -88,7 +89,10 @@ class InferCodec:
         self.entrance.leave()
         exchange.on_abandoned = None
         try:
-            if choices is None:
+            if result.notes is not None:
+                told = told_outputs(choices or self._every, result)
+                self._reply_mixed(exchange, request, told, result, start, stop)
+            elif choices is None:
                 exchange.reply_json(self._writer.write_json(request.id, result, start, stop))
             else:
                 self._reply_mixed(exchange, request, choices, result, start, stop)
@@ -127,7 +131,6 @@ class CollectingCodec(InferCodec):
     def __init__(self, served: ServedModel, common: Common, *, as_triton: bool) -> None:
         super().__init__(served, common, as_triton=as_triton)
         self._name = served.name
-        self._every = every_output(served.spec.outputs)
 
     def submit(self, exchange: Exchange, request: InferRequest) -> None:
         """Hand a request to the queue, and wait for all its answers."""

@@ -6,7 +6,7 @@ elements by shape. What the requests of one batch share is converted once: the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,7 +29,7 @@ class AnswerWriter:
     Args:
         batches: whether the first dimension of its outputs counts rows.
         shared: whether requests share results, each owning rows of them; else a result is one request's, all of it.
-        parameters: of every answer, as JSON.
+        parameters: of every answer.
     """
 
     def __init__(
@@ -40,14 +40,19 @@ class AnswerWriter:
         *,
         batches: bool,
         shared: bool = True,
-        parameters: bytes = b"",
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        told = b'"parameters":%b,' % parameters if parameters else b""
-        self._start = b'"model_name":%b,"model_version":"%d",%b"outputs":[' % (orjson.dumps(model), version, told)
+        self._model = b'"model_name":%b,"model_version":"%d",' % (orjson.dumps(model), version)
+        self._parameters = parameters or {}
+        self._start = self._opening({})
         self._outputs = tuple(outputs)
         self._batches = batches and shared
         self._classes_by_row = batches
         self._prefixes: list[dict[tuple[int, ...], bytes]] = [{} for _ in outputs]
+
+    def _opening(self, parameters: Mapping[str, Any]) -> bytes:
+        told = {**self._parameters, **parameters}
+        return b'%b%b"outputs":[' % (self._model, b'"parameters":%b,' % orjson.dumps(told) if told else b"")
 
     # --- JSON only: the hot path --------------------------------------------------------------------------
 
@@ -63,7 +68,8 @@ class AnswerWriter:
     def _json_tensor(self, index: int, result: BatchResult, start: int, stop: int) -> bytes:
         array = result.arrays[index]
         spec = self._outputs[index]
-        shape = (stop - start, *array.shape[1:]) if self._batches else array.shape
+        batches = self._batches and result.notes is None
+        shape = (stop - start, *array.shape[1:]) if batches else array.shape
         prefix = self._prefixes[index].get(shape)
         if prefix is None:
             prefix = self._prefix(index, shape)
@@ -72,7 +78,7 @@ class AnswerWriter:
             if spec.datatype is Datatype.FP16:
                 raise _no_fp16(spec.name)
             flat = result.printed[index] = array.reshape(-1).tolist()
-        if self._batches and stop - start != result.rows:
+        if batches and stop - start != result.rows:
             width = len(flat) // result.rows
             flat = flat[start * width : stop * width]
         return (
@@ -103,14 +109,16 @@ class AnswerWriter:
             else:
                 tensors.append(self._json_tensor(choice.index, result, start, stop))
         identity = b"" if request_id is None else b'"id":%b,' % orjson.dumps(request_id)
-        return b"{%b%b%b]}" % (identity, self._start, b",".join(tensors)), binary
+        notes = result.notes
+        opening = self._start if notes is None or not notes.parameters else self._opening(notes.parameters)
+        return b"{%b%b%b]}" % (identity, opening, b",".join(tensors)), binary
 
     def _chosen_tensor(
         self, choice: OutputChoice, result: BatchResult, start: int, stop: int
     ) -> tuple[bytes, Buffer | None]:
         spec = self._outputs[choice.index]
         array = result.arrays[choice.index]
-        if self._batches:
+        if self._batches and result.notes is None:
             array = array[start:stop]
         shape, datatype = array.shape, spec.datatype
         items: list[bytes] | None = None

@@ -49,6 +49,8 @@ _TRITON_CODES: dict[str, int] = {
     "repository-model-not-found": 500,
     "version-not-served": 503,
     "generate-invalid": 400,
+    "cancelled": 400,
+    "unknown-failure": 400,
     "deadline-exceeded": 503,
     "failed-precondition": 503,
     "statistics-not-found": 400,
@@ -56,6 +58,7 @@ _TRITON_CODES: dict[str, int] = {
 }
 
 _TRITON_GRPC: dict[str, str] = {
+    "unknown-failure": "UNKNOWN",
     # Triton has no statuses of its own for these: what it refuses for want of room or time is UNAVAILABLE.
     "overloaded": "UNAVAILABLE",
     "deadline-exceeded": "UNAVAILABLE",

@@ -143,9 +143,9 @@ class InferStreamCodec(StreamCodec):
                 spec.outputs,
                 batches=served.batches,
                 shared=not spec.decoupled,
-                parameters=b'{"triton_final_response":%b}' % final,
+                parameters={"triton_final_response": final},
             )
-            for final in (b"true", b"false")
+            for final in (True, False)
         )
 
     def read(self, exchange: Exchange) -> tuple[InferRequest, Choices | None]:

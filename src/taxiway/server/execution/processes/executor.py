@@ -17,11 +17,13 @@ from functools import partial
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
-from taxiway.core.ports import BatchOutcome
+from taxiway.core.ports import BatchOutcome, InnerCaller
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
-from taxiway.runtimes.hosted.frames import FromChild, Learn, Metric, Piece, Ran, Said
+from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran, Said
+from taxiway.server.execution.processes.calls import Calls
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
+from taxiway.server.execution.processes.metrics import OwnMetrics
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.execution.processes.process import ModelProcess
 from taxiway.server.execution.threads import Done
@@ -45,7 +47,6 @@ class _Run:
     done: Done
     flags: list[int]
     began_ns: int
-    pieces: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -56,6 +57,8 @@ class _Instance:
     process: ModelProcess | None
     life: Life = field(default_factory=lambda: Life(State.READY))
     runs: dict[int, _Run] = field(default_factory=dict)
+    calls: Calls | None = None
+    """What the process asks of other models, from its first call on."""
     is_deaf: bool = False
     """Nothing can be sent to it any more, though what it sent last may yet come."""
     pinned: deque[Waiting] = field(default_factory=deque)
@@ -72,11 +75,12 @@ class ProcessExecutor:
     Args:
         processes: opened, one for each instance; not attached yet.
         learn: what each process is told before its first run.
+        inner: answers what the model asks of other models.
         streams: runs that one process may have at the same time: more than 1 only of a decoupled model, each of whose
             runs is one request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one noun, all of it known at once
         self,
         plan: LaunchPlan,
         processes: Sequence[ModelProcess],
@@ -85,6 +89,7 @@ class ProcessExecutor:
         reader: RunReader,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
+        inner: InnerCaller,
         *,
         streams: int = 1,
     ) -> None:
@@ -95,6 +100,9 @@ class ProcessExecutor:
         self._reader = reader
         self._loop = loop
         self._now_ns = clock.monotonic_ns
+        self._inner = inner
+        self.metrics = OwnMetrics(plan.name, str(plan.version))
+        """Those that the model's own code counts."""
         self._streams = streams
         self._instances = [_Instance(process.index, process) for process in processes]
         self._pending: deque[Waiting] = deque()
@@ -154,6 +162,8 @@ class ProcessExecutor:
         place = self._places.get(id(request))
         if place is not None and place[0].process is not None:
             place[0].process.outbox.memory[place[1]] = _ABANDONED
+            if place[0].calls is not None:
+                place[0].calls.abandon(request)
 
     def running_since_ns(self) -> int:
         """When the oldest run began that has not come back."""
@@ -246,8 +256,13 @@ class ProcessExecutor:
             case Said():
                 assert instance.process is not None  # noqa: S101 - it speaks
                 instance.process.say(frame)
+            case CallOut():
+                self._called(instance, frame)
+            case CallBack():
+                if instance.calls is not None:
+                    instance.calls.take_back(frame.call)
             case Metric():
-                pass  # nothing publishes a model's own metrics yet
+                self.metrics.take(instance.index, frame)
             case _:
                 _log.error(
                     "bug",
@@ -260,7 +275,7 @@ class ProcessExecutor:
         if process is None or run is None:
             return
         self._forget(process, run)
-        if run.pieces or (ran.whole is None and ran.parts is None):
+        if ran.whole is None and ran.parts is None:
             now_ns = ran.finished_ns
             outcome = BatchOutcome(started_ns=ran.started_ns, finished_ns=now_ns, result=NO_MORE)
         else:
@@ -273,12 +288,22 @@ class ProcessExecutor:
         process, run = instance.process, instance.runs.get(piece.id)
         if process is None or run is None:
             return
-        run.pieces += 1
         (request,) = run.batch
         answer = self._reader.piece(piece.part, piece.block, request, process.inbox)
         if request.state is RequestState.RUNNING:
             responder: StreamResponder = request.responder  # type: ignore[assignment]  # of a decoupled model
             responder.part(request, answer)
+
+    def _called(self, instance: _Instance, call: CallOut) -> None:
+        """The model asks another one."""
+        process = instance.process
+        if process is None:
+            return
+        if instance.calls is None:
+            instance.calls = Calls(process, self._inner, self._now_ns)
+        run = instance.runs.get(call.run)
+        is_known = run is not None and 0 <= call.request < len(run.batch)
+        instance.calls.begin(call, run.batch[call.request] if run is not None and is_known else None)
 
     def _forget(self, process: ModelProcess, run: _Run) -> None:
         for request, flag in zip(run.batch, run.flags, strict=True):
@@ -305,6 +330,10 @@ class ProcessExecutor:
         self._deaths += 1
         instance.process = None
         runs, instance.runs = list(instance.runs.values()), {}
+        if instance.calls is not None:
+            instance.calls.end()
+            instance.calls = None
+        self.metrics.forget(instance.index)
         process.kill()
         if self._lost is not None:
             self._lost(instance.index)

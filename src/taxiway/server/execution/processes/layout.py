@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from taxiway.core.errors import ModelFailed, TaxiwayError, error_from_data
 from taxiway.core.ports import BatchOutcome
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.requests import BatchResult, InferRequest, Notes
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
 from taxiway.runtimes.hosted.frames import Asked, Laid, Part, Place, Ran, Run
@@ -95,7 +94,6 @@ class RunWriter:
 
     def _asked(self, request: InferRequest, flag: int, inputs: tuple[Laid | None, ...]) -> Asked:
         outputs = request.outputs
-        deadline_ns = request.deadline_ns
         step = request.sequence
         return Asked(
             flag,
@@ -103,7 +101,7 @@ class RunWriter:
             None if outputs is None else tuple(self._output_names[index] for index in outputs),
             request.id,
             request.priority,
-            0 if deadline_ns == NEVER_NS else max(1, (deadline_ns - monotonic_ns()) // 1000),
+            request.timeout_ns // 1000,
             None if request.parameters is None else dict(request.parameters),
             None if step is None else Place(step.id, step.starts, step.ends),
         )
@@ -123,7 +121,7 @@ class RunReader:
     def outcome(self, ran: Ran, batch: Sequence[InferRequest], arena: ArenaReader) -> BatchOutcome:
         """How the run of `batch` ended; what it cannot be is an error."""
         rows = sum([request.rows for request in batch])
-        view = _View(ran.block, arena)
+        view = BlockView(ran.block, arena)
         try:
             if ran.whole is not None:
                 result = self._result(view, ran.whole, batch, rows)
@@ -142,7 +140,7 @@ class RunReader:
         self, part: Part, block: Block | None, request: InferRequest, arena: ArenaReader
     ) -> BatchResult | TaxiwayError:
         """One of several answers to `request`."""
-        view = _View(block, arena)
+        view = BlockView(block, arena)
         try:
             return self._part(part, request, view)
         except TaxiwayError as problem:
@@ -150,7 +148,7 @@ class RunReader:
         finally:
             view.done()
 
-    def _outcome_of_parts(self, ran: Ran, batch: Sequence[InferRequest], view: _View) -> BatchOutcome:
+    def _outcome_of_parts(self, ran: Ran, batch: Sequence[InferRequest], view: BlockView) -> BatchOutcome:
         parts = []
         if ran.parts is None or len(ran.parts) != len(batch):
             raise ModelFailed(f"the model answered {len(ran.parts or ())} of {len(batch)} requests of a run")
@@ -167,13 +165,35 @@ class RunReader:
             return parts[0]
         return BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, parts=parts)
 
-    def _part(self, part: Part, request: InferRequest, view: _View) -> BatchResult | TaxiwayError:
+    def _part(self, part: Part, request: InferRequest, view: BlockView) -> BatchResult | TaxiwayError:
         if part.error is not None:
             return error_from_data(part.error)
-        return self._result(view, part.tensors, [request], request.rows)
+        if part.order is None:
+            result = self._result(view, part.tensors, [request], request.rows)
+        else:
+            arrays = [
+                None if laid is None else self._reshaped(place, view.array(laid))
+                for place, laid in enumerate(part.tensors)
+            ]
+            result = BatchResult(self._names, arrays, request.rows)  # type: ignore[arg-type]  # the notes tell which are
+        if part.order is not None or part.parameters is not None:
+            result.notes = Notes(part.order, part.parameters)
+        return result
+
+    def _reshaped(self, place: int, array: NDArray[Any]) -> NDArray[Any]:
+        """As the callers of the model see it."""
+        row = self._reshapes[place]
+        if row is None or (self._batches and array.ndim == 0):
+            return array
+        try:
+            return array.reshape((array.shape[0], *row) if self._batches else row)
+        except ValueError:
+            raise ModelFailed(
+                f"output {self._names[place]!r} has shape {list(array.shape)}, which is not to be had as {list(row)}"
+            ) from None
 
     def _result(
-        self, view: _View, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
+        self, view: BlockView, laid: Sequence[Laid | None], batch: Sequence[InferRequest], rows: int
     ) -> BatchResult:
         arrays: list[Any] = []
         for place, tensor in enumerate(laid):
@@ -189,10 +209,7 @@ class RunReader:
                     hint="set max_batch_size: 0 in config.pbtxt if the first dimension is not a batch",
                     output=self._names[place],
                 )
-            row = self._reshapes[place]
-            if row is not None:
-                array = array.reshape((array.shape[0], *row) if self._batches else row)
-            arrays.append(array)
+            arrays.append(self._reshaped(place, array))
         return BatchResult(self._names, arrays, rows)
 
     def _check_unasked(self, place: int, batch: Sequence[InferRequest]) -> None:
@@ -205,7 +222,7 @@ class RunReader:
             )
 
 
-class _View:
+class BlockView:
     """A block on its way out: copied if it is small, leased if it is not."""
 
     def __init__(self, block: Block | None, arena: ArenaReader) -> None:

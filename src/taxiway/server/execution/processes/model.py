@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
-from taxiway.core.errors import InvalidModel, ModelFailed
-from taxiway.core.requests import InferRequest, InputTensor
+from taxiway.core.errors import InvalidModel, ModelFailed, TaxiwayError
+from taxiway.core.ports import InnerCaller
+from taxiway.core.requests import BatchResult, InferRequest, InputTensor
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.runtimes.hosted.frames import Declared, Learn
 from taxiway.server.execution.processes.executor import ProcessExecutor
@@ -62,8 +63,10 @@ class HostedModel:
         self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches)
         self._spec = spec
 
-    def spread(self, instances: int, loop: asyncio.AbstractEventLoop, clock: Clock) -> ProcessExecutor:
-        """Start the other instances and have all of them run batches.
+    def spread(
+        self, instances: int, loop: asyncio.AbstractEventLoop, clock: Clock, inner: InnerCaller
+    ) -> ProcessExecutor:
+        """Start the other instances and have all of them run batches; `inner` answers what they ask of other models.
 
         Raises:
             InvalidModel: one of them cannot be started.
@@ -79,7 +82,7 @@ class HostedModel:
                 raise problems[0]
         streams = _STREAMS if self._spec.decoupled else 1
         self._executor = ProcessExecutor(
-            self._plan, self._processes, self._learn, self._writer, self._reader, loop, clock, streams=streams
+            self._plan, self._processes, self._learn, self._writer, self._reader, loop, clock, inner, streams=streams
         )
         return self._executor
 
@@ -96,13 +99,21 @@ class HostedModel:
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
         flag = process.outbox.take_flag()
-        ran = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
+        ran, pieces = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
         process.outbox.drop_flag(flag)
-        outcome = self._reader.outcome(ran, [request], process.inbox)
-        if outcome.result is None:
-            raise outcome.error or ModelFailed("the model did not answer its warm-up")
+        answers = [self._reader.piece(one.part, one.block, request, process.inbox) for one in pieces]
+        if ran.whole is not None or ran.parts is not None:
+            outcome = self._reader.outcome(ran, [request], process.inbox)
+            if outcome.result is None:
+                raise outcome.error or ModelFailed("the model did not answer its warm-up")
+            answers.append(outcome.result)
+        if problem := next((answer for answer in answers if isinstance(answer, TaxiwayError)), None):
+            raise problem
+        result = next((answer for answer in answers if isinstance(answer, BatchResult)), None)
+        if result is None:  # a decoupled model may give no answer
+            return []
         places = {spec.name: place for place, spec in enumerate(self._spec.outputs)}
-        return [outcome.result.arrays[places[name]] for name in outputs]
+        return [result.arrays[places[name]] for name in outputs]
 
     def close(self) -> None:
         """End what the executor does not end. Blocks."""

@@ -76,6 +76,8 @@ class LaunchPlan:
     threads: int = 1
     trusted: tuple[str, ...] = ()
     load_timeout_s: float = 300.0
+    compat: str = "strict"
+    """`triton` has errors tell where in the model's code they arose, as Triton does."""
     kinds: tuple[tuple[str, int], ...] = ()
     """KIND and device of each instance."""
     respawn: RespawnPlan = field(default_factory=RespawnPlan)

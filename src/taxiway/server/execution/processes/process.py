@@ -14,18 +14,23 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from taxiway.core.errors import InvalidModel, error_from_data
+from taxiway.core.errors import InvalidModel, Unavailable, error_from_data
 from taxiway.runtimes import hosted
 from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, create_file
 from taxiway.runtimes.hosted.frames import (
+    CallAnswer,
+    CallOut,
     Close,
     Failed,
     Frame,
     FrameSplitter,
     FromChild,
+    Metric,
     Open,
     Opened,
+    Piece,
     Ran,
+    Run,
     Said,
     decode_from_child,
     encode,
@@ -87,6 +92,8 @@ class ModelProcess:
         self._take: Callable[[FromChild], None] = _heard_by_nobody
         self._gone: Callable[[], None] = _heard_by_nobody
         self._unsent = bytearray()
+        self._early: list[FromChild] = []
+        """What it said before the event loop had it, for whoever listens then."""
 
     @classmethod
     def start(cls, plan: LaunchPlan, index: int) -> tuple[ModelProcess, Opened]:
@@ -119,6 +126,7 @@ class ModelProcess:
                     device,
                     plan.trusted,
                     dict(plan.parameters),
+                    plan.compat,
                 )
             )
         )
@@ -129,8 +137,14 @@ class ModelProcess:
                     return frame
                 if isinstance(frame, Failed):
                     raise error_from_data(frame.error)
-                if isinstance(frame, Said):
-                    self.say(frame)
+                self._heard(frame)
+
+    def _heard(self, frame: FromChild) -> None:
+        """What it says of itself before the event loop has it."""
+        if isinstance(frame, Said):
+            self.say(frame)
+        elif isinstance(frame, Metric):
+            self._early.append(frame)
 
     def _receive_blocking(self, plan: LaunchPlan, deadline: float) -> list[FromChild]:
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
@@ -153,18 +167,28 @@ class ModelProcess:
         with contextlib.suppress(OSError):  # it is gone: whoever waits for its answer finds out
             self._socket.sendall(encode(frame))
 
-    def ask(self, frame: Frame, plan: LaunchPlan) -> Ran:
-        """Send a run and return how it went, before the event loop has it; waits. Whatever else it says is dropped.
+    def ask(self, run: Run, plan: LaunchPlan) -> tuple[Ran, list[Piece]]:
+        """Have it run something and return all it answers, before the event loop has it; waits.
 
         Raises:
             InvalidModel: it ended, or takes too long.
         """
-        self.tell(frame)
+        self.tell(run)
         deadline = time.monotonic() + plan.load_timeout_s
+        pieces: list[Piece] = []
         while True:
-            ran = [one for one in self._receive_blocking(plan, deadline) if isinstance(one, Ran)]
-            if ran:
-                return ran[0]
+            for frame in self._receive_blocking(plan, deadline):
+                if isinstance(frame, Ran):
+                    return frame, pieces
+                if isinstance(frame, Piece):
+                    pieces.append(frame)
+                elif isinstance(frame, CallOut):
+                    refusal = Unavailable("other models cannot be asked while a model is loaded and warmed up")
+                    if frame.block is not None:
+                        self.inbox.give_back(frame.block)
+                    self.tell(CallAnswer(frame.call, None, error=refusal.to_data()))
+                else:
+                    self._heard(frame)
 
     # --- on the event loop --------------------------------------------------------------------------------
 
@@ -173,6 +197,9 @@ class ModelProcess:
     ) -> None:
         """From now on `take` is called with every frame, and `gone` once when the process is no more."""
         self._loop, self._take, self._gone = loop, take, gone
+        for frame in self._early:
+            take(frame)
+        self._early.clear()
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._read)
 
@@ -286,7 +313,7 @@ class ModelProcess:
 
     def say(self, said: Said) -> None:
         """A line that the model wants in the log."""
-        write = {"error": _log.error, "warning": _log.warning}.get(said.level, _log.info)
+        write = {"error": _log.error, "warning": _log.warning, "debug": _log.debug}.get(said.level, _log.info)
         write("model_said", **self._labels, instance=self.index, line=said.text[:_LINE_BYTES])
 
     def _pump_lines(self) -> None:

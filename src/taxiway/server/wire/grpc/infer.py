@@ -21,6 +21,7 @@ from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
+from taxiway.server.wire.collected import told_outputs
 from taxiway.server.wire.grpc.asked import Answer, AnswerStream, Ask
 from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
 from taxiway.server.wire.grpc.envelope import open_request
@@ -180,6 +181,9 @@ class MessageCodec:
 
     def _write(self, ask: Ask, request_id: str | None, result: BatchResult, start: int, stop: int) -> bytes:
         opening = self._writer.opening(request_id, final=ask.stream is not None)
+        if result.notes is not None:
+            told = told_outputs(ask.choices or self._every, result)
+            return self._write_choices(opening, told, result, typed=ask.typed)
         if ask.typed:
             body = self._writer.write_typed(opening, ask.choices or self._every, result, start, stop)
         elif ask.choices is not None:

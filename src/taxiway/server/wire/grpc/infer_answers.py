@@ -6,7 +6,7 @@ contents are the array's own memory, copied once, into the answer. A test compar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ MORE_FOLLOWS = FINAL[:-1] + b"\x00"
 """The same, false: of an answer that is not the last one of its request."""
 
 _Contents = message_class("inference.InferTensorContents")
+_Response = message_class("inference.ModelInferResponse")
 _Tensor = message_class("inference.ModelInferResponse.InferOutputTensor")
 
 
@@ -56,6 +57,12 @@ class MessageWriter:
         """What an answer begins with; `final` marks the last one of a request on a stream, as Triton does."""
         opening = self._start if request_id is None else self._start + _text(0x1A, request_id)
         return opening + FINAL if final else opening
+
+    def _opened(self, opening: bytes, result: BatchResult) -> bytes:
+        """With the parameters that the model gave the answer."""
+        if result.notes is None or not result.notes.parameters:
+            return opening
+        return opening + _parameters(result.notes.parameters)
 
     # --- all outputs, raw: the hot path -------------------------------------------------------------------
 
@@ -85,11 +92,13 @@ class MessageWriter:
         if memory is None:
             array = result.arrays[index]
             if self._outputs[index].datatype is Datatype.BYTES:
-                return join_bytes((array[start:stop] if self._batches else array).reshape(-1).tolist())
+                return join_bytes(
+                    (array[start:stop] if self._batches and result.notes is None else array).reshape(-1).tolist()
+                )
             if array.nbytes <= _SMALL_BYTES and (not self._batches or stop - start == result.rows):
                 return array.tobytes()
             memory = result.printed[~index] = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        if self._batches and stop - start != result.rows:
+        if self._batches and result.notes is None and stop - start != result.rows:
             width = len(memory) // result.rows
             return memory[start * width : stop * width]
         return memory
@@ -102,7 +111,7 @@ class MessageWriter:
         Raises:
             InvalidArgument, TooLarge: an output has no classes.
         """
-        parts: list[Buffer] = [opening]
+        parts: list[Buffer] = [self._opened(opening, result)]
         contents: list[Buffer] = []
         for choice in choices:
             words, content = self._chosen(choice, result, start, stop)
@@ -113,7 +122,7 @@ class MessageWriter:
     def _chosen(self, choice: OutputChoice, result: BatchResult, start: int, stop: int) -> tuple[bytes, Buffer]:
         spec = self._outputs[choice.index]
         array = result.arrays[choice.index]
-        rows = array[start:stop] if self._batches else array
+        rows = array[start:stop] if self._batches and result.notes is None else array
         if choice.classes:
             shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
             return _described(spec.name, Datatype.BYTES, shape), join_bytes(items)
@@ -130,11 +139,11 @@ class MessageWriter:
             InvalidArgument: FP16 or BF16, which typed contents cannot hold.
             TooLarge: an output has no classes.
         """
-        parts: list[Buffer] = [opening]
+        parts: list[Buffer] = [self._opened(opening, result)]
         for choice in choices:
             spec = self._outputs[choice.index]
             array = result.arrays[choice.index]
-            rows = array[start:stop] if self._batches else array
+            rows = array[start:stop] if self._batches and result.notes is None else array
             tensor = _Tensor(name=spec.name)
             if choice.classes:
                 shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
@@ -151,6 +160,15 @@ class MessageWriter:
             told = tensor.SerializeToString()
             parts += (b"*", varint(len(told)), told)
         return b"".join(parts)
+
+
+def _parameters(parameters: Mapping[str, Any]) -> bytes:
+    """Field 4 of ModelInferResponse."""
+    message = _Response()
+    for name, value in parameters.items():
+        field = "bool_param" if value.__class__ is bool else "int64_param" if isinstance(value, int) else "string_param"
+        setattr(message.parameters[name], field, value)
+    return bytes(message.SerializeToString())
 
 
 def _typed(spec: TensorSpec, array: NDArray[Any]) -> Any:  # noqa: ANN401 - a message
