@@ -368,3 +368,53 @@ def test_an_ensemble_that_came_with_a_call(tmp_path: Path) -> None:
         answer = change(server, "load", "brought", config=json.dumps(config), **{"file:1/empty": ""})
         assert answer.status == 200, answer.body
         assert added(server, "brought") == 1.0
+
+
+# --- pipelines of the settings -------------------------------------------------------------------------
+
+
+def test_a_chain_in_the_settings_is_served_as_a_model(tmp_path: Path) -> None:
+    onnx_models.two_outputs(tmp_path / "sums.onnx")
+    onnx_models.doubler(tmp_path / "doubler.onnx")
+    chain = {"steps": [{"model": "sums"}, {"model": "doubler", "inputs": {"x": "SUM"}, "outputs": {"y": "TWICE"}}]}
+    with serve(tmp_path, pipelines=json.dumps({"chain": chain})) as server:
+        answer = ask(server, "chain", row("a", 5, 4), row("b", 1, 2))
+        assert answer.status == 200, answer.body
+        told = {one["name"]: one["data"] for one in answer.json()["outputs"]}
+        assert told == {"TWICE": [12, 12], "DIFFERENCE": [4, 2]}
+        assert server.ask("GET", "/v2/models/chain").json()["platform"] == "ensemble"
+
+
+def test_a_pipeline_comes_and_goes_on_demand(tmp_path: Path) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    flags = {"models__control": "explicit", "models__load": "[]"}
+    with serve(tmp_path, pipelines='{"chain": {"steps": [{"model": "add1"}]}}', **flags) as server:
+        assert set(index(server)) == {"add1", "chain"}
+        assert change(server, "load", "chain").status == 200
+        assert added(server, "chain") == 1.0
+        assert change(server, "unload", "chain", unload_dependents=True).status == 200
+        wait_until(lambda: not is_ready(server, "add1"), "what was only loaded for it has gone")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "told"),
+    [
+        (
+            {"steps": [{"model": "gone"}]},
+            "pipelines.chain: ensemble_scheduling.step[0].model_name",
+        ),
+        ({"steps": [{"model": "add1", "inputs": {"z": "y"}}]}, "model add1 has no such input"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_refused_at_start(tmp_path: Path, pipeline: Any, told: str) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    with pytest.raises(InvalidConfig) as caught, serve(tmp_path, pipelines=json.dumps({"chain": pipeline})):
+        pass
+    assert told in str(caught.value)
+
+
+def test_a_pipeline_is_not_named_as_a_model_is(tmp_path: Path) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    pipelines = '{"add1": {"steps": [{"model": "add1"}]}}'
+    with pytest.raises(InvalidConfig, match=r"pipelines\.add1.*must differ"), serve(tmp_path, pipelines=pipelines):
+        pass
