@@ -201,6 +201,12 @@ def test_batches_are_as_large_as_the_archive_says(server: Server) -> None:
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 5000
 
 
+def test_what_a_handler_counts_is_scraped(server: Server) -> None:
+    choose(server, "teapot")
+    line = next(line for line in server.scrape().splitlines() if line.startswith("pots"))
+    assert line.startswith('pots{model="choosy",version="1"}')
+
+
 def test_ping(server: Server) -> None:
     answer = server.ask("GET", "/ping")
     assert (answer.status, answer.json()) == (200, {"status": "Healthy"})
