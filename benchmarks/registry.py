@@ -2,7 +2,8 @@
 
 The same registry on SQLite and on a PostgreSQL of its own, both flushing every commit to the disk; blobs in a
 directory. The bar: list, resolve and import stay under 50 ms, which is asked of the 99th percentile. Import is what the
-registry does of it: a megabyte of weights and a configuration put, then registered.
+registry does of it: a megabyte of weights and a configuration put, then registered. CPU is this process's alone, which
+neighbours on the machine do not change.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.postgres import binaries, cluster
@@ -25,7 +27,7 @@ from benchmarks.load import percentile
 from taxiway.registry import ANY, Manifest, NewVersion, Registry
 
 BAR_MS = 50.0
-_ROUNDS = 200
+_ROUNDS = 100
 _WEIGHTS = 1 << 20
 _SIGNATURE = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
@@ -46,29 +48,36 @@ def fill(registry: Registry, versions: int) -> float:
     return (time.perf_counter() - begun) / versions
 
 
-def measure(call: Callable[[int], object], rounds: int = _ROUNDS) -> list[float]:
-    """Milliseconds of each call."""
-    times = []
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds: of each call, sorted, and of this process's CPU for one of them."""
+
+    calls: list[float]
+    cpu: float
+
+
+def measure(call: Callable[[int], object], rounds: int = _ROUNDS) -> Times:
+    """Time `rounds` calls."""
+    calls, cpu = [], time.process_time()
     for number in range(rounds):
         begun = time.perf_counter()
         call(number)
-        times.append(1000 * (time.perf_counter() - begun))
-    return sorted(times)
+        calls.append(1000 * (time.perf_counter() - begun))
+    return Times(sorted(calls), 1000 * (time.process_time() - cpu) / rounds)
 
 
-def questions(registry: Registry, folder: Path, versions: int) -> Iterator[tuple[str, bool, list[float]]]:
+def questions(registry: Registry, folder: Path, versions: int) -> Iterator[tuple[str, bool, Times]]:
     """What was asked, whether the bar is on it, and how long it took."""
     numbers = itertools.cycle(range(1, versions, 37))
     registry.set_alias("fraud", "stable", versions // 2, expect=ANY, actor="ada", why="a benchmark")
 
     def import_one(number: int) -> None:
-        path = folder / "weights"
-        path.write_bytes(secrets.token_bytes(_WEIGHTS))
-        manifest = Manifest.of(
-            [registry.put_file(path).at("@/model.onnx"), registry.put_bytes(b"c").at("config.pbtxt")]
-        )
-        registry.register(NewVersion("fraud", manifest, "onnx", _SIGNATURE), actor="ada", why=f"import {number}")
+        files = registry.put_file(folder / str(number)).at("@/m.onnx"), registry.put_bytes(b"c").at("config.pbtxt")
+        new = NewVersion("fraud", Manifest.of(files), "onnx", _SIGNATURE)
+        registry.register(new, actor="ada", why=f"import {number}")
 
+    for number in range(_ROUNDS):
+        (folder / str(number)).write_bytes(secrets.token_bytes(_WEIGHTS))
     yield "list models", True, measure(lambda _: registry.models())
     yield "list the newest 100 versions", True, measure(lambda _: registry.versions("fraud"))
     yield "list 100 versions from the middle", True, measure(lambda _: registry.versions("fraud", after=versions // 2))
@@ -112,15 +121,15 @@ def main() -> int:
     missed = 0
     with tempfile.TemporaryDirectory() as name, registries(Path(name)) as opened:
         print(f"{versions} versions, load average {os.getloadavg()[0]:.1f}\n")
-        print(f"{'ms':<36}{'':>12}{'p50':>9}{'p99':>9}{'max':>9}")
+        print(f"{'ms':<36}{'':>12}{'p50':>9}{'p99':>9}{'CPU':>9}")
         for database, registry in opened.items():
             each = fill(registry, versions)
             print(f"{'register, while filling (mean)':<36}{database:>12}{1000 * each:>9.2f}")
             for what, barred, times in questions(registry, Path(name), versions):
-                late = percentile(times, 0.99)
+                middle, late = (percentile(times.calls, share) for share in (0.5, 0.99))
                 verdict = f"   over {BAR_MS:g}" if barred and late >= BAR_MS else ""
                 missed += bool(verdict)
-                print(f"{what:<36}{database:>12}{percentile(times, 0.5):>9.2f}{late:>9.2f}{times[-1]:>9.2f}{verdict}")
+                print(f"{what:<36}{database:>12}{middle:>9.2f}{late:>9.2f}{times.cpu:>9.2f}{verdict}", flush=True)
     return 1 if missed else 0
 
 

@@ -6,36 +6,37 @@ import asyncio
 import threading
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support import onnx_models
 from tests.support.hosted import POISONABLE, hosted_executor
 
-from taxiway.core.ports import BatchOutcome, Executor
+from taxiway.core.ports import BatchOutcome, Executor, PinnedExecutor
 from taxiway.core.requests import BatchResult, InferRequest, InputTensor
 from taxiway.core.tensors import TensorSpec
 from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
 from taxiway.stats.latency import LatencyCurve
 
-Make = Callable[[Path, asyncio.AbstractEventLoop], Executor]
+Make = Callable[[Path, asyncio.AbstractEventLoop], PinnedExecutor]
 
 
-def _thread(folder: Path, loop: asyncio.AbstractEventLoop) -> Executor:
+def _thread(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
     return ThreadExecutor(_runner(folder), 2, loop, "contract")
 
 
-def _inline(folder: Path, loop: asyncio.AbstractEventLoop) -> Executor:
+def _inline(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
     return HybridExecutor(_runner(folder), loop, "contract", LatencyCurve([(1, 1000), (64, 2000)]), 300_000)
 
 
-def _handed_over(folder: Path, loop: asyncio.AbstractEventLoop) -> Executor:
+def _handed_over(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
     """A hybrid that holds every batch of more than one row to be dear."""
     return HybridExecutor(_runner(folder), loop, "contract", LatencyCurve([(1, 10**9), (2, 2 * 10**9)]), 300_000)
 
 
-def _processes(folder: Path, loop: asyncio.AbstractEventLoop) -> Executor:
+def _processes(folder: Path, loop: asyncio.AbstractEventLoop) -> PinnedExecutor:
     """Two processes that each run the same model, written in Python."""
     return hosted_executor(folder, POISONABLE, loop, instances=2)
 
@@ -142,6 +143,29 @@ def test_what_runs_here_is_as_if_submitted_and_what_does_not_is_not_begun(make: 
             assert outcome.result.arrays[0].tolist() == [[70]]
         later, _ = await _submit(executor, _batch(7))
         assert later.result is not None
+        executor.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_runs_where_it_is_pinned_to(make: Make, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        executor = make(tmp_path, loop)
+        executor.watch(lambda _: None)
+        outcomes: dict[int, BatchOutcome] = {}
+        all_came = asyncio.Event()
+
+        def came(instance: int, _: list[InferRequest], outcome: BatchOutcome) -> None:
+            outcomes[instance] = outcome
+            if len(outcomes) == executor.instances:
+                all_came.set()
+
+        for instance in range(executor.instances):
+            executor.submit_to(instance, _batch(instance, 3), partial(came, instance))
+        await asyncio.wait_for(all_came.wait(), 30)
+        results = {at: one.result.arrays[0].tolist() for at, one in outcomes.items() if one.result is not None}
+        assert results == {instance: [[10 * instance], [30]] for instance in range(executor.instances)}
         executor.close()
 
     asyncio.run(scenario())

@@ -149,7 +149,7 @@ def test_a_loaded_version_is_closed_once(disk: Disk, run: Run) -> None:
 
     async def test(loading: Loading) -> None:
         prepared = await loading.prepare((await loading.look()).models["m"])
-        served = await loading.load(prepared, 7)
+        served = await loading.load(prepared, 7, {})
         assert (served.name, served.version) == ("m", 7)
         assert served.front is batch_engine(served).batcher
         await batch_engine(served).batcher.settle()
@@ -165,7 +165,7 @@ def test_what_is_broken_is_refused(disk: Disk, run: Run) -> None:
         found = (await loading.look()).models["m"]
         prepared = await loading.prepare(found)
         with pytest.raises(InvalidModel):
-            await loading.load(prepared, 1)
+            await loading.load(prepared, 1, {})
         disk.configure("m", broken=True)
         with pytest.raises(InvalidConfig):
             await loading.prepare((await loading.look()).models["m"])
@@ -176,7 +176,7 @@ def test_what_is_broken_is_refused(disk: Disk, run: Run) -> None:
 def test_an_upload_is_a_model_until_it_is_discarded(disk: Disk, run: Run) -> None:
     async def test(loading: Loading) -> None:
         found = await loading.upload("m", "{}", {"4/model.onnx": disk.file("4")})
-        served = await loading.load(await loading.prepare(found), 4)
+        served = await loading.load(await loading.prepare(found), 4, {})
         assert (served.name, served.version) == ("m", 4)
         await loading.close(served)
         assert found.upload is not None
@@ -194,6 +194,6 @@ def test_discarding_what_was_not_uploaded_removes_nothing(disk: Disk, run: Run) 
     async def test(loading: Loading) -> None:
         found = (await loading.look()).models["m"]
         await loading.discard(found)
-        await loading.load(await loading.prepare(found), 1)
+        await loading.load(await loading.prepare(found), 1, {})
 
     run(test)

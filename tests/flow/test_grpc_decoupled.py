@@ -126,6 +126,23 @@ def test_what_cannot_be_read_is_told_and_the_stream_goes_on(channel: Channel) ->
     assert [told(answer) for answer in rest] == [("a", [2], False)]
 
 
+def test_a_request_that_the_server_has_no_room_for_is_told_so_and_the_stream_goes_on(tmp_path: Path) -> None:
+    flags = {"limits__max_pipelined": 2, "limits__max_requests": 1}
+    with serve_teller(tmp_path, **flags) as telling, connected(telling.server.grpc) as channel:
+        call = Call(channel).ask(script(2, PAUSE, id="first"))
+        assert told(call.next()) == ("first", [2], False)
+        for number in range(4):
+            answer = call.ask(script(2, id=str(number))).next()
+            assert "limits.max_requests" in answer.error_message
+        telling.executor.go_on()
+        wait_until(lambda: telling.executor.running == 0, "the first is over")
+        call.ask(*[script(2, PAUSE, id=f"then {number}") for number in range(2)])
+        assert told(call.next()) == ("then 0", [2], False)
+        assert "limits.max_requests" in call.next().error_message
+        telling.executor.go_on()
+        assert call.end().rest() == []
+
+
 @pytest.mark.parametrize("word", [ERROR, REJECT])
 def test_the_first_error_ends_the_call_for_those_who_ask(strict: Telling, channel: Channel, word: int) -> None:
     call = Call(channel, triton_grpc_error="true").ask(script(PAUSE, 3, id="other"), script(2, word, 3, id="a"))

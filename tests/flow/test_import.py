@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def sha256(path: Path) -> str:
 # --- what is understood of each format -----------------------------------------------------------------
 
 TREE_IN, TREE_IN_64 = "input__0 FP32[-1, 4]", "input__0 FP64[-1, 4]"
+CLASS = b"""
+class P:
+    inputs = {"x": ("FP32", [-1, 4])}
+    outputs = made_while_it_runs()
+    def load(self, directory): ...
+    def predict(self, x): ...
+"""
 FOUR, PAIR = "x FP32[-1, 4]", "output__0 FP32[-1, 2]"
 FORMATS: dict[str, tuple[Callable[[Path], Path], str, list[str], list[str], str]] = {
     "model.onnx": (doubler, "onnxruntime", ["x FP32[-1, 2]"], ["y FP32[-1, 2]"], "@/model.onnx"),
@@ -81,18 +89,38 @@ FORMATS: dict[str, tuple[Callable[[Path], Path], str, list[str], list[str], str]
         "", [], [], "@/model.safetensors",
     ),
     "predictor.py": (
-        lambda path: making.write(path, b"class P:\n    def load(self): ...\n    def predict(self, x): ...\n"),
-        "class", [], [], "@/predictor.py",
+        lambda path: making.write(path, CLASS),
+        "class", [FOUR], [], "@/predictor.py",
     ),
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models that were trained once are kept."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def built(kept: Path) -> Callable[[str, Path], Path]:
+    """A copy of the model of this name in FORMATS."""
+
+    def build(name: str, directory: Path) -> Path:
+        if not (kept / name).exists():
+            FORMATS[name][0](kept / name)
+        if (kept / name).is_dir():
+            return shutil.copytree(kept / name, directory / name)
+        return Path(shutil.copy(kept / name, directory / name))
+
+    return build
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_is_recognised_understood_and_registered(
-    name: str, tmp_path: Path, office: Office, registry: Registry
+    name: str, tmp_path: Path, office: Office, registry: Registry, built: Callable[[str, Path], Path]
 ) -> None:
-    build, backend, inputs, outputs, file = FORMATS[name]
-    imported = take(build(tmp_path / name), office, registry, name="model")
+    _, backend, inputs, outputs, file = FORMATS[name]
+    imported = take(built(name, tmp_path), office, registry, name="model")
     assert [said(spec) for spec in imported.model.inputs] == inputs
     assert [said(spec) for spec in imported.model.outputs] == outputs
     version = registry.resolve("model:1")
@@ -114,9 +142,10 @@ def said(spec: TensorSpec) -> str:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_its_bytes_are_recognised_under_another_name(name: str, tmp_path: Path, office: Office) -> None:
-    source = FORMATS[name][0](tmp_path / name)
-    renamed = source.rename(tmp_path / "something")
+def test_its_bytes_are_recognised_under_another_name(
+    name: str, tmp_path: Path, office: Office, built: Callable[[str, Path], Path]
+) -> None:
+    renamed = built(name, tmp_path).rename(tmp_path / "something")
     imported = take(renamed, office, None)
     assert imported.model.backend == FORMATS[name][1]
 
@@ -238,10 +267,20 @@ def test_what_version_control_leaves_beside_a_model_is_left_out(tmp_path: Path, 
     (source / ".git").mkdir()
     (source / ".git" / "index").write_bytes(bytes(range(200, 256)))
     (source / "__pycache__").mkdir()
-    paths = {entry.path for entry in take(source, office, None).files}
+    imported = take(source, office, None)
+    assert imported.left_out == (".git", "__pycache__")
+    paths = {entry.path for entry in imported.files}
     assert paths == {f"@/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")} | {
         "config.pbtxt"
     }
+
+
+def test_what_a_model_is_not_made_of_is_told(tmp_path: Path, office: Office) -> None:
+    doubler(tmp_path / "double" / "double.onnx")
+    (tmp_path / "double" / "README.md").write_text("# Doubles")
+    imported = take(tmp_path / "double", office, None)
+    assert imported.left_out == ("README.md",)
+    assert "left out   README.md" in format_report([imported])
 
 
 def test_nothing_at_the_path(tmp_path: Path, office: Office) -> None:

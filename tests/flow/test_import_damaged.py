@@ -38,8 +38,9 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return BUILDERS[request.param](tmp_path_factory.mktemp("whole") / "model").read_bytes()
 
 
+@pytest.mark.slow
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_file_is_imported_or_refused(whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 6))):

@@ -30,6 +30,7 @@ def test_it_is_refused_for_its_reason_and_nothing_of_it_runs(case: Case, tmp_pat
     assert isinstance(refused.value, case.error), refused.value.message
     assert refused.value.facts["rule"] == case.rule
     assert refused.value.facts["file"]
+    assert refused.value.message.isprintable()
     json.dumps(refused.value.to_data())
     assert list((tmp_path / "work").iterdir()) == []
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.flow.serving import serve
-from tests.support import onnx_models
+from tests.support import onnx_models, stateful_models
 
 from taxiway.telemetry.catalogue import (
+    ANSWERS,
     AUTH_REFUSED,
     CATALOGUE,
     GRPC_CALLS,
     INVALID,
+    PROCESS_DEATHS,
+    PROCESSES,
     RELOADS,
     TRACES,
     WORKER_MEMORY,
@@ -23,17 +26,20 @@ _ONLY_ONCE_IT_HAPPENED = {GRPC_CALLS.name, INVALID.name, TRACES.name}
 """Labels are the codes of errors that were met, and the modes in which something was traced."""
 _ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
 """A server without keys or TLS has nothing to tell of them."""
+_ONLY_OF_SOME_MODELS = {ANSWERS.name, PROCESSES.name, PROCESS_DEATHS.name}
+"""Those that are decoupled, and those that run in processes of their own."""
 _THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name}
 """There is none in this process; tests/system/test_workers.py looks at a whole server."""
 
 
 def test_every_family_is_in_a_scrape(tmp_path: Path) -> None:
     model = onnx_models.cached(onnx_models.doubler(tmp_path / "double/1/model.onnx"))
-    with serve(model, cache__max_bytes=1, shared_memory__system=True) as server:
+    stateful = stateful_models.accumulator(tmp_path / "stateful")
+    with serve([model, stateful], cache__max_bytes=1, shared_memory__system=True) as server:
         server.scrape()  # a rate needs two
         told = {line.split()[2] for line in server.scrape().splitlines() if line.startswith("# TYPE ")}
     absent = {family.name for family in CATALOGUE} - told
-    assert absent <= _ONLY_ONCE_IT_HAPPENED | _ONLY_WHERE_IT_IS_ON | _THE_SUPERVISORS
+    assert absent <= _ONLY_ONCE_IT_HAPPENED | _ONLY_WHERE_IT_IS_ON | _ONLY_OF_SOME_MODELS | _THE_SUPERVISORS
 
 
 def test_lines_that_were_held_back_are_counted(tmp_path: Path) -> None:

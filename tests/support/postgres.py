@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -84,7 +85,7 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
                 _wait(running, server)
                 yield running
             finally:
-                server.terminate()
+                server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients that are still there
                 server.wait()
     finally:
         shutil.rmtree(home, ignore_errors=True)

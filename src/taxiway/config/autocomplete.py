@@ -117,7 +117,7 @@ def autocomplete(
         problems.append(Problem(path, value, rule, where))
 
     _override(config, overrides)
-    _complete_identity(config, directory_name, refuse)
+    complete_identity(config, directory_name, refuse)
     _complete_batching(config, inputs, outputs, defaults, refuse)
     _complete_tensors(config, inputs, outputs, refuse)
     _complete_scheduling(config, defaults, refuse)
@@ -157,7 +157,8 @@ def _override(config: ModelConfig, overrides: Overrides) -> None:
         group.count = overrides.instance_count
 
 
-def _complete_identity(config: ModelConfig, directory_name: str, refuse: _Refuse) -> None:
+def complete_identity(config: ModelConfig, directory_name: str, refuse: _Refuse) -> None:
+    """Fill in name, backend, platform and file, and refuse those that are not this model's."""
     config.name = config.name or directory_name
     if config.name != directory_name:
         refuse("name", config.name, f"must be the name of the model's directory, {directory_name!r}")
@@ -289,9 +290,7 @@ def _reshapes(dims: Shape, shape: Shape) -> bool:
 
 
 def _complete_scheduling(config: ModelConfig, defaults: Defaults, refuse: _Refuse) -> None:
-    if not config.HasField("version_policy"):
-        config.version_policy.latest.num_versions = 1
-    _check_version_policy(config, refuse)
+    complete_version_policy(config, refuse)
     config.optimization.SetInParent()
     for buffer in ("input_pinned_memory", "output_pinned_memory"):
         if not config.optimization.HasField(buffer):
@@ -363,7 +362,10 @@ def _complete_instances(config: ModelConfig, defaults: Defaults, refuse: _Refuse
             refuse(f"instance_group[{index}].gpus", list(group.gpus), "must be empty with KIND_CPU")
 
 
-def _check_version_policy(config: ModelConfig, refuse: _Refuse) -> None:
+def complete_version_policy(config: ModelConfig, refuse: _Refuse) -> None:
+    """The latest version, where the configuration does not say which."""
+    if not config.HasField("version_policy"):
+        config.version_policy.latest.num_versions = 1
     policy = config.version_policy
     if policy.HasField("latest") and policy.latest.num_versions == 0:
         policy.latest.num_versions = 1

@@ -33,7 +33,7 @@ BACKENDS: Mapping[str, Backend] = {
         ONNX,
         PYTHON,
         Backend("class", ("predictor.py",)),
-        Backend("pytorch", ("model.pt", "model.pt2"), "pytorch_libtorch"),
+        Backend("pytorch", ("model.pt", "model.pt2", "module.py"), "pytorch_libtorch"),
         Backend("sklearn", ("model.skops", "model.joblib", "model.pkl")),
         Backend("xgboost", ("model.ubj", "xgboost.json", "model.xgb")),
         Backend("lightgbm", ("model.txt",)),

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from taxiway.config.autocomplete import datatype_name
-from taxiway.config.backends import BACKENDS, backend_of
+from taxiway.config.backends import BACKENDS, backend_of, is_ensemble
+from taxiway.config.ensemble_spec import EnsembleSpec, read_ensemble
 from taxiway.config.model_config import DATATYPES, ModelConfig
 from taxiway.config.problems import Problem, invalid_config
 from taxiway.config.sequence_spec import SequenceBatching, read_sequences
@@ -130,6 +131,7 @@ class ModelSpec:
         warmup: what model_warmup asks for.
         ignored: paths of fields that are set but change nothing here, worth a line in the log.
         sequences: None unless the model is stateful.
+        ensemble: the graph, of a graph of models; None for a model.
     """
 
     name: str
@@ -149,6 +151,7 @@ class ModelSpec:
     response_cache: bool
     ignored: tuple[str, ...]
     sequences: SequenceBatching | None = None
+    ensemble: EnsembleSpec | None = None
 
 
 def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False) -> ModelSpec:
@@ -191,6 +194,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         response_cache=config.response_cache.enable,
         ignored=tuple(ignored_fields(config)),
         sequences=sequences,
+        ensemble=read_ensemble(config),
     )
 
 
@@ -215,8 +219,10 @@ def refuse_unsupported(config: ModelConfig, *, gpu: bool = False) -> None:
 
 
 def _unsupported(config: ModelConfig, *, gpu: bool) -> Iterator[tuple[str, str]]:
-    if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
-        yield "ensemble_scheduling", "graphs of models come later"
+    if is_ensemble(config):
+        for index, step in enumerate(config.ensemble_scheduling.step):
+            if step.model_namespace:
+                yield f"ensemble_scheduling.step[{index}].model_namespace", "namespaces of models come later"
     elif (config.backend or config.platform) and backend_of(config) is None:
         field = "backend" if config.backend else "platform"
         yield field, f"{getattr(config, field)!r} comes later; there are {', '.join(BACKENDS)}"

@@ -24,6 +24,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from taxiway.core.errors import InvalidArgument
+from taxiway.core.refs import ModelRef
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Host = Annotated[str, Field(min_length=1, max_length=255)]
 Count = Annotated[int, Field(ge=1, le=1 << 40)]
@@ -50,6 +53,18 @@ def _as_text(value: object) -> object:
 
 
 OptionText = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _checked_ref(text: str, *, versions: bool) -> str:
+    """A model's name, or (if `versions`) one version of it."""
+    rule = "must be a model's name" + (", or name:3 for one version of it" if versions else "")
+    try:
+        ref = ModelRef.parse(text)
+    except InvalidArgument as error:
+        raise PydanticCustomError("rule", f"{rule}; {error.hint}") from None
+    if ref.variant or ref.alias or (ref.version and not versions):
+        raise PydanticCustomError("rule", rule)
+    return text
 
 
 class Section(BaseModel):
@@ -433,6 +448,31 @@ class ModelsSettings(Section):
     """Partial `batching`, `execution`, `queue` by model name: `{"resnet": {"queue": {"max_rows": 64}}}`."""
 
 
+class PipelineStep(Section):
+    """One model of a pipeline."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """The model's name, or `name:3` for one version of it."""
+
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """The model's inputs and the pipeline's tensors that they read; one left out reads the tensor of its own name."""
+
+    outputs: dict[str, str] = Field(default_factory=dict)
+    """The model's outputs and the pipeline's tensors that they write, likewise."""
+
+    @field_validator("model")
+    @classmethod
+    def _a_reference(cls, value: str) -> str:
+        return _checked_ref(value, versions=True)
+
+
+class PipelineSettings(Section):
+    """A chain of models, served as an ensemble under the pipeline's name."""
+
+    steps: Annotated[tuple[PipelineStep, ...], Field(min_length=1, max_length=1000)]
+    """Its models; each runs as soon as what it reads is there."""
+
+
 class LogSettings(Section):
     """What is written to standard error."""
 
@@ -520,6 +560,10 @@ class Settings(Section):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     """Where registered models are kept."""
 
+    pipelines: dict[str, PipelineSettings] = Field(default_factory=dict)
+    """Chains of models by name, each served as a model: `{"fraud": {"steps": [{"model": "features"}, {"model":
+    "score"}]}}`. Tensors are passed by name; `inputs` and `outputs` of a step map those whose names differ."""
+
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""
 
@@ -535,6 +579,13 @@ class Settings(Section):
         for name in self.models.overrides:
             self.for_model(name)
         return self
+
+    @field_validator("pipelines")
+    @classmethod
+    def _names_of_models(cls, value: dict[str, PipelineSettings]) -> dict[str, PipelineSettings]:
+        for name in value:
+            _checked_ref(name, versions=False)
+        return value
 
     def _doors(self) -> Iterator[tuple[str, str, int]]:
         """Section, host and port of each port that is opened."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from taxiway.core.tensors import TensorSpec
+from taxiway.intake.read.plain import plain
 from taxiway.intake.walk import Imported, facts_of, signature_of
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -16,7 +17,7 @@ _MAX_FINDINGS = 8
 
 def format_report(imported: Sequence[Imported]) -> str:
     """One paragraph for each model."""
-    return "\n\n".join("\n".join(_lines(one)) for one in imported)
+    return "\n\n".join("\n".join(plain(line) for line in _lines(one)) for one in imported)
 
 
 def _lines(one: Imported) -> Iterator[str]:
@@ -31,6 +32,8 @@ def _lines(one: Imported) -> Iterator[str]:
     yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_UNKNOWN])
     yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_UNKNOWN])
     yield from _rows("files", _files(one))
+    if one.left_out:
+        yield _row("left out", _some(one.left_out))
     yield from _rows("scan", _findings(one))
     yield _row("signature", _signature(one))
     yield _row("digest", one.digest)
@@ -69,6 +72,11 @@ def _files(one: Imported) -> list[str]:
         rest = one.files[_MAX_FILES:]
         lines.append(f"... and {len(rest)} more, {human_size(sum(entry.size for entry in rest))}")
     return lines
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _MAX_FILES} more" if len(paths) > _MAX_FILES else ""
+    return ", ".join(paths[:_MAX_FILES]) + more
 
 
 def _findings(one: Imported) -> list[str]:

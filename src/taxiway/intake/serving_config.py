@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taxiway.config.autocomplete import supports_batching
-from taxiway.config.backends import BACKENDS
+from taxiway.config.backends import BACKENDS, ONNX
 from taxiway.config.model_config import TYPE_NAMES, ModelConfig, new_config, parse_pbtxt, to_pbtxt
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.nouns import Understanding
@@ -24,7 +24,7 @@ def write_config(model: Understanding, name: str) -> str:
     config.default_model_filename = _filename(model)
     tensors = (*model.inputs, *model.outputs)
     if all(spec.shape for spec in tensors):
-        rows = supports_batching(model.inputs, model.outputs)
+        rows = model.backend == ONNX.name and supports_batching(model.inputs, model.outputs)
         for side, specs in ((config.input, model.inputs), (config.output, model.outputs)):
             for spec in specs:
                 _declare(side.add(), spec, rows=rows)
@@ -40,7 +40,12 @@ def _filename(model: Understanding) -> str:
 
 
 def _declare(tensor: ModelConfig, spec: TensorSpec, *, rows: bool) -> None:
-    """One input or output; of a model that can batch as one row looks, as Triton has it."""
+    """One input or output.
+
+    As one row looks where the server finds out by itself how many rows a model takes at once, which it does of ONNX; as
+    the whole looks elsewhere: then requests of any number of rows are right, and none are merged until somebody says
+    max_batch_size.
+    """
     tensor.name = spec.name
     tensor.data_type = (
         tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name[TYPE_NAMES[spec.datatype]].number

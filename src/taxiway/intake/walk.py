@@ -90,7 +90,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One model as it was taken in. `version` is None after a dry run, and not `is_new` if it was there before."""
+    """One model as it was taken in.
+
+    Attributes:
+        files: of its manifest, whose `digest` is the version's.
+        origin: where it came from.
+        version: None after a dry run; not `is_new` if it was there before.
+        left_out: files of the source that no model was made of.
+    """
 
     name: str
     model: Understanding
@@ -103,6 +110,7 @@ class Imported:
     origin: Mapping[str, Any]
     version: Version | None = None
     is_new: bool = True
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,7 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
             for model in models
         ]
         _check_names(prepared, wanted)
+        prepared = [replace(one, left_out=_left_out(staged, models)) for one in prepared]
         if shelf is None:
             return tuple(prepared)
         if len(prepared) == 1:
@@ -214,6 +223,12 @@ def _prepare(
     manifest = Manifest.of(entries)
     origin = {**brought.origin, "format": model.format, "digest": _source_digest(staged)}
     return Imported(name, model, format_.title, config, manifest.files, manifest.digest, scanned, signature, origin)
+
+
+def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...]:
+    used = {path for model in models for path in model.files.values()}
+    own = {path for path in staged.files if path.rpartition("/")[2] == CONFIG_FILE}
+    return (*sorted(set(staged.files) - used - own), *staged.left_out)
 
 
 def model_name(text: str) -> str:
@@ -323,5 +338,6 @@ def facts_of(one: Imported) -> dict[str, Any]:
         "scan": one.scanned.as_facts(),
         "openssf_signature": one.signature.as_facts(),
         "notes": list(model.notes),
+        "left_out": list(one.left_out),
         "understood": dict(model.facts),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from taxiway.core.errors import AlreadyExists, InvalidArgument, NotFound
-from taxiway.registry.directory_blobs import flush_folder
+from taxiway.registry.directory_blobs import flush
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from 3.12 on
@@ -45,9 +45,9 @@ def new_archive(path: Path) -> Iterator[Archive]:
             aside.mkdir()
             yield _Folder(aside)
             for folder, _, _ in os.walk(aside, topdown=False):
-                flush_folder(Path(folder))
+                flush(Path(folder))
         aside.rename(path)
-        flush_folder(path.parent)
+        flush(path.parent)
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)

@@ -50,7 +50,7 @@ def time_text(when: dt.datetime) -> str:
 
 def read_time(text: str) -> dt.datetime:
     """What `time_text` wrote."""
-    return dt.datetime.strptime(text, _TIME).replace(tzinfo=dt.UTC)
+    return dt.datetime.fromisoformat(text)
 
 
 def checked_text(field: str, value: str, *, at_most: int = MAX_TEXT, empty: bool = False) -> str:

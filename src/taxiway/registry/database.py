@@ -64,6 +64,17 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def note(self) -> Iterator[Connection]:
+        """As `write`, but a power cut may undo it, as long as no `write` follows: for what only later writes rely on.
+
+        It does not wait for the disk. Both databases keep one log, so that who waits for a later entry waits for all.
+        """
+        with self._transaction(write=True, lasting=False) as connection:
+            if self.dialect == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @contextlib.contextmanager
     def migrate(self) -> Iterator[Connection]:
         """A transaction that changes tables, alone."""
         with self._transaction(write=True) as connection:
@@ -72,8 +83,10 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, *, write: bool, isolation_level: str | None = None) -> Iterator[Connection]:
-        options: dict[str, Any] = {"taxiway_write": write}
+    def _transaction(
+        self, *, write: bool, lasting: bool = True, isolation_level: str | None = None
+    ) -> Iterator[Connection]:
+        options: dict[str, Any] = {"taxiway_write": write, "taxiway_lasting": lasting}
         if isolation_level:
             options["isolation_level"] = isolation_level
         try:
@@ -158,8 +171,14 @@ def _enter_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own
 
 def _begin_sqlite(connection: Connection) -> None:
     """IMMEDIATE takes the lock at once: a transaction that reads first and then writes could not wait for it."""
-    write = connection.get_execution_options().get("taxiway_write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("taxiway_write", True):
+        connection.exec_driver_sql(
+            f"PRAGMA synchronous = {'FULL' if options.get('taxiway_lasting', True) else 'NORMAL'}"
+        )
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class DirectoryBlobs:
 
     @contextlib.contextmanager
     def stage(self, open_: Opener) -> Iterator[_StagedFile]:
-        """Copy the bytes aside while hashing them, and flush them to the disk."""
+        """Copy the bytes aside while hashing them."""
         aside = self._aside / secrets.token_hex(16)
         try:
             digest, size = hashlib.sha256(), 0
@@ -40,7 +40,6 @@ class DirectoryBlobs:
                     size += len(chunk)
                     _write_all(target.fileno(), chunk)
                 os.fchmod(target.fileno(), 0o444)
-                os.fsync(target.fileno())
             file = StoredFile(digest.hexdigest(), size)
             yield _StagedFile(file, aside, self._root / blob_path(file.sha256))
         finally:
@@ -91,15 +90,16 @@ class _StagedFile:
         folder = self.place.parent
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            flush_folder(folder.parent.parent)
-            flush_folder(folder.parent)
+            flush(folder.parent.parent)
+            flush(folder.parent)
+        flush(self.aside)
         self.aside.rename(self.place)
-        flush_folder(folder)
+        flush(folder)
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def flush(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

@@ -3,6 +3,8 @@
 A blob is *wanted* (a writer is about to store it), *stored*, or *condemned* (the collector is about to delete it). The
 database is told before the store is touched, so that whatever is killed at whatever moment, two things hold: a version
 names only blobs that are stored, and a stored blob is never deleted while it is in use or was touched a short time ago.
+
+What is noted here need not wait for the disk: only the registration that follows relies on it, and that one waits.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def keep(database: Database, store: BlobStore, clock: Clock, open_: Opener) -> S
 def _want(database: Database, clock: Clock, file: StoredFile) -> str:
     """Say that it is wanted, before looking whether it is there: from here on the collector leaves it alone."""
     touched = {"size": file.size, "touched_at": time_text(clock.now_utc())}
-    with database.write() as connection:
+    with database.note() as connection:
         lock_writers(connection)
         this = schema.blob.c.sha256 == file.sha256
         found = connection.scalar(select(schema.blob.c.state).where(this))
@@ -53,7 +55,7 @@ def _want(database: Database, clock: Clock, file: StoredFile) -> str:
 
 def _confirm(database: Database, file: StoredFile) -> None:
     stored = update(schema.blob).where(schema.blob.c.sha256 == file.sha256, schema.blob.c.state != "condemned")
-    with database.write() as connection:
+    with database.note() as connection:
         lock_writers(connection)
         if connection.execute(stored.values(state="stored")).rowcount != 1:
             raise _missing(file.sha256, "was collected as garbage while it was stored")

@@ -13,7 +13,7 @@ from pathlib import Path
 from taxiway.core.errors import AlreadyExists, FilesDisagree
 from taxiway.registry.blobs import BlobStore, verified_chunks
 from taxiway.registry.canonical import canonical_json, digest_of
-from taxiway.registry.directory_blobs import flush_folder
+from taxiway.registry.directory_blobs import flush
 from taxiway.registry.nouns import VERSION_FOLDER, FileEntry, StoredFile, Version
 
 Layout = dict[str, FileEntry]
@@ -68,9 +68,9 @@ def write_repository(store: BlobStore, layout: Layout, directory: Path) -> Path:
         for place, file in layout.items():
             _write(store, file, aside / place)
         for folder, _, _ in os.walk(aside, topdown=False):
-            flush_folder(Path(folder))
+            flush(Path(folder))
         aside.rename(directory)  # over an empty directory, too
-    flush_folder(directory.parent)
+    flush(directory.parent)
     return directory
 
 

@@ -39,6 +39,7 @@ _STATES = {
     ModelState.LOADING: "LOADING",
     ModelState.READY: "READY",
     ModelState.STALLED: "UNAVAILABLE",
+    ModelState.LACKING: "UNAVAILABLE",
     ModelState.DRAINING: "UNLOADING",
     ModelState.GONE: "UNAVAILABLE",
     ModelState.FAILED: "UNAVAILABLE",
@@ -340,7 +341,7 @@ class Administration:
 
         Args:
             name: of the model; one that is not known is no error.
-            dependents: whether models that only it needs are unloaded too; there are none, without ensembles.
+            dependents: whether models are unloaded too that were only loaded since it asks them, and nobody else does.
 
         Raises:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
@@ -348,7 +349,7 @@ class Administration:
         await self._fleet.ask("unload", {"model": name, "dependents": dependents}, _of(name))
 
     async def _unload_here(self, words: Mapping[str, Any]) -> None:
-        await self._models.unload(words["model"])
+        await self._models.unload(words["model"], dependents=words["dependents"])
 
 
 def _of(model: str) -> Lasting:

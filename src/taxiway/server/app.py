@@ -272,7 +272,8 @@ class DataPlane:
     def _make_models(self, cpus: int) -> ModelManager:
         host = Host(self._loop, self._clock, cpus, self._make_inner(), self._traces.gate)
         models = self._settings.models
-        loading = LoadingThread(ModelLoader(self._settings, host, self._store), models.paths, self._loop)
+        loader = ModelLoader(self._settings, host, self._store)
+        loading = LoadingThread(loader, models.paths, self._loop, self._settings.pipelines)
         return ModelManager(loading, models, self._clock, self._admission, self._route)
 
     def _make_inner(self) -> InnerCalls:

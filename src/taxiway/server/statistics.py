@@ -40,6 +40,14 @@ class ProcessCounts(NamedTuple):
     deaths: int
 
 
+class SequenceCounts(NamedTuple):
+    """How many sequences a stateful version has: in places, waiting for one, and ended so far for being idle."""
+
+    placed: int
+    backlog: int
+    idled_out: int
+
+
 class CacheCounts:
     """What the response cache did for one version; whoever caches adds to the integers in place.
 
@@ -88,6 +96,8 @@ class ModelStatistics:
         self.depth = depth
         self.processes: Callable[[], ProcessCounts | None] = lambda: None
         """Asked at a scrape how its model processes stand; None if it has none."""
+        self.sequences: Callable[[], SequenceCounts | None] = lambda: None
+        """Asked likewise how many sequences it has; None if it is not stateful."""
         self.own_metrics: Callable[[], Iterable[Point]] = tuple
         """Asked at a scrape for what the model's own code counts."""
         self._clock = clock
@@ -307,6 +317,10 @@ class ModelStatistics:
             yield Point(names.PROCESSES, (*own, "ready"), processes.ready)
             yield Point(names.PROCESSES, (*own, "down"), processes.down)
             yield Point(names.PROCESS_DEATHS, own, processes.deaths)
+        if (sequences := self.sequences()) is not None:
+            yield Point(names.SEQUENCES, (*own, "placed"), sequences.placed)
+            yield Point(names.SEQUENCES, (*own, "backlog"), sequences.backlog)
+            yield Point(names.SEQUENCES_IDLED_OUT, own, sequences.idled_out)
         for outcome, count in () if self._responses is None else self._responses.totals():
             yield Point(names.ANSWERS, (*own, outcome), count)
 

@@ -153,6 +153,12 @@ PROCESSES = _gauge(
     (*MODEL, "state"),
 )
 PROCESS_DEATHS = _counter("taxiway_model_process_deaths_total", "Model processes that ended without being told to")
+SEQUENCES = _gauge(
+    "taxiway_sequences",
+    "Sequences of a stateful model, by whether they have a place or wait for one",
+    (*MODEL, "state"),
+)
+SEQUENCES_IDLED_OUT = _counter("taxiway_sequences_idled_out_total", "Sequences that were ended for being idle")
 NV_PENDING = _gauge(
     "nv_inference_pending_request_count", "Instantaneous number of pending requests awaiting execution", MODEL
 )
@@ -333,6 +339,8 @@ CATALOGUE: tuple[Family, ...] = (
     BATCH_ROWS,
     PROCESSES,
     PROCESS_DEATHS,
+    SEQUENCES,
+    SEQUENCES_IDLED_OUT,
     ANSWERS,
     FAILURES,
     INVALID,

@@ -160,6 +160,11 @@ def code_object(canary: Path) -> bytes:
     return b"\x80\x02cmarshal\nloads\n(" + text(code(canary)) + b"tR."
 
 
+def terminal_escapes(canary: Path) -> bytes:
+    """Names that would clear the screen of whoever reads the refusal."""
+    return b"\x80\x04" + text("\x1b[2J\x1b[32mos") + text("system\r") + b"\x93(" + text(command(canary)) + b"tR."
+
+
 def build_setstate(canary: Path) -> bytes:
     """BUILD calls `__setstate__` of an object made without a call."""
     made = b"cos\n_wrap_close\n)\x81"
@@ -190,6 +195,7 @@ RAW_PICKLES: dict[str, tuple[Callable[[Path], bytes], bool]] = {
     "extension-registry": (extension_registry, False),
     "marshal": (code_object, False),
     "build": (build_setstate, False),
+    "terminal-escapes": (terminal_escapes, False),
 }
 """By name: the bytes, and whether they run as they are."""
 

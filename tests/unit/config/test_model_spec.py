@@ -210,8 +210,7 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
 @pytest.mark.parametrize(
     ("pbtxt", "fields"),
     [
-        ("ensemble_scheduling {}", ["ensemble_scheduling"]),
-        ('platform: "ensemble"', ["ensemble_scheduling"]),
+        ('ensemble_scheduling { step { model_namespace: "x" } }', ["ensemble_scheduling.step[0].model_namespace"]),
         ("sequence_batching { iterative_sequence: true }", ["sequence_batching.iterative_sequence"]),
         ('backend: "python" sequence_batching { state {} }', ["sequence_batching.state"]),
         ('backend: "dali"', ["backend"]),

@@ -62,7 +62,7 @@ class Bench:
         (found,) = find_models([path])
         chosen = {"batching": {"measure": False}, "execution": {"mode": "inline"}} | settings
         loader = ModelLoader(Settings.model_validate(chosen), Host(self.loop, self.clock, 1, NoModels()))
-        served = loader.load(loader.prepare(found), 1)
+        served = loader.load(loader.prepare(found), 1, {})
         self.route(served)
         return served
 

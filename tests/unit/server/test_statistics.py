@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from taxiway.core.errors import InternalError, ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
-from taxiway.server.models.assembling import _Accounts
+from taxiway.server.models.assembling import Accounts
 from taxiway.server.statistics import MAX_CODES, ModelStatistics, ServerStatistics
 from taxiway.telemetry.catalogue import CATALOGUE, FailureReason
 from taxiway.telemetry.histogram import Distribution
@@ -246,7 +246,7 @@ def test_answers_are_measured_to_the_socket(statistics: ModelStatistics) -> None
 
 
 def test_only_requests_answered_with_a_result_have_a_latency(statistics: ModelStatistics, clock: HandClock) -> None:
-    accounts = _Accounts(statistics, clock)
+    accounts = Accounts(statistics, clock)
     kept, cancelled, late, bad = batch = [_request() for _ in range(4)]
     clock.now_ns = 30 * MS
     accounts.batch_done([kept, cancelled], _ran(2), 0, {cancelled})

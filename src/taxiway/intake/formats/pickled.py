@@ -6,7 +6,6 @@ What is told of them is read from the opcodes: nothing is unpickled here.
 from __future__ import annotations
 
 import io
-import pickletools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import kind_of, the_one, zip_names
 from taxiway.intake.formats.trees import INPUT
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
-from taxiway.intake.read.pickles import read_stream
+from taxiway.intake.read.pickles import read_ops, read_stream
 from taxiway.intake.scan.archives import unpacker
 from taxiway.intake.scan.content import Kind, is_pickle
 from taxiway.intake.scan.torch_archives import SAVED, layout_of
@@ -84,7 +83,7 @@ def _attributes(data: bytes) -> Iterator[tuple[str, Any]]:
     """Scikit-learn's own marks: a name, and the value that is pushed next."""
     wanted = ""
     try:
-        for op, argument, _ in pickletools.genops(data):
+        for op, argument in read_ops(io.BytesIO(data)):
             if argument in ("n_features_in_", "_sklearn_version"):
                 wanted = str(argument)
             elif wanted and op.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Final
 
+from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import kind_of
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.scan.content import Kind
@@ -36,10 +38,16 @@ def class_names(file: StagedFile) -> list[str]:
     if file.size > _MAX_BYTES or kind_of(file) is not Kind.TEXT or b"class" not in file.head(_MAX_BYTES):
         return []
     try:
-        tree = ast.parse(file.head(_MAX_BYTES))
+        tree = _parsed(file)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _methods(node) >= _METHODS]
+
+
+def _parsed(file: StagedFile) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd escapes in foreign code
+        return ast.parse(file.head(_MAX_BYTES))
 
 
 def _methods(node: ast.ClassDef) -> set[str]:
@@ -57,10 +65,34 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             framework="python",
             backend="class",
             files={"@/predictor.py": file.path, **others},
+            inputs=_declared(file, name, "inputs"),
+            outputs=_declared(file, name, "outputs"),
             facts={"class": name},
             notes=(f"runs its own Python code: class {name}",),
         ),
     )
+
+
+def _declared(file: StagedFile, name: str, attribute: str) -> tuple[TensorSpec, ...]:
+    """What the class says of its tensors in an attribute that is written out: `{"x": ("FP32", [-1, 4])}`."""
+    tree = _parsed(file)
+    body = [node for item in tree.body if isinstance(item, ast.ClassDef) and item.name == name for node in item.body]
+    values = [
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(target, ast.Name) and target.id == attribute for target in node.targets)
+    ]
+    try:
+        said = ast.literal_eval(values[0]) if values else {}
+        specs = [
+            TensorSpec(str(tensor), datatype, tuple(int(size) for size in shape))
+            for tensor, (kind, shape) in said.items()
+            if (datatype := Datatype.by_name(kind)) is not None
+        ]
+    except (ValueError, TypeError, AttributeError, RecursionError, MemoryError):
+        return ()  # made while it runs: known once it is loaded
+    return tuple(specs) if len(specs) == len(said) else ()
 
 
 PYTHON_CLASS = Format("python-class", "a Python class with load and predict", _recognise, _understand)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -59,7 +61,7 @@ def read_stream(source: Source, max_ops: int) -> Stream:
     machine = _Machine()
     ops, acts = 0, False
     try:
-        for op, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+        for op, argument in read_ops(source):
             machine.step(op, argument)
             ops += 1
             acts = acts or op.name in _ACTS
@@ -71,6 +73,14 @@ def read_stream(source: Source, max_ops: int) -> Stream:
         said = str(problem)[:120] or type(problem).__name__
         return Stream(tuple(machine.globals), acts, False, ops, said)
     return Stream(tuple(machine.globals), acts, False, ops, "it ends without STOP")
+
+
+def read_ops(source: Source) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    """The opcodes; Python warns of odd escapes in foreign texts, which is nothing to tell whoever imports them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for op, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
+            yield op, argument
 
 
 class _Mark:

@@ -40,8 +40,6 @@ def scan_zip(look: Look, scan_inner: ScanInner) -> None:
         members = archive.infolist()
         check_zip(members, look.shown, look.limits)
         layout = layout_of([member.filename for member in members])
-        if layout is not None:
-            look.note(f"is {layout.title}")
         if skops.is_skops(archive):
             skops.scan_schema(look, archive)
         for member in members:

@@ -62,14 +62,22 @@ def _fickling(data: bytes) -> Answer:
     from fickling.fickle import Pickled  # noqa: PLC0415
     from fickling.ml import MLAllowlist  # noqa: PLC0415
 
-    pickled: Any = Pickled.load(io.BytesIO(data))
-    analyses: list[Any] = [*Analysis.ALL, MLAllowlist()]
-    results: Any = Analyzer(analyses).analyze(pickled)
-    triggers = sorted({str(one.trigger) for one in results.results if one.trigger})
-    said = ", ".join(triggers)[:_MAX_SAID]
-    if results.severity >= Severity.LIKELY_UNSAFE:
-        return "fickling", "dangerous", said
-    return "fickling", "harmless" if results.severity == Severity.LIKELY_SAFE else "suspicious", said
+    analyzer: Any = Analyzer([*Analysis.ALL, MLAllowlist()])
+    stream = io.BytesIO(data)
+    results: list[Any] = [analyzer.analyze(Pickled.load(stream))]
+    trailing = ""
+    while stream.tell() < len(data) and not trailing:  # one pickle after the other, as in torch's old files
+        try:
+            results.append(analyzer.analyze(Pickled.load(stream)))
+        except Exception as problem:  # noqa: BLE001 - numbers may follow; they may also be made to look like that
+            trailing = f"what follows the last pickle: {problem}"[:_MAX_SAID]
+    worst = max(result.severity for result in results)
+    triggers = sorted({str(one.trigger) for result in results for one in result.results if one.trigger})
+    if worst >= Severity.LIKELY_UNSAFE:
+        return "fickling", "dangerous", ", ".join(triggers)[:_MAX_SAID]
+    if trailing:
+        return "fickling", "failed", trailing
+    return "fickling", "harmless" if worst == Severity.LIKELY_SAFE else "suspicious", ", ".join(triggers)[:_MAX_SAID]
 
 
 if __name__ == "__main__":

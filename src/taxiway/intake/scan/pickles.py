@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import io
 import struct
+from collections.abc import Iterator
 
 from taxiway.core.errors import MalformedArtifact, UntrustedPickle
-from taxiway.intake.read.pickles import UNKNOWN, Stream, read_stream
+from taxiway.intake.read.pickles import UNKNOWN, Source, Stream, read_stream
 from taxiway.intake.scan.look import FoundPickle, Look
 from taxiway.intake.scan.opinions import Opinion
 
 _MAX_TOLD = 6
+_MAX_STREAMS = 100
 _MAX_NPY_HEADER = 64 << 10
 """NumPy itself refuses headers of more than 10,000 characters, unless told that the file is trusted."""
 
@@ -21,10 +23,24 @@ def scan_pickle(look: Look, offset: int = 0) -> None:
     with look.mapped() as data:
         source = io.BytesIO(data) if isinstance(data, bytes) else data
         source.seek(offset)
-        stream = read_stream(source, look.limits.max_pickle_ops)
-    if look.reader is not None and _is_within(stream, look):
+        streams = list(_streams(source, look.limits.max_pickle_ops))
+    if all(_is_within(stream, look) for stream in streams):
         return
-    look.shared.pickles.append(FoundPickle(look.shown, look.owner, look.at, offset, stream.globals, stream.problem))
+    names = tuple(dict.fromkeys(name for stream in streams for name in stream.globals))
+    look.shared.pickles.append(FoundPickle(look.shown, look.owner, look.at, offset, names, streams[0].problem))
+
+
+def _streams(source: Source, max_ops: int) -> Iterator[Stream]:
+    """The pickle, and those that follow it: torch's old files have five, one after the other."""
+    stream = read_stream(source, max_ops)
+    yield stream
+    for _ in range(_MAX_STREAMS):
+        if not stream.ends:
+            return
+        stream = read_stream(source, max_ops)
+        if not stream.is_pickle:
+            return
+        yield stream
 
 
 def scan_npy(look: Look) -> None:

@@ -41,7 +41,6 @@ class Layout:
     """What a zip archive of PyTorch is. `raw` matches the members that are bare numbers."""
 
     name: str
-    title: str
     raw: re.Pattern[str]
     reader: RestrictedReader | None
 
@@ -54,16 +53,15 @@ _TENSORS = (
     r"[^/]+/(data/\d+|constants/\d+|\.data/serialization_id|byteorder|version|\.format_version|\.storage_alignment)"
 )
 
-SCRIPT: Final = Layout("torchscript", "a TorchScript archive", re.compile(_TENSORS), SCRIPT_READER)
+SCRIPT: Final = Layout("torchscript", re.compile(_TENSORS), SCRIPT_READER)
 EXPORT: Final = Layout(
     "torch-export",
-    "a torch.export archive",
     re.compile(
         r"([^/]+/)?(data/weights/weight_\d+|data/constants/tensor_\d+|\.data/serialization_id|byteorder|version)"
     ),
     EXPORT_READER,
 )
-SAVED: Final = Layout("torch-saved", "what torch.save wrote: a pickle and its numbers", re.compile(_TENSORS), None)
+SAVED: Final = Layout("torch-saved", re.compile(_TENSORS), None)
 
 
 def layout_of(names: Sequence[str]) -> Layout | None:

@@ -11,6 +11,7 @@ from typing import Any
 from taxiway.core.errors import ScanFailed, UnknownContent, UnsafeArtifact
 from taxiway.intake.limits import Limits
 from taxiway.intake.nouns import Staged, StagedFile
+from taxiway.intake.read.plain import plain
 from taxiway.intake.scan import archives, models, pickles
 from taxiway.intake.scan.content import Kind, identify
 from taxiway.intake.scan.look import Finding, Look, Shared
@@ -164,4 +165,4 @@ def _all_of(refusals: list[UnsafeArtifact]) -> UnsafeArtifact:
     first = refusals[0]
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
     facts = {**first.facts, "refusals": [refusal.to_data() for refusal in refusals[:100]]}
-    return type(first)(f"{first.message}{more}", hint=first.hint, **facts)
+    return type(first)(plain(f"{first.message}{more}"), hint=first.hint, **facts)

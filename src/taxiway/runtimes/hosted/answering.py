@@ -14,10 +14,12 @@ from taxiway.runtimes.hosted.lines import Lines
 class ArrayGuest:
     """Runs an ArrayModel: all requests of a run as one call, and halves of them if that fails."""
 
-    def __init__(self, model: ArrayModel, lines: Lines) -> None:
+    def __init__(self, model: ArrayModel, lines: Lines, config: str | None = None) -> None:
+        """`config` is the configuration as JSON if the model completes it."""
         self._model = model
         self._lines = lines
         self.opened = Opened(
+            config=config,
             inputs=None if model.inputs is None else tuple(model.inputs),
             outputs=None if model.outputs is None else tuple(model.outputs),
             batches=model.batches,

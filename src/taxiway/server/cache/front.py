@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Hashable
+from typing import Protocol
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import DeadlineExceeded, Overloaded, TaxiwayError, Unavailable
@@ -22,12 +23,36 @@ from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, RequestState
 from taxiway.server.batching.answers import late_error
 from taxiway.server.batching.deadlines import RunningDeadlines
-from taxiway.server.batching.loop import Batcher, Observer, RejectReason, reason_of
+from taxiway.server.batching.loop import Observer, RejectReason, reason_of
 from taxiway.server.batching.plan import BatchingPlan
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.statistics import ModelStatistics
 
 _QUEUED, _RUNNING, _DONE = RequestState.QUEUED, RequestState.RUNNING, RequestState.DONE
+
+
+class Runs(Protocol):
+    """What makes the runs: a batcher, or the front of an ensemble."""
+
+    def submit(self, request: InferRequest) -> None:
+        """Take a NEW request.
+
+        Raises:
+            TaxiwayError: it is refused.
+        """
+
+    def readmit(self, request: InferRequest) -> None:
+        """Take a NEW request in the place of one that was taken before; nobody is told of a refusal.
+
+        Raises:
+            TaxiwayError: it is refused.
+        """
+
+    def cancel(self, request: InferRequest) -> bool:
+        """Take a request back. True: it cost no execution."""
+
+    def close(self) -> None:
+        """Take nothing new."""
 
 
 class RunAccounts:
@@ -74,7 +99,7 @@ class CacheFront:
 
     def __init__(
         self,
-        batcher: Batcher,
+        batcher: Runs,
         shelf: Shelf,
         plan: BatchingPlan,
         statistics: ModelStatistics,
@@ -163,7 +188,9 @@ class CacheFront:
             self._outlast(flight)
             return
         self._forget(flight)
-        is_counted = not isinstance(error, Unavailable)  # else a run was made, and counted for one of its callers
+        is_counted = not isinstance(
+            error, Unavailable | Overloaded
+        )  # else a run was made, and counted for one of its callers
         while flight.callers:
             caller, _ = self._take_first(flight)
             self._refuse(caller, error)

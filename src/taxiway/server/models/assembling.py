@@ -18,13 +18,11 @@ from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
 from taxiway.server.batching.streaming import StreamAccounts, StreamCurve, StreamFront
 from taxiway.server.cache.front import CacheFront, RunAccounts
-from taxiway.server.cache.key import KeyMaker
-from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor, WholeRunner
 from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
-from taxiway.server.models.caching import store_for
+from taxiway.server.models.caching import shelf_for, store_for
 from taxiway.server.models.engine import BatchEngine, SequenceEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
@@ -114,7 +112,7 @@ class Assembler:
         spec, version = completed.spec, completed.version
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
-        observer = _Accounts(statistics, clock)
+        observer = Accounts(statistics, clock)
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
         front: Front
@@ -130,7 +128,7 @@ class Assembler:
                 executor.look_ahead(batcher.resize)  # where requests may be merged, those that wait make a better batch
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
-            shelf = self._shelf(spec, store)
+            shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
         engine = BatchEngine(batcher, executor, completed.model)
@@ -146,7 +144,7 @@ class Assembler:
         executor, curve = self._run_stateful(own)
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
-        accounts = _Accounts(statistics, clock)
+        accounts = Accounts(statistics, clock)
         traces.follow(accounts.note_traces)
         observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts
         plan = SequencePlan(
@@ -165,7 +163,7 @@ class Assembler:
         front: Front = steps
         if spec.decoupled:
             front = StreamFront(steps, [output.name for output in spec.outputs], statistics, clock)
-        statistics.depth = steps.depth
+        statistics.depth, statistics.sequences = steps.depth, steps.counts
         if isinstance(executor, ProcessExecutor):
             statistics.processes = executor.counts
             statistics.own_metrics = executor.metrics.points
@@ -187,10 +185,6 @@ class Assembler:
             warm_up(model, spec, settings.execution.warmup_runs)
         curve = LatencyCurve(points)
         return self._executor(own, curve, measured=bool(points)), curve
-
-    def _shelf(self, spec: ModelSpec, store: AnswerStore) -> Shelf:
-        keys = KeyMaker(spec.inputs, spec.outputs, self._settings.cache.max_input_bytes)
-        return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
     def _measure(self, spec: ModelSpec, model: LoadedModel, settings: ModelSettings) -> list[tuple[int, int]]:
         if not settings.batching.measure:
@@ -308,8 +302,8 @@ def _fixed_rows(spec: ModelSpec) -> int:
     return int(text)
 
 
-class _Accounts:
-    """The batcher's observer: counts each batch once its answers are handed over."""
+class Accounts:
+    """The observer of a version's runs: counts each once its answers are handed over."""
 
     def __init__(self, statistics: ModelStatistics, clock: Clock) -> None:
         self._statistics = statistics

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.server.batching.plan import BatchingPlan
+from taxiway.server.cache.key import KeyMaker
+from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
 from taxiway.telemetry.logs import Log
 
@@ -22,6 +24,12 @@ def store_for(spec: ModelSpec, version: int, plan: BatchingPlan, store: AnswerSt
         return store
     _log.warning("response_not_cached", model=spec.name, version=str(version), reason=reason, hint=hint)
     return None
+
+
+def shelf_for(spec: ModelSpec, store: AnswerStore, max_input_bytes: int) -> Shelf:
+    """This version's part of the store; requests with more bytes of inputs are not looked up."""
+    keys = KeyMaker(spec.inputs, spec.outputs, max_input_bytes)
+    return Shelf(keys, store, batches=spec.max_batch_size > 0)
 
 
 def _obstacle(spec: ModelSpec, plan: BatchingPlan, store: AnswerStore | None) -> tuple[str, str]:

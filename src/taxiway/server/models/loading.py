@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from taxiway.config.autocomplete import autocomplete, declared_tensors
+from taxiway.config.backends import is_ensemble
+from taxiway.config.ensemble_spec import Need, read_ensemble
+from taxiway.config.ensemble_tensors import Peers
 from taxiway.config.model_config import ModelConfig, from_json, new_config, parse_pbtxt, to_json_dict
 from taxiway.config.model_defaults import defaults_from, overrides_from, uses_gpu
 from taxiway.config.model_spec import (
@@ -16,11 +19,13 @@ from taxiway.config.model_spec import (
     refuse_unsupported,
     version_policy,
 )
+from taxiway.config.pipelines import pipeline_config
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.errors import InvalidConfig, InvalidModel
 from taxiway.server.cache.store import AnswerStore
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.assembling import Assembler, Completed
+from taxiway.server.models.composed import EnsembleAssembler
 from taxiway.server.models.fingerprint import Fingerprint, stamp_model
 from taxiway.server.models.host import Host
 from taxiway.server.models.opening import Opened, Opener, name_backend
@@ -56,6 +61,12 @@ class Prepared:
         return sum(print_.nbytes for print_ in self.versions.values())
 
     @property
+    def needs(self) -> tuple[Need, ...]:
+        """The models that it asks."""
+        ensemble = read_ensemble(self.message)
+        return () if ensemble is None else ensemble.needs
+
+    @property
     def policy(self) -> Mapping[str, Any]:
         """Its version policy, as Triton's configuration JSON has it: the one thing that versions are not loaded for."""
         own = new_config()
@@ -76,6 +87,7 @@ class ModelLoader:
     def __init__(self, settings: Settings, host: Host, store: AnswerStore | None = None) -> None:
         self._settings = settings
         self._assembler = Assembler(settings, host, store)
+        self._ensembles = EnsembleAssembler(settings, host, store)
         self._is_strict = settings.compat == "strict"
         self._host = host
         self._opener = Opener(settings, host)
@@ -101,33 +113,42 @@ class ModelLoader:
         versions = {number: Fingerprint(stamps.versions[number], stamps.shared, config) for number in chosen}
         return Prepared(found, message, versions)
 
-    def load(self, prepared: Prepared, version: int) -> ServedModel:
+    def load(self, prepared: Prepared, version: int, peers: Peers) -> ServedModel:
         """One version, measured and warm. It is completed from its own file: versions may have different signatures.
 
+        Args:
+            prepared: what is to be served.
+            version: which of its versions.
+            peers: the models that it asks, as they are served now.
+
         Raises:
-            InvalidConfig, Unsupported: its configuration contradicts its file.
+            InvalidConfig, Unsupported: its configuration contradicts its file, or the models that it asks.
             InvalidModel: its file cannot be loaded, or its warm-up failed.
         """
+        began_ns = self._host.clock.monotonic_ns()
+        if is_ensemble(prepared.message):
+            served = self._ensembles.assemble(prepared.found, prepared.message, version, peers)
+        else:
+            served = self._load_file(prepared, version)
+        served.statistics.load_s = (self._host.clock.monotonic_ns() - began_ns) / 1e9
+        return served
+
+    def _load_file(self, prepared: Prepared, version: int) -> ServedModel:
         found, message = prepared.found, prepared.message
         settings = self._settings.for_model(found.name)
-        began_ns = self._host.clock.monotonic_ns()
         opened = self._opener.open(found, version, message, settings)
         model = opened.model
         try:
             several = len(prepared.versions) > 1
-            where = f"{found.config or found.directory}" + (f" (version {version})" if several else "")
+            where = found.where + (f" (version {version})" if several else "")
             completed = self._complete(found, opened, settings, where)
             spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
             if isinstance(model, HostedModel):
                 model.learn(spec)
-            served = self._assembler.assemble(
-                Completed(version, model, message, spec, to_json_dict(completed), settings)
-            )
+            return self._assembler.assemble(Completed(version, model, message, spec, to_json_dict(completed), settings))
         except BaseException:
             model.close()
             raise
-        served.statistics.load_s = (self._host.clock.monotonic_ns() - began_ns) / 1e9
-        return served
 
     def close(self, served: ServedModel) -> None:
         """Free a version whose front is closed, and that runs nothing; the memory goes back to the system."""
@@ -178,6 +199,8 @@ def _read_config(found: FoundModel) -> ModelConfig:
     Raises:
         InvalidConfig: it cannot be read.
     """
+    if found.pipeline is not None:
+        return pipeline_config(found.name, found.pipeline)
     if found.given is not None:
         return from_json(found.given, f"the configuration given for model {found.name!r}")
     if found.config is None:
@@ -217,6 +240,8 @@ def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]
     """
     if not found.versions:
         hint = f"put a model into {found.directory}/1/model.onnx"
+        if is_ensemble(message):
+            hint = f"make an empty directory {found.directory}/1: the version of the ensemble"
         raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
     chosen = version_policy(message).choose(found.versions)
     if not chosen:

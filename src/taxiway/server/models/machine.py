@@ -21,6 +21,8 @@ class ModelState(enum.Enum):
     READY = "ready"
     STALLED = "stalled"
     """It is in the routes, and a run of it has not come back for too long."""
+    LACKING = "lacking"
+    """It is in the routes, and a model that it asks is not ready."""
     DRAINING = "draining"
     GONE = "gone"
     FAILED = "failed"
@@ -33,6 +35,8 @@ class ModelEvent(enum.Enum):
     LOAD_FAILED = "load failed"
     STALLED = "stalled"
     RESUMED = "resumed"
+    LACKS = "lacks a model"
+    SUPPLIED = "supplied"
     RETIRED = "retired"
     DRAINED = "drained"
 
@@ -41,9 +45,12 @@ _TABLE: dict[tuple[ModelState, ModelEvent], ModelState] = {
     (ModelState.LOADING, ModelEvent.LOADED): ModelState.READY,
     (ModelState.LOADING, ModelEvent.LOAD_FAILED): ModelState.FAILED,
     (ModelState.READY, ModelEvent.STALLED): ModelState.STALLED,
+    (ModelState.READY, ModelEvent.LACKS): ModelState.LACKING,
     (ModelState.READY, ModelEvent.RETIRED): ModelState.DRAINING,
     (ModelState.STALLED, ModelEvent.RESUMED): ModelState.READY,
     (ModelState.STALLED, ModelEvent.RETIRED): ModelState.DRAINING,
+    (ModelState.LACKING, ModelEvent.SUPPLIED): ModelState.READY,
+    (ModelState.LACKING, ModelEvent.RETIRED): ModelState.DRAINING,
     (ModelState.DRAINING, ModelEvent.DRAINED): ModelState.GONE,
 }
 

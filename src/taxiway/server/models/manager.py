@@ -11,30 +11,30 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from taxiway.config.problems import suggest
 from taxiway.config.settings import ModelsSettings
 from taxiway.core.clock import Clock
 from taxiway.core.errors import (
-    FailedPrecondition,
     InternalError,
-    InvalidArgument,
     InvalidConfig,
     InvalidModel,
     RepositoryModelNotFound,
     TaxiwayError,
 )
 from taxiway.server.admission import Admission
+from taxiway.server.models.asked import asked_at_start, check_on_demand
 from taxiway.server.models.cold import ColdStarts
 from taxiway.server.models.departures import Departures, close_version
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.loading_thread import Loading
 from taxiway.server.models.machine import ModelEvent, ModelState, begin_life
 from taxiway.server.models.memory import MemoryBudget
+from taxiway.server.models.needs import Needs, load_order
 from taxiway.server.models.poller import Poller
 from taxiway.server.models.progress import ProgressWatch
-from taxiway.server.models.repository import FoundModel, Look, check_look, check_overrides
+from taxiway.server.models.repository import FoundModel, Look
 from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Roster, Version
 from taxiway.server.models.served import ServedModel
+from taxiway.server.models.supplying import Supplier
 from taxiway.server.models.turns import Turns
 from taxiway.server.statistics import LifecycleStatistics
 from taxiway.telemetry import catalogue as names
@@ -76,7 +76,9 @@ class ModelManager:
         self._now_ns = clock.monotonic_ns
         self._on_routes = on_routes
         self._roster = Roster()
+        self._needs = Needs(self._roster, self._now_ns)
         self._turns = Turns()
+        self._supplier = Supplier(self._needs, self._roster, loading, self._turns, self._bring)
         self._one_load = asyncio.Lock()
         self._forgetting: set[asyncio.Task[None]] = set()
         self._departures = Departures(loading, self._now_ns, self.statistics, self._publish)
@@ -97,10 +99,12 @@ class ModelManager:
     def is_ready(self) -> bool:
         """Whether what was promised is served: all that was to be loaded at start was, and nothing is stalled.
 
-        A model that is loaded anew, is unloaded, or could not be loaded later takes nothing from that.
+        A model that is loaded anew, is unloaded, or could not be loaded later takes nothing from that; nor does an
+        ensemble that lacks a model which was unloaded.
         """
         self._progress.look()
-        return self._started and all(version.life.now.state is ModelState.READY for version in self._roster.in_routes())
+        states = [version.life.now.state for version in self._roster.in_routes()]
+        return self._started and ModelState.STALLED not in states
 
     def is_version_ready(self, name: str, version: int) -> bool:
         """Whether this version is in the routes and makes progress."""
@@ -138,19 +142,19 @@ class ModelManager:
             InvalidConfig: some cannot be served; everything that is wrong is told at once, and nothing stays loaded.
         """
         look = await self._loading.look()
-        wanted = self._wanted_at_start(look)
+        wanted = asked_at_start(self._settings, look)
         if self._settings.control == "poll":
             await self._poller.remember(look)
-        models = [self._roster.of(name) for name in wanted]
-        errors: list[TaxiwayError] = []
-        for model in models:
+        errors: dict[str, TaxiwayError] = {}
+        prepared = await self._prepare_all(wanted, look, errors)
+        for name in load_order(prepared):
             try:
-                await self._bring_at_start(model, look.models[model.name])
+                await self._bring_at_start(self._roster.of(name), prepared[name], prepared)
             except TaxiwayError as error:
-                errors.append(error)
+                errors[name] = error
         if errors:
             await self.drain(_CLOSE_S)
-            raise errors[0] if len(errors) == 1 else _all_of(errors)
+            raise _all_of([errors[name] for name in sorted(errors)])
         self._started = True
         self._publish()
         self._progress.begin()
@@ -172,26 +176,37 @@ class ModelManager:
             RepositoryModelNotFound: no such model lies at the paths.
             InvalidModel, InvalidConfig, Unsupported: it cannot be loaded; what served before still serves.
         """
-        self._check_on_demand()
+        check_on_demand(self._settings)
         async with self._turns.of(name):
             found = await self._find(name, config, files)
+            model = self._roster.of(name)
             try:
-                await self._bring(self._roster.of(name), found)
+                await self._bring(model, found)
             except BaseException as problem:
                 await self._discard(found)
                 if isinstance(problem, InvalidModel | InvalidConfig):
                     raise problem.retold(f"load failed for model '{name}': {problem.message}") from problem
                 raise
+            model.implied = False
+        await self._supplier.tell(name)
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Take a model out of the routes; what it has taken is still answered. One that is not known is no error.
+
+        Args:
+            name: of the model.
+            dependents: also those that were loaded only because it asks them, and that nobody else asks.
 
         Raises:
             FailedPrecondition: models are not unloaded on demand (`models.control`).
         """
-        self._check_on_demand()
+        check_on_demand(self._settings)
         async with self._turns.of(name):
+            needs = self._needs.of(name)
             self._take_out(name, UnloadReason.ASKED, "unloaded")
+        if dependents:
+            for idle in self._needs.idle(needs):
+                await self.unload(idle, dependents=True)
 
     async def wind_down(self, timeout_s: float) -> None:
         """Let no sequence begin, and those under way come to their ends; after `timeout_s` they are cut."""
@@ -228,6 +243,8 @@ class ModelManager:
                 return
             with contextlib.suppress(TaxiwayError):  # told already, in the log and in the index
                 await self._bring(model, found)
+            model.implied = False
+        await self._supplier.tell(found.name)
 
     async def _unfollow(self, name: str) -> None:
         async with self._turns.of(name):
@@ -241,23 +258,50 @@ class ModelManager:
         Raises:
             TaxiwayError: it cannot be; whatever served before still does.
         """
+        with self._noting_failure(model):
+            prepared = await self._loading.prepare(found)
+            if self._settings.control == "poll":  # where nobody would ask for it again
+                model.wait_for(self._needs.missing(prepared.needs), found)
+            await self._supplier.supply(model, prepared)
         async with self._one_load:
             with self._noting_failure(model):
+                # Once more: what is loaded is what lies there now, and who waited for the last one gets its turn.
                 prepared = await self._loading.prepare(found)
                 await self._budget.make_room(model, prepared)
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
-    async def _bring_at_start(self, model: Model, found: FoundModel) -> None:
-        """Likewise, but nobody leaves to make room: what does not fit is loaded when it is asked for."""
+    async def _bring_at_start(self, model: Model, prepared: Prepared, others: Mapping[str, Prepared]) -> None:
+        """Likewise, beside `others`. Nobody leaves to make room: what does not fit is loaded when it is asked for."""
         async with self._one_load:
             with self._noting_failure(model):
-                prepared = await self._loading.prepare(found)
-                if not self._budget.has_room(model, prepared):
+                self._needs.check_circle(model.name, prepared.needs, others)
+                if not self._budget.has_room(model, prepared) or self._needs.are_cold(prepared.needs):
                     self._budget.leave_cold(model, prepared, self._now_ns())
                     return
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
+
+    async def _prepare_all(
+        self, names: Sequence[str], look: Look, errors: dict[str, TaxiwayError]
+    ) -> dict[str, Prepared]:
+        """What is to be served of `names`, and of what they ask; what is wrong with some is put into `errors`."""
+        prepared: dict[str, Prepared] = {}
+        waiting = dict.fromkeys(names)
+        while waiting:
+            name = next(iter(waiting))
+            del waiting[name]
+            model = self._roster.of(name)
+            model.implied = name not in names
+            try:
+                with self._noting_failure(model):
+                    prepared[name] = await self._loading.prepare(look.models[name])
+            except TaxiwayError as error:
+                errors[name] = error
+            else:
+                asked = (need.model for need in prepared[name].needs)
+                waiting.update((one, None) for one in asked if one in look.models and one not in (*prepared, *names))
+        return prepared
 
     async def _bring_back(self, name: str) -> None:
         """A request asks for a model that was unloaded to make room."""
@@ -269,16 +313,17 @@ class ModelManager:
     async def _load_fresh(self, model: Model, prepared: Prepared) -> list[Version]:
         """Load the versions that are new or changed; what serves under their numbers stays in its place meanwhile."""
         serving = {version.number: version for version in model.routed}
+        peers = self._needs.specs(prepared.needs)
         fresh = [
-            Version(number, print_, begin_life(f"{model.name}:{number}", self._now_ns()))
+            Version(number, print_, begin_life(f"{model.name}:{number}", self._now_ns()), peers)
             for number, print_ in prepared.versions.items()
-            if number not in serving or serving[number].print != print_
+            if number not in serving or serving[number].print != print_ or serving[number].peers != peers
         ]
         model.versions.update((version.number, version) for version in fresh if version.number not in serving)
         self._publish()
         try:
             for version in fresh:
-                version.served = await self._loading.load(prepared, version.number)
+                version.served = await self._loading.load(prepared, version.number, peers)
         except BaseException as problem:
             await self._drop_fresh(fresh, problem)
             raise
@@ -358,25 +403,10 @@ class ModelManager:
     def _publish(self) -> None:
         """The routes as they are now, from now on. Until the start is over, nothing is in them."""
         if self._started:
+            self._needs.look()
             self._on_routes(self._roster.routes())
 
     # --- what is meant by a name --------------------------------------------------------------------------
-
-    def _wanted_at_start(self, look: Look) -> list[str]:
-        control, wanted = self._settings.control, self._settings.load
-        check_look(look, may_be_empty=control != "none")
-        names = sorted(look.models)
-        if control == "none":
-            check_overrides(self._settings.overrides, names)
-        if control != "explicit" or "*" in wanted:
-            return names
-        for name in wanted:
-            if name not in look.models:
-                raise InvalidArgument(
-                    f"models.load names {name!r}, which does not lie at the paths{suggest(name, names)}",
-                    hint=f"the models there are {', '.join(names) or 'none'}",
-                )
-        return sorted(set(wanted))
 
     async def _find(self, name: str, config: str | None, files: Mapping[str, bytes]) -> FoundModel:
         if files:
@@ -395,19 +425,6 @@ class ModelManager:
             )
         return found if config is None else found.with_config(config)
 
-    def _check_on_demand(self) -> None:
-        control = self._settings.control
-        if control == "poll":
-            raise FailedPrecondition(
-                "explicit model load / unload is not allowed if polling is enabled",
-                hint="change the files in models.paths, or start `taxiway serve` with --models.control explicit",
-            )
-        if control == "none":
-            raise FailedPrecondition(
-                "explicit model load / unload is not allowed: models are loaded when the server starts",
-                hint="start `taxiway serve` with --models.control explicit",
-            )
-
 
 def _as_ours(name: str, problem: Exception) -> TaxiwayError:
     if isinstance(problem, TaxiwayError):
@@ -424,7 +441,9 @@ def _describe(version: Version) -> LogFields:
     return {"model": version.served.name, "version": str(version.number), "duration_ms": duration_ms}
 
 
-def _all_of(errors: Sequence[TaxiwayError]) -> InvalidConfig:
+def _all_of(errors: Sequence[TaxiwayError]) -> TaxiwayError:
+    if len(errors) == 1:
+        return errors[0]
     lines = [f"- {error.message}" + (f" ({error.hint})" if error.hint else "") for error in errors]
     text = f"{len(errors)} models cannot be served:\n" + "\n".join(lines)
     return InvalidConfig(text, problems=[error.to_data() for error in errors])

@@ -11,6 +11,7 @@ from taxiway.server.models.departures import Departures
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.machine import never_lived
 from taxiway.server.models.roster import Model, Roster, Version
+from taxiway.server.models.served import ServedModel
 from taxiway.telemetry.catalogue import UnloadReason
 
 
@@ -129,5 +130,10 @@ def _tenant(model: Model) -> Tenant:
     """A loaded model as it is now."""
     served = [version.served for version in model.routed if version.served is not None]
     used_ns = max([model.since_ns, *(one.statistics.last_ns for one in served)])
-    busy = any(one.engine.depth()[0] or one.engine.running() for one in served)
-    return Tenant(model.name, model.nbytes, used_ns, busy)
+    return Tenant(model.name, model.nbytes, used_ns, any(map(_is_busy, served)))
+
+
+def _is_busy(served: ServedModel) -> bool:
+    """Whether something waits, runs, or is under way: with a stateful model its sequences would be lost."""
+    sequences = served.statistics.sequences()
+    return bool(served.engine.depth()[0] or served.engine.running() or (sequences and sequences.placed))

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from taxiway.config.ensemble_spec import Need
+from taxiway.config.model_spec import ModelSpec
 from taxiway.server.models.fingerprint import Fingerprint
 from taxiway.server.models.machine import Chapter, ModelEvent, ModelLife, ModelState, step_life
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.served import ServedModel
 
-IN_ROUTES = frozenset({ModelState.READY, ModelState.STALLED})
+IN_ROUTES = frozenset({ModelState.READY, ModelState.STALLED, ModelState.LACKING})
 """States in which a version is sent requests."""
 
 
@@ -24,6 +26,7 @@ class Version:
 
     Attributes:
         print: what it is made of.
+        peers: the models that it asks, as they were when it was planned.
         served: what answers for it; None before it is loaded and after it is closed.
         note: what happened to its model since, if that did not change its state; shown beside the state.
     """
@@ -31,6 +34,7 @@ class Version:
     number: int
     print: Fingerprint
     life: ModelLife
+    peers: Mapping[Need, ModelSpec] = field(default_factory=dict)
     served: ServedModel | None = None
     note: str = ""
 
@@ -63,6 +67,10 @@ class Model:
         note: why it could not be loaded when that was last tried.
         cold: it was unloaded to make room, and is loaded again when it is asked for.
         since_ns: when it was last loaded; it has been used since then at the latest.
+        implied: it is only served because another one asks it.
+        specs: by version, what it was like when it was last loaded.
+        wanting: what it asks, and was not there when it was last to be loaded.
+        wanted: what it was to be loaded from then; None if it was loaded.
     """
 
     name: str
@@ -71,6 +79,10 @@ class Model:
     note: str = ""
     cold: bool = False
     since_ns: int = 0
+    implied: bool = False
+    specs: dict[int, ModelSpec] = field(default_factory=dict)
+    wanting: tuple[Need, ...] = ()
+    wanted: FoundModel | None = None
 
     @property
     def routed(self) -> list[Version]:
@@ -92,12 +104,19 @@ class Model:
         }
         for version in self.versions.values():
             version.note = ""
+        self.specs = {version.number: version.served.spec for version in self.routed if version.served is not None}
         self.note = ""
+        self.wanting, self.wanted = (), None
         self.found, self.cold, self.since_ns = found, False, at_ns
+
+    def wait_for(self, needs: Sequence[Need], found: FoundModel) -> None:
+        """It is to be loaded from `found`, for which `needs` are missing: if it cannot be, it may be when they come."""
+        self.wanting, self.wanted = tuple(needs), found
 
     def forget_failure(self) -> None:
         """What could not be loaded no longer matters: it is unloaded."""
         self.note = ""
+        self.wanting, self.wanted = (), None
         for version in self.versions.values():
             version.note = ""
 

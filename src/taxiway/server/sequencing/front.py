@@ -26,9 +26,10 @@ from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, InputTens
 from taxiway.server.batching.answers import as_error, late_error, name_errors
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.loop import Observer, reason_of
-from taxiway.server.sequencing.machine import Row, Run, SequenceCounts, SequenceMachine, step_of
+from taxiway.server.sequencing.machine import Row, Run, SequenceMachine, step_of
 from taxiway.server.sequencing.plan import SequencePlan
 from taxiway.server.sequencing.tensors import SequenceTensors, shapes_of
+from taxiway.server.statistics import SequenceCounts
 from taxiway.stats.latency import LatencyCurve
 
 _RUNNING, _DONE = RequestState.RUNNING, RequestState.DONE

@@ -25,6 +25,7 @@ from taxiway.core.errors import InvalidArgument, Overloaded, Unavailable
 from taxiway.core.requests import NEVER_NS, InferRequest, RequestState, SequenceStep
 from taxiway.server.sequencing.plan import SequencePlan
 from taxiway.server.sequencing.policy import Candidate, Later, decide_run
+from taxiway.server.statistics import SequenceCounts
 
 _QUEUED, _RUNNING, _DONE = RequestState.QUEUED, RequestState.RUNNING, RequestState.DONE
 _NOWHERE = -1
@@ -111,15 +112,6 @@ class Move(NamedTuple):
     late: Sequence[InferRequest]
     orphaned: Sequence[InferRequest]
     until_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceCounts:
-    """How many sequences there are, and how many were ended for being idle."""
-
-    placed: int
-    backlog: int
-    idled_out: int
 
 
 class SequenceMachine:

@@ -129,7 +129,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
         }
     ),
     "UnloadRequest": _object(
-        {"parameters": _object({"unload_dependents": _of("boolean", "Taken, and without effect: there are none.")})}
+        {
+            "parameters": _object(
+                {"unload_dependents": _of("boolean", "Also those that were only loaded since it asks them.")}
+            )
+        }
     ),
     "InferInput": _object(
         {

@@ -20,7 +20,7 @@ from taxiway.server.cache.front import CacheFront, RunAccounts
 from taxiway.server.cache.key import KeyMaker
 from taxiway.server.cache.shelf import Shelf
 from taxiway.server.cache.store import AnswerStore
-from taxiway.server.models.assembling import _Accounts
+from taxiway.server.models.assembling import Accounts
 from taxiway.server.statistics import ModelStatistics
 from taxiway.stats.latency import LatencyCurve
 from taxiway.testing import VirtualClock, VirtualTimeLoop
@@ -69,7 +69,7 @@ class Bench:
         self.callers.clock = self.clock
         self.statistics = ModelStatistics("m", "1", self.clock)
         self.store = AnswerStore(1 << 20) if store is None else store
-        accounts = RunAccounts(_Accounts(self.statistics, self.clock))
+        accounts = RunAccounts(Accounts(self.statistics, self.clock))
         self.batcher = Batcher(self.plan, self.executor, self.clock, loop, LatencyCurve(), accounts)
         shelf = Shelf(KeyMaker([X], [Y], MAX_INPUT_BYTES), self.store, batches=True)
         self.front = CacheFront(

@@ -27,7 +27,7 @@ def test_merges_have_the_fixed_rows_and_nothing_else_is_preferred(tmp_path: Path
     loop = asyncio.new_event_loop()
     (found,) = find_models([directory])
     loader = ModelLoader(Settings(), Host(loop, SystemClock(), 1, NoModels()))
-    served = loader.load(loader.prepare(found), 1)
+    served = loader.load(loader.prepare(found), 1, {})
     plan = batch_engine(served).batcher._plan
     assert (plan.max_rows, plan.merge_rows, plan.preferred_rows) == (32, 4, ())
     batch_engine(served).executor.close()

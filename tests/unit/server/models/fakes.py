@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.unit.server.batching.fakes import MS, FakeExecutor
 
+from taxiway.config.ensemble_tensors import Peers
 from taxiway.config.model_config import new_config
 from taxiway.config.model_spec import ModelSpec, VersionPolicy
 from taxiway.core.errors import InvalidArgument, InvalidConfig, InvalidModel
@@ -117,7 +118,7 @@ class FakeLoading:
         versions = {number: Fingerprint(files.stamps(number), (), config.encode()) for number in chosen}
         return Prepared(found, new_config(), versions)
 
-    async def load(self, prepared: Prepared, version: int) -> ServedModel:
+    async def load(self, prepared: Prepared, version: int, peers: Peers) -> ServedModel:
         async with self._turn:  # one thread
             await asyncio.sleep(self.load_s)
         (content, *_), *_ = prepared.versions[version].files

@@ -33,7 +33,7 @@ def load() -> Iterator[Load]:
         (found,) = find_models([path])
         loader = ModelLoader(Settings.model_validate(settings), Host(loop, SystemClock(), cpus, NoModels()))
         prepared = loader.prepare(found)
-        loaded = [loader.load(prepared, version) for version in prepared.versions]
+        loaded = [loader.load(prepared, version, {}) for version in prepared.versions]
         served.extend(loaded)
         return loaded
 

@@ -17,7 +17,9 @@ from taxiway.runtimes.hosted.lines import Lines
 _MODULES = {
     "python": "triton",
     "class": "plain",
+    "pytorch": "pytorch",
     "torchserve": "torchserve",
+    "transformers": "transformers",
 }
 """Backends (config/backends.py) and the modules whose `open_model(source, lines)` loads their models."""
 

@@ -20,6 +20,9 @@ class AnswerStream(Protocol):
     def opened(self, request: InferRequest, body: bytes, take_back: Callable[[InferRequest], None]) -> None:
         """Answers to `request`, which came as `body`, are to be expected; its caller may go before they come."""
 
+    def refused(self, request: InferRequest) -> None:
+        """It was not taken after all; whoever handed it over is told."""
+
     def tell(self, content: bytes) -> None:
         """One answer: a ModelInferResponse."""
 

@@ -43,7 +43,7 @@ class DecoupledCodec(MessageCodec):
         try:
             super().submit(request, ask, deadline_ns)
         except Exception:
-            ask.stream.closed(request)
+            ask.stream.refused(request)
             raise
         ask.answer.cancel()  # nobody waits for an only one
 

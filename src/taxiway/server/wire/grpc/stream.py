@@ -148,6 +148,12 @@ class InferStream:
         self._opened[request] = Opened(body, take_back)
         self._all_closed.clear()
 
+    def refused(self, request: InferRequest) -> None:
+        """It was not taken after all: its refusal stands in line like any other."""
+        self._opened.pop(request, None)
+        if not self._opened:
+            self._all_closed.set()
+
     def tell(self, content: bytes) -> None:
         """One answer: a ModelInferResponse."""
         self._outbox.put(block(_INFER_RESPONSE, content))
@@ -254,6 +260,8 @@ class InferStream:
 
     async def _take_back(self, owed: Owed | None) -> None:
         """Leave nothing behind: what is still owed costs no execution, if it can be helped."""
+        if self._ending is not None:
+            self._ending.cancel()
         self._outbox.close()
         self._take_back_opened()
         if self._reader is not None:

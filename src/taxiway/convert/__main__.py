@@ -1,0 +1,44 @@
+"""The child: one request as JSON on standard input; the story so far and the verdict as JSON in a folder.
+
+python -m taxiway.convert FOLDER
+
+What exporters print goes where this process's output goes; it is never read as an answer. Memory is limited here,
+before anything large is imported.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import warnings
+from pathlib import Path
+
+import msgspec
+
+from taxiway.convert.outcome import STORY, VERDICT, NotConverted, Outcome, Reason, Request
+
+
+def main() -> None:
+    """Convert, and leave the verdict; the story is written before each attempt, which may end this process."""
+    folder = Path(sys.argv[1])
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    resource.setrlimit(resource.RLIMIT_DATA, (request.memory_limit_bytes, request.memory_limit_bytes))
+    warnings.simplefilter("ignore")  # exporters and frameworks warn of each other's ages; the comparison judges
+    verdict = _convert(request, folder / STORY)
+    (folder / VERDICT).write_bytes(msgspec.json.encode(verdict))
+
+
+def _convert(request: Request, story: Path) -> Outcome:
+    try:
+        from taxiway.convert.attempts import convert  # noqa: PLC0415 - after the limit
+    except ImportError as problem:
+        return NotConverted(
+            reason=Reason.LIBRARY_MISSING,
+            message=f"conversion needs {problem.name}, which is not installed",
+            hint="pip install 'taxiway[onnx]'",
+        )
+    return convert(request, lambda outcome: story.write_bytes(msgspec.json.encode(outcome)))
+
+
+if __name__ == "__main__":
+    main()

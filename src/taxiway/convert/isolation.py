@@ -1,0 +1,96 @@
+"""A conversion in a process of its own: exporters hang, crash and eat memory, and none of that may reach the caller."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from taxiway.convert.outcome import STORY, VERDICT, Converted, NotConverted, Outcome, Reason, Request
+from taxiway.core.errors import NotFound
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_LAST_WORDS = 400
+
+
+def to_onnx(request: Request) -> Outcome:
+    """Convert `request.source` to ONNX at `request.target`, which is there only if the verdict is Converted.
+
+    Raises:
+        NotFound: there is no such source or no such samples.
+    """
+    for field, path in (("source", request.source), ("samples", request.samples)):
+        if path is not None and not Path(path).is_file():
+            raise NotFound(f"{field}: there is no file {path}", value=path)
+    target = Path(request.target).resolve()
+    with tempfile.TemporaryDirectory(prefix=".converting-", dir=target.parent) as folder:
+        made = Path(folder, "model.onnx")
+        verdict = _run(_within(request, made), Path(folder))
+        if not isinstance(verdict, Converted):
+            return verdict
+        made.replace(target)
+    return msgspec.structs.replace(verdict, target=request.target)
+
+
+def _within(request: Request, target: Path) -> Request:
+    """The request as the child gets it: from another directory, to a target that nobody sees yet."""
+    return msgspec.structs.replace(
+        request,
+        source=str(Path(request.source).resolve()),
+        samples=None if request.samples is None else str(Path(request.samples).resolve()),
+        target=str(target),
+    )
+
+
+def _run(request: Request, folder: Path) -> Outcome:
+    with (folder / "output.log").open("w+b") as log:
+        child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+            [sys.executable, "-m", "taxiway.convert", str(folder)],
+            cwd=folder,
+            env=os.environ | _ONE_THREAD,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            child.communicate(msgspec.json.encode(request), timeout=request.time_limit_s)
+        except subprocess.TimeoutExpired:
+            return _cut_short(folder, Reason.TIMED_OUT, f"was not done after {request.time_limit_s:g} s")
+        finally:
+            _end(child)
+        if child.returncode != 0 or not (folder / VERDICT).is_file():
+            return _cut_short(folder, Reason.CRASHED, _how_it_ended(child.returncode, folder / "output.log"))
+    return _read(folder / VERDICT)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child with all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _cut_short(folder: Path, reason: Reason, what: str) -> NotConverted:
+    """The verdict on a conversion that did not come to one, with what it had found out."""
+    story = _read(folder / STORY) if (folder / STORY).is_file() else None
+    told = story if isinstance(story, NotConverted) else NotConverted(reason=reason, message="", attempts=())
+    message = f"the conversion {what}; {told.message}" if told.message else f"the conversion {what}"
+    return msgspec.structs.replace(told, reason=reason, message=message, hint="the native library serves this model")
+
+
+def _read(path: Path) -> Outcome:
+    outcome: Outcome = msgspec.json.decode(path.read_bytes(), type=Outcome)
+    return outcome
+
+
+def _how_it_ended(code: int, log: Path) -> str:
+    ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    said = " ".join(log.read_text("utf-8", errors="replace").split())
+    return f"{ended}: {said[-_LAST_WORDS:]}" if said else ended

@@ -1,0 +1,105 @@
+"""Rows that a person gives, from .npy, .npz or .csv, in the order and with the names that the model wants."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.convert.foreign import MATRIX, Column
+from taxiway.convert.outcome import Reason, Refused
+from taxiway.convert.parity import Samples
+
+
+def read_samples(path: Path, columns: Sequence[Column]) -> Samples:
+    """Every row of the file.
+
+    Raises:
+        Refused: the file cannot be read, or does not fit the model.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise _bad(path, "is no .npy, .npz or .csv")
+    try:
+        rows = _READERS[suffix](path, columns)
+    except KeyError as problem:
+        raise _bad(path, f"lacks {problem}") from problem
+    except (OSError, ValueError) as problem:
+        raise _bad(path, f"cannot be read: {problem}") from problem
+    counts = {len(values) for values in rows.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise _bad(path, f"has inputs of {sorted(counts)} rows; every input has the same, and one at least")
+    for column in columns:
+        shape = rows[column.name].shape[1:]
+        if shape != (column.width,):
+            raise _bad(path, f"has rows of shape {shape} for {column.name!r}, not ({column.width},)")
+    return Samples(rows, ["given"] * counts.pop())
+
+
+def _bad(path: Path, what: str) -> Refused:
+    return Refused(Reason.BAD_SAMPLES, f"samples: {path.name} {what}")
+
+
+def _read_npy(path: Path, columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    if len(columns) != 1:
+        raise _unnamed(columns)
+    return {columns[0].name: _numbers(np.load(path, allow_pickle=False))}
+
+
+def _unnamed(columns: Sequence[Column]) -> ValueError:
+    return ValueError(f"rows without names cannot be the columns {', '.join(column.name for column in columns)}")
+
+
+def _read_npz(path: Path, columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        if len(columns) == 1 and len(arrays.files) == 1:
+            return {columns[0].name: _numbers(arrays[arrays.files[0]])}
+        return {column.name: _column(arrays[column.name], column) for column in columns}
+
+
+def _column(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    if column.is_text:
+        return values.astype(str).astype(object).reshape(-1, 1)
+    return _numbers(values.reshape(len(values), -1))
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(np.float64)
+
+
+def _read_csv(path: Path, columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if not lines:
+        return {column.name: np.empty((0, column.width)) for column in columns}
+    has_names = not all(_is_number(cell) for cell in lines[0])
+    if len(columns) == 1 and columns[0].name == MATRIX:
+        return {MATRIX: np.array([[_number(cell) for cell in line] for line in lines[1 if has_names else 0 :]])}
+    if not has_names:
+        raise _unnamed(columns)
+    places = {name: at for at, name in enumerate(lines[0])}
+    return {column.name: _cells([line[places[column.name]] for line in lines[1:]], column) for column in columns}
+
+
+def _cells(cells: Sequence[str], column: Column) -> NDArray[Any]:
+    values: list[str] | list[float] = list(cells) if column.is_text else [_number(cell) for cell in cells]
+    return np.array(values, dtype=object if column.is_text else np.float64).reshape(-1, 1)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell.strip() else float("nan")
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}

@@ -1,0 +1,123 @@
+"""Real models of the frameworks that are converted or hosted, trained on scikit-learn's own data, small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import catboost
+import lightgbm
+import numpy as np
+import pandas as pd
+import xgboost
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVR
+
+Table = tuple[NDArray[Any], NDArray[Any]]
+DATA: Final[dict[str, Callable[..., Any]]] = {
+    "digits": load_digits,
+    "wine": load_wine,
+    "breast_cancer": load_breast_cancer,
+    "diabetes": load_diabetes,
+}
+
+
+def table(name: str) -> Table:
+    """Features and targets."""
+    features, targets = DATA[name](return_X_y=True)
+    return features, targets
+
+
+def with_gaps(name: str) -> Table:
+    """The same with a tenth of the values missing."""
+    features, targets = table(name)
+    return np.where(np.random.default_rng(0).random(features.shape) < 0.1, np.nan, features), targets
+
+
+def wine_frame() -> tuple[pd.DataFrame, NDArray[Any]]:
+    """Named columns of different types, with gaps, and labels of text."""
+    features, targets = table("wine")
+    frame = pd.DataFrame(features[:, :3], columns=["alcohol", "malic", "ash"])
+    frame["region"] = np.random.default_rng(0).choice(["north", "south", "east"], len(frame))
+    frame.iloc[::9, 1] = np.nan
+    return frame, np.array(["barolo", "grignolino", "barbera"])[targets]
+
+
+def column_pipeline(last: Any) -> Pipeline:
+    """A scaler with an imputer for numbers, one-hot codes for text, and an estimator."""
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    columns = [
+        ("numbers", numbers, ["alcohol", "malic", "ash"]),
+        ("text", OneHotEncoder(handle_unknown="ignore"), ["region"]),
+    ]
+    frame, targets = wine_frame()
+    return make_pipeline(ColumnTransformer(columns), last).fit(frame, targets)
+
+
+def forest(name: str, gaps: bool = False) -> Any:
+    """A random forest."""
+    kind = RandomForestRegressor if name == "diabetes" else RandomForestClassifier
+    return kind(12, max_depth=8, random_state=0).fit(*(with_gaps(name) if gaps else table(name)))
+
+
+SKLEARN: Final[dict[str, Callable[[], Any]]] = {
+    "binary forest": lambda: forest("breast_cancer"),
+    "forest of many classes": lambda: forest("digits"),
+    "regression forest": lambda: forest("diabetes"),
+    "forest that learnt of missing values": lambda: forest("wine", gaps=True),
+    "boosted regressor": lambda: GradientBoostingRegressor(n_estimators=10, random_state=0).fit(*table("diabetes")),
+    "histogram regressor": lambda: HistGradientBoostingRegressor(max_iter=8).fit(*table("diabetes")),
+    "scaled logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression()).fit(*table("wine")),
+    "scaled support vectors": lambda: make_pipeline(StandardScaler(), SVR()).fit(*table("diabetes")),
+    "columns and logistic regression": lambda: column_pipeline(LogisticRegression(max_iter=1000)),
+}
+
+
+def boosted(library: str, data: str, path: Path, *, gaps: bool = False) -> Path:
+    """A booster of `library` on `data`, saved in the library's own format under `path`; where it lies."""
+    trained = {"xgboost": _xgboost, "lightgbm": _lightgbm, "catboost": _catboost}[library]
+    return trained(with_gaps(data) if gaps else table(data), path)
+
+
+def _xgboost(rows: Table, path: Path) -> Path:
+    classes = _classes(rows[1])
+    objective = {0: {"objective": "reg:squarederror"}, 2: {"objective": "binary:logistic"}}.get(
+        classes, {"objective": "multi:softprob", "num_class": classes}
+    )
+    booster = xgboost.train({**objective, "max_depth": 4, "nthread": 1}, xgboost.DMatrix(*rows), 12)
+    booster.save_model(path / "model.json")
+    return path / "model.json"
+
+
+def _lightgbm(rows: Table, path: Path) -> Path:
+    classes = _classes(rows[1])
+    objective = {0: {"objective": "regression"}, 2: {"objective": "binary"}}.get(
+        classes, {"objective": "multiclass", "num_class": classes}
+    )
+    booster = lightgbm.train({**objective, "num_threads": 1, "verbose": -1}, lightgbm.Dataset(*rows), 12)
+    booster.save_model(path / "model.txt")
+    return path / "model.txt"
+
+
+def _catboost(rows: Table, path: Path) -> Path:
+    kind = catboost.CatBoostClassifier if _classes(rows[1]) else catboost.CatBoostRegressor
+    model = kind(iterations=12, depth=4, verbose=0, thread_count=1, allow_writing_files=False)
+    model.fit(*rows).save_model(path / "model.cbm")
+    return path / "model.cbm"
+
+
+def _classes(targets: NDArray[Any]) -> int:
+    return len(np.unique(targets)) if targets.dtype.kind == "i" else 0

@@ -1,0 +1,99 @@
+"""A conversion that hangs, crashes, eats memory or prints is a verdict, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
+from tests.support import framework_models as models
+
+from taxiway.convert import Converted, NotConverted, Reason, Request, to_onnx
+from taxiway.core.errors import NotFound
+
+
+class Doing:
+    """A pickle that calls something when it is read: the surest way to a converter that does what it should not."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.doing = (call, arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.doing
+
+
+def trusted(folder: Path, doing: Doing, **limits: Any) -> Request:
+    source = folder / "model.pkl"
+    source.write_bytes(pickle.dumps(doing))
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    return Request(source=str(source), target=str(folder / "model.onnx"), trusted_digest=digest, **limits)
+
+
+def refused(request: Request) -> NotConverted:
+    outcome = to_onnx(request)
+    assert isinstance(outcome, NotConverted)
+    assert [path.name for path in Path(request.target).parent.iterdir()] == [Path(request.source).name]
+    return outcome
+
+
+def test_a_model_is_converted_in_a_process_of_its_own(tmp_path: Path) -> None:
+    skops.io.dump(models.forest("wine"), tmp_path / "model.skops")
+    outcome = to_onnx(Request(source=str(tmp_path / "model.skops"), target=str(tmp_path / "model.onnx")))
+    assert isinstance(outcome, Converted), outcome.message
+    assert outcome.target == str(tmp_path / "model.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.skops"]
+
+
+def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
+    outcome = refused(trusted(tmp_path, Doing(time.sleep, 3600.0), time_limit_s=8.0))
+    assert outcome.reason is Reason.TIMED_OUT
+    assert "was not done after 8 s" in outcome.message
+
+
+def test_one_that_crashes_says_how(tmp_path: Path) -> None:
+    outcome = refused(trusted(tmp_path, Doing(os.abort)))
+    assert outcome.reason is Reason.CRASHED
+    assert "SIGABRT" in outcome.message
+
+
+@pytest.mark.slow
+def test_one_that_ends_the_process_is_no_success(tmp_path: Path) -> None:
+    outcome = refused(trusted(tmp_path, Doing(os._exit, 0)))
+    assert outcome.reason is Reason.CRASHED
+
+
+def test_one_that_wants_too_much_memory_does_not_get_it(tmp_path: Path) -> None:
+    outcome = refused(trusted(tmp_path, Doing(bytearray, 3 << 30), memory_limit_bytes=2 << 30))
+    assert outcome.reason is Reason.UNREADABLE
+    assert "MemoryError" in outcome.message
+
+
+def test_what_is_not_there_is_an_error_of_the_callers(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="source: there is no file"):
+        to_onnx(Request(source=str(tmp_path / "none.skops"), target=str(tmp_path / "model.onnx")))
+
+
+@pytest.mark.slow
+def test_an_exporter_that_hangs_leaves_what_was_found_before(tmp_path: Path) -> None:
+    """skl2onnx looks for ever for a float64 beside an infinite threshold, which trees that learnt of gaps have."""
+    rows = np.random.default_rng(0).normal(size=(400, 1))
+    rows[rows > 0.5] = np.nan
+    targets = np.where(np.isnan(rows[:, 0]), 100.0, np.floor(rows[:, 0] * 50))
+    pipeline = make_pipeline(StandardScaler(), DecisionTreeRegressor(random_state=0)).fit(rows, targets)
+    skops.io.dump(pipeline, tmp_path / "model.skops")
+    outcome = refused(
+        Request(source=str(tmp_path / "model.skops"), target=str(tmp_path / "model.onnx"), time_limit_s=20.0)
+    )
+    assert outcome.reason is Reason.TIMED_OUT
+    assert [attempt.datatype for attempt in outcome.attempts] == ["FP32"]
+    assert "while exporting with FP64 inputs" in outcome.message
