@@ -7,7 +7,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ _PATIENCE_S = 20.0
 DECOUPLED = NUMBERS + "model_transaction_policy { decoupled: true }\n"
 
 
-def _ask(server: Server, model: str, numbers: list[float], **more: Any) -> Answer:
-    tensor = {"name": "X", "shape": [1, len(numbers)], "datatype": "FP32", "data": numbers}
+def _ask(server: Server, model: str, numbers: Sequence[float], **more: Any) -> Answer:
+    tensor = {"name": "X", "shape": [1, len(numbers)], "datatype": "FP32", "data": list(numbers)}
     return server.ask("POST", f"/v2/models/{model}/infer", {"inputs": [tensor], **more})
 
 
@@ -254,6 +254,7 @@ def test_models_ask_models(asking: Path) -> None:
         died = _ask(server, "asking", [3, 0])
         assert died.status == 500
         assert "the process of model 'mortal' ended while it ran this request" in died.json()["error"]
+        _wait_for(lambda: 'taxiway_model_processes{model="mortal",version="1",state="ready"} 1' in server.scrape())
         # A model that waits for itself, with one instance, waits for ever; unless it says for how long.
         late = _ask(server, "asking", [1, 50_000])
         assert late.status == 503

@@ -468,6 +468,7 @@ class ProcessExecutor:
         except RuntimeError:  # the loop is closed
             if process is not None:
                 process.kill()
+                process.bury()
 
     def _started(self, instance: _Instance, process: ModelProcess) -> None:
         if self._closed:
