@@ -111,10 +111,15 @@ class Learn(Frame, tag="learn"):
 
 
 class Run(Frame, tag="run"):
-    """Run these requests together. Answered by Ran, or by any number of Piece and then Ran if it is decoupled."""
+    """Run these requests together. Answered by Ran, or by any number of Piece and then Ran if it is decoupled.
+
+    Attributes:
+        mark: the byte of the arena that is 1, and 2 from the moment at which the model is given the requests.
+    """
 
     id: int
     block: Block
+    mark: int
     rows: int
     requests: tuple[Asked, ...]
 

@@ -20,6 +20,7 @@ from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, U
 from taxiway.core.ports import BatchOutcome, InnerCaller
 from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
 from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran, Said
+from taxiway.runtimes.hosted.host import BEGUN
 from taxiway.server.execution.processes.calls import Calls
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.machine import Event, Life, State, step
@@ -33,6 +34,12 @@ from taxiway.telemetry.logs import Log
 _log = Log("taxiway.models")
 _WAITING, _ABANDONED = 1, 2
 _NAMED_REQUESTS = 8
+_MOST_AHEAD = 16
+"""Runs that one process has at a time, at most."""
+_WORTH_NS = 500_000
+"""How long all runs that a process has may take together: what is given away can no longer be overtaken."""
+_LONG_NS = 10_000_000
+"""What a run is taken to cost before one has come back."""
 
 
 Waiting = tuple[list[InferRequest], Done]
@@ -46,7 +53,9 @@ class _Run:
     batch: list[InferRequest]
     done: Done
     flags: list[int]
+    """One of each request, and the run's own, its mark."""
     began_ns: int
+    is_pinned: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -104,6 +113,8 @@ class ProcessExecutor:
         self.metrics = OwnMetrics(plan.name, str(plan.version))
         """Those that the model's own code counts."""
         self._streams = streams
+        self._resize: Callable[[int], None] | None = None
+        self._cost_ns = _LONG_NS
         self._instances = [_Instance(process.index, process) for process in processes]
         self._pending: deque[Waiting] = deque()
         self._numbers = itertools.count(1)
@@ -153,6 +164,14 @@ class ProcessExecutor:
     def watch(self, lost: Callable[[int], None]) -> None:
         """Call `lost` with the number of an instance whose process has died; what waits for that process then fails."""
         self._lost = lost
+
+    def look_ahead(self, resize: Callable[[int], None]) -> None:
+        """Let a process have several runs at a time while each is so short that the way to it costs as much.
+
+        Args:
+            resize: told by how many the slots have become more or less.
+        """
+        self._resize = resize
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -219,7 +238,7 @@ class ProcessExecutor:
         number = next(self._numbers)
         flags: list[int] = []
         try:
-            flags += [outbox.take_flag() for _ in batch]
+            flags += [outbox.take_flag() for _ in range(len(batch) + 1)]
             run = self._writer.write(number, batch, flags, outbox)
         except TaxiwayError as problem:
             for flag in flags:
@@ -230,8 +249,8 @@ class ProcessExecutor:
             instance.is_deaf = True  # it died unseen, and its end comes next
             line.append(waiting)
             return
-        instance.runs[number] = _Run(batch, done, flags, self._now_ns())
-        for request, flag in zip(batch, flags, strict=True):
+        instance.runs[number] = _Run(batch, done, flags, self._now_ns(), line is not self._pending)
+        for request, flag in zip(batch, flags, strict=False):
             self._places[id(request)] = (instance, flag)
 
     def _end(self, batch: list[InferRequest], done: Done, problem: TaxiwayError) -> None:
@@ -281,8 +300,19 @@ class ProcessExecutor:
         else:
             outcome = self._reader.outcome(ran, run.batch, process.inbox)
         run.done(run.batch, outcome)
+        if self._resize is not None:
+            self._learn_cost(ran.finished_ns - ran.started_ns, self._resize)
         if not self._closed:
             self._hand_pending()
+
+    def _learn_cost(self, ns: int, resize: Callable[[int], None]) -> None:
+        self._cost_ns += (ns - self._cost_ns) >> 3
+        streams = max(1, min(_MOST_AHEAD, _WORTH_NS // max(1, self._cost_ns)))
+        if streams != self._streams:
+            more = (streams - self._streams) * len(self._instances)
+            self._streams = streams
+            self.slots += more
+            resize(more)
 
     def _piece(self, instance: _Instance, piece: Piece) -> None:
         process, run = instance.process, instance.runs.get(piece.id)
@@ -306,8 +336,9 @@ class ProcessExecutor:
         instance.calls.begin(call, run.batch[call.request] if run is not None and is_known else None)
 
     def _forget(self, process: ModelProcess, run: _Run) -> None:
-        for request, flag in zip(run.batch, run.flags, strict=True):
+        for request in run.batch:
             self._places.pop(id(request), None)
+        for flag in run.flags:
             process.outbox.drop_flag(flag)
 
     # --- lives --------------------------------------------------------------------------------------------
@@ -329,7 +360,7 @@ class ProcessExecutor:
             return
         self._deaths += 1
         instance.process = None
-        runs, instance.runs = list(instance.runs.values()), {}
+        runs = self._take_back(instance, process)
         if instance.calls is not None:
             instance.calls.end()
             instance.calls = None
@@ -350,6 +381,20 @@ class ProcessExecutor:
                 hint="begin the sequence again, with sequence_start; the log has what the model printed",
             )
             self._end(batch, done, problem)
+
+    def _take_back(self, instance: _Instance, process: ModelProcess) -> list[_Run]:
+        """What a process had that is no more; what it had not begun waits for another one, before all others."""
+        marks = process.outbox.memory
+        begun: list[_Run] = []
+        unbegun: list[_Run] = []
+        for run in instance.runs.values():
+            (begun if run.is_pinned or marks[run.flags[-1]] == BEGUN else unbegun).append(run)
+        instance.runs = {}
+        for run in unbegun:
+            for request in run.batch:
+                self._places.pop(id(request), None)
+        self._pending.extendleft((run.batch, run.done) for run in reversed(unbegun))
+        return begun
 
     def _bury(self, instance: _Instance, process: ModelProcess, runs: list[_Run]) -> None:
         """In a thread: find out what it died of, and say so on the loop."""

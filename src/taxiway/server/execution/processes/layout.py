@@ -37,7 +37,7 @@ class RunWriter:
         self._batches = batches
 
     def write(self, number: int, batch: Sequence[InferRequest], flags: Sequence[int], arena: ArenaWriter) -> Run:
-        """The run of these requests, whose flags are taken.
+        """The run of these requests, whose flags are taken, and after them the run's own, its mark.
 
         Raises:
             Overloaded: there is no room for it in the shared memory.
@@ -51,9 +51,9 @@ class RunWriter:
             offset += aligned(size)
         requests = tuple(
             self._asked(request, flag, tuple(column[index] for column in laid))
-            for index, (request, flag) in enumerate(zip(batch, flags, strict=True))
+            for index, (request, flag) in enumerate(zip(batch, flags, strict=False))
         )
-        return Run(number, block, sum([request.rows for request in batch]), requests)
+        return Run(number, block, flags[-1], sum([request.rows for request in batch]), requests)
 
     def _column(self, place: int, batch: Sequence[InferRequest]) -> tuple[list[Any], int]:
         """What each request brings for one input, and the bytes of all of it."""

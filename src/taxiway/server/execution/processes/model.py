@@ -98,9 +98,10 @@ class HostedModel:
         inputs = [_tensor(feeds[spec.name], spec) if spec.name in feeds else None for spec in self._spec.inputs]
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
-        flag = process.outbox.take_flag()
-        ran, pieces = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
-        process.outbox.drop_flag(flag)
+        flags = [process.outbox.take_flag() for _ in range(2)]
+        ran, pieces = process.ask(self._writer.write(0, [request], flags, process.outbox), self._plan)
+        for flag in flags:
+            process.outbox.drop_flag(flag)
         answers = [self._reader.piece(one.part, one.block, request, process.inbox) for one in pieces]
         if ran.whole is not None or ran.parts is not None:
             outcome = self._reader.outcome(ran, [request], process.inbox)
