@@ -68,14 +68,12 @@ class _Instance:
     runs: dict[int, _Run] = field(default_factory=dict)
     calls: Calls | None = None
     """What the process asks of other models, from its first call on."""
-    is_deaf: bool = False
-    """Nothing can be sent to it any more, though what it sent last may yet come."""
     pinned: deque[Waiting] = field(default_factory=deque)
     """What waits for this one and no other."""
 
     def can_take(self, streams: int) -> bool:
         """Whether it is alive and has less than enough to do."""
-        return self.process is not None and not self.is_deaf and len(self.runs) < streams
+        return self.process is not None and len(self.runs) < streams
 
 
 class ProcessExecutor:
@@ -230,7 +228,7 @@ class ProcessExecutor:
         return best
 
     def _hand(self, instance: _Instance, waiting: Waiting, line: deque[Waiting]) -> None:
-        """Give it what waits; what it cannot be sent goes back to its line."""
+        """Give it what waits in this line."""
         batch, done = waiting
         process = instance.process
         assert process is not None  # noqa: S101 - it is ready
@@ -245,10 +243,7 @@ class ProcessExecutor:
                 outbox.drop_flag(flag)
             self._end(batch, done, problem)
             return
-        if not process.send(run):
-            instance.is_deaf = True  # it died unseen, and its end comes next
-            line.append(waiting)
-            return
+        process.send(run)
         instance.runs[number] = _Run(batch, done, flags, self._now_ns(), line is not self._pending)
         for request, flag in zip(batch, flags, strict=False):
             self._places[id(request)] = (instance, flag)
@@ -479,7 +474,7 @@ class ProcessExecutor:
             process.kill()
             threading.Thread(target=process.bury, daemon=True).start()
             return
-        instance.process, instance.is_deaf = process, False
+        instance.process = process
         self._attach(instance)
         _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
         self._happened(instance, Event.OPENED)

@@ -203,33 +203,32 @@ class ModelProcess:
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._read)
 
-    def send(self, frame: Frame) -> bool:
-        """Send a frame; what the process does not read yet is kept, in order. False: it is gone, and never saw it."""
-        data = encode(frame)
-        if not self._unsent:
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                return False  # the reader will say so too
-            if sent == len(data):
-                return True
-            data = data[sent:]
-            if self._loop is not None:
-                self._loop.add_writer(self._socket.fileno(), self._write)
-        self._unsent += data
-        return True
+    def send(self, frame: Frame) -> None:
+        """Send a frame with all others of this turn of the loop: each wakes the process, which costs more than it.
+
+        What the process does not read yet is kept, in order. That it is gone is told by `gone`.
+        """
+        if not self._unsent and self._loop is not None:
+            self._loop.call_soon(self._flush)
+        self._unsent += encode(frame)
+
+    def _flush(self) -> None:
+        self._send_more()
+        if self._unsent and self._loop is not None:
+            self._loop.add_writer(self._socket.fileno(), self._write)
 
     def _write(self) -> None:
+        self._send_more()
+        if not self._unsent and self._loop is not None:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _send_more(self) -> None:
         try:
             del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
             return
-        except OSError:
+        except OSError:  # it is gone, and the reader will say so
             self._unsent.clear()
-        if not self._unsent and self._loop is not None:
-            self._loop.remove_writer(self._socket.fileno())
 
     def _read(self) -> None:
         try:
@@ -285,7 +284,8 @@ class ModelProcess:
         with contextlib.suppress(OSError):
             self._socket.setblocking(True)
             self._socket.settimeout(_CLOSE_S)
-            self._socket.sendall(encode(Close()))
+            left, self._unsent = self._unsent, bytearray()
+            self._socket.sendall(left + encode(Close()))
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_CLOSE_S)
         self.kill()
