@@ -118,7 +118,7 @@ def _training(mlflow: Mlflow, run_id: str, model_id: str) -> Training:
         run = mlflow.training(run_id) if run_id else replace(logged, experiment="")
     except NotFound:
         run = Training(run_id)
-    return replace(run, metrics={**run.metrics, **logged.metrics}, params={**run.params, **logged.params})
+    return replace(run, metrics={**logged.metrics, **run.metrics}, params={**logged.params, **run.params})
 
 
 # --- remembering it ------------------------------------------------------------------------------------
