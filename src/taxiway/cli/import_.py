@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from taxiway.cli.desk import Desk, at_desk, output_option, tell
+from taxiway.cli.desk import Desk, at_mlflow_desk, output_option, tell
+from taxiway.cli.offices import mlflow_of, office_of
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.report import as_json, format_report
-from taxiway.intake.walk import Imported, Office, Wanted, import_models
+from taxiway.intake.walk import Imported, Wanted, import_models
 
 _TENSOR = re.compile(r"(?P<name>[^:\s]+):(?P<datatype>[A-Z0-9]+)\[(?P<shape>(-?\d+(,-?\d+)*)?)\]")
 _TENSOR_FORM = "NAME:DATATYPE[SHAPE]"
@@ -35,24 +36,31 @@ def _read_digest(value: str) -> str:
     return value.lower()
 
 
-@click.command("import")
-@click.argument("source")
-@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
-@click.option(
+trust_option = click.option(
     "--trust",
     multiple=True,
     type=_read_digest,
     metavar="sha256:DIGEST",
     help="Let this very file pass though it is a pickle. Repeatable.",
 )
-@click.option("--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified.")
-@click.option(
+require_signature_option = click.option(
+    "--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified."
+)
+public_key_option = click.option(
     "--public-key",
     "public_keys",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A signer's, in PEM. Repeatable.",
 )
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
+@trust_option
+@require_signature_option
+@public_key_option
 @click.option(
     "--input",
     "inputs",
@@ -73,7 +81,7 @@ def _read_digest(value: str) -> str:
 @click.option("--why", default="", help="The reason, for those who come later; needed unless it is a dry run.")
 @click.option("--dry-run", is_flag=True, help="Look, understand, and register nothing.")
 @output_option
-@at_desk
+@at_mlflow_desk
 def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # noqa: ANN401 - click's values
     """Take in a model from SOURCE: recognise, scan, verify and register it.
 
@@ -81,6 +89,7 @@ def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # 
       taxiway import model.onnx --name fraud --why "trained on the data of May"
       taxiway import model.pkl --trust sha256:... --why "made by our own job 123"
       taxiway import models/ --dry-run
+      taxiway import models:/fraud@champion --why "the best of this week"
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     if not said["why"] and not dry_run:
         raise click.UsageError("Missing option '--why': the reason, for those who come later.")
@@ -90,7 +99,7 @@ def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # 
 
 
 def _import(desk: Desk, wanted: Wanted, *, dry_run: bool) -> tuple[Imported, ...]:
-    office = Office(workplace=desk.places.cache.parent / "imports")
+    office = office_of(desk, mlflow_of(desk))
     if dry_run:
         return import_models(wanted, office, None)
     with desk.open() as registry:

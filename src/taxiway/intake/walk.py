@@ -6,12 +6,13 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from taxiway.core.errors import (
+    AlreadyExists,
     AlreadyRegistered,
     ArtifactChanged,
     InvalidArgument,
@@ -30,7 +31,18 @@ from taxiway.intake.serving_config import write_config
 from taxiway.intake.signing import SignatureState, verify_signature
 from taxiway.intake.sources import Bring, Brought, choose_source
 from taxiway.intake.staging import stage
-from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
+from taxiway.registry.nouns import (
+    ANY,
+    AliasMove,
+    Edge,
+    EdgeKind,
+    Expected,
+    FileEntry,
+    Manifest,
+    NewVersion,
+    StoredFile,
+    Version,
+)
 
 CONFIG_FILE = "config.pbtxt"
 _MAX_SAID = 400
@@ -47,6 +59,9 @@ class Shelf(Protocol):
 
     def register(self, new: NewVersion, *, actor: str, why: str, idempotency_key: str | None = None) -> Version:
         """Make it the next version of its model."""
+
+    def add_lineage(self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str) -> Edge:
+        """Record what a version came from."""
 
     def resolve(self, ref: ModelRef | str) -> Version:
         """What a reference means now."""
@@ -97,6 +112,7 @@ class Imported:
         origin: where it came from.
         version: None after a dry run; not `is_new` if it was there before.
         left_out: files of the source that no model was made of.
+        trained_by: as in `Brought`.
     """
 
     name: str
@@ -111,6 +127,7 @@ class Imported:
     version: Version | None = None
     is_new: bool = True
     left_out: tuple[str, ...] = ()
+    trained_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +239,18 @@ def _prepare(
     entries += [FileEntry(path, *_hashed(data)) for path, data in {**model.made, CONFIG_FILE: config.encode()}.items()]
     manifest = Manifest.of(entries)
     origin = {**brought.origin, "format": model.format, "digest": _source_digest(staged)}
-    return Imported(name, model, format_.title, config, manifest.files, manifest.digest, scanned, signature, origin)
+    return Imported(
+        name,
+        model,
+        format_.title,
+        config,
+        manifest.files,
+        manifest.digest,
+        scanned,
+        signature,
+        origin,
+        trained_by=brought.trained_by,
+    )
 
 
 def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...]:
@@ -283,7 +311,12 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         origin=one.origin,
         facts=facts_of(one),
     )
-    version = shelf.register(new, actor=wanted.actor, why=wanted.why)
+    try:
+        version = shelf.register(new, actor=wanted.actor, why=wanted.why)
+    except AlreadyRegistered as already:
+        _trace(one, ModelRef(one.name, already.facts["version"]), wanted, shelf)
+        raise
+    _trace(one, ModelRef(one.name, version.number), wanted, shelf)
     _point(version, wanted, shelf)
     return replace(one, version=version)
 
@@ -296,6 +329,13 @@ def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shel
         version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
         _point(version, wanted, shelf)
         return replace(one, version=version, is_new=False)
+
+
+def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
+    """Record the run that made these files: also of a version that was there, as its import may have been cut short."""
+    if one.trained_by:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "trained-by", one.trained_by, actor=wanted.actor)
 
 
 def _point(version: Version, wanted: Wanted, shelf: Shelf) -> None:
