@@ -220,12 +220,12 @@ def test_a_pickle_that_somebody_vouched_for(server: Server) -> None:
 def test_a_pipeline_of_named_columns(server: Server) -> None:
     frame, _ = models.wine_frame()
     pipeline = models.column_pipeline(LogisticRegression(max_iter=1000))
-    got = ask(server, "columns", _columns(frame))
+    got = ask(server, "columns", columns_of(frame))
     close(got["probabilities"], pipeline.predict_proba(frame))
     assert got["label"].tolist() == pipeline.predict(frame).tolist()
 
 
-def _columns(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+def columns_of(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
     return {
         str(name): frame[name].to_numpy(object if name == "region" else np.float64).reshape(-1, 1) for name in frame
     }
@@ -258,7 +258,7 @@ def test_estimators_of_every_kind(tmp_path: Path) -> None:
 def test_mlflow_with_texts_and_gaps(server: Server, repository: Repository) -> None:
     frame, _ = models.wine_frame()
     model = mlflow.pyfunc.load_model(str(repository.folder / "mlflow_texts" / "1"))
-    (output,) = ask(server, "mlflow_texts", _columns(frame)).values()
+    (output,) = ask(server, "mlflow_texts", columns_of(frame)).values()
     assert output.reshape(-1).tolist() == model.predict(frame).tolist()
 
 
@@ -272,7 +272,7 @@ def test_mlflow_with_columns_and_tensors(tmp_path: Path) -> None:
     made.mlflow("columns", classifier, frame)
     made.mlflow("tensor", regressor, rows)
     with made.served() as server:
-        (labels,) = ask(server, "columns", _columns(frame)).values()
+        (labels,) = ask(server, "columns", columns_of(frame)).values()
         assert labels.reshape(-1).tolist() == classifier.predict(frame).tolist()
         (predicted,) = ask(server, "tensor", {"input__0": rows}).values()
         close(predicted.reshape(-1), regressor.predict(rows))
