@@ -20,6 +20,8 @@ from taxiway.intake.scan.skops import SCHEMA
 _KINDS = {"i": Datatype.INT64, "u": Datatype.INT64, "f": Datatype.FP64, "b": Datatype.BOOL, "U": Datatype.BYTES}
 """NumPy's kind of a class label -> what it travels as."""
 
+_BY_NAME = "ColumnTransformer"
+
 
 def _recognise(staged: Staged) -> bool:
     return SCHEMA in zip_names(staged)
@@ -32,14 +34,15 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
         features = _number(_attribute(schema, "n_features_in_"))
         labels = _labels(_attribute(schema, "classes_"), archive)
     steps = _steps(schema)
-    last = steps[-1] if steps else str(schema.get("__class__"))
+    first, last = (steps[0], steps[-1]) if steps else 2 * (str(schema.get("__class__")),)
+    takes_rows = bool(features) and first != _BY_NAME  # whose columns the process that loads it tells by name
     return (
         Understanding(
             format="skops",
             framework="sklearn",
             backend="sklearn",
             files={"@/model.skops": file.path},
-            inputs=(TensorSpec(INPUT, Datatype.FP64, (-1, features)),) if features else (),
+            inputs=(TensorSpec(INPUT, Datatype.FP64, (-1, features)),) if takes_rows else (),
             outputs=_outputs(last, labels),
             facts={
                 "estimator": f"{schema.get('__module__')}.{schema.get('__class__')}",
