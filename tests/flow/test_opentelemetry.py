@@ -169,4 +169,4 @@ def test_the_steps_of_an_ensemble_are_spans_below_its_own(tmp_path: Path, collec
     assert (root.parent_id, [span.parent_id for span in steps]) == (SPAN_ID, [root.span_id] * 2)
     for one in steps:
         assert root.start_ns <= one.start_ns <= one.end_ns <= root.end_ns
-        assert {span.name for span in spans if span.parent_id == one.span_id} == {"queue", "compute", "respond"}
+        assert {span.name for span in spans if span.parent_id == one.span_id} == {"queue", "compute"}

@@ -3,7 +3,7 @@
 In: a model file, and the digest of one that may be unpickled.
 Out: the model as a `Foreign`: it answers, exports itself, and says where it decides.
 Never: judging an export; importing a framework before a model of it comes.
-Read: ../foreign.py, then xgboost.py, the plainest.
+Read: xgboost.py, the plainest.
 """
 
 from __future__ import annotations
