@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from taxiway.core.errors import (
 )
 from taxiway.core.refs import ModelRef
 from taxiway.core.tensors import TensorSpec
+from taxiway.intake.converting import not_converted
 from taxiway.intake.formats.onnx import external_files, is_onnx
 from taxiway.intake.formats.table import recognise
 from taxiway.intake.limits import DEFAULT_LIMITS, Limits
@@ -60,11 +61,13 @@ class Shelf(Protocol):
     def register(self, new: NewVersion, *, actor: str, why: str, idempotency_key: str | None = None) -> Version:
         """Make it the next version of its model."""
 
-    def add_lineage(self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str) -> Edge:
-        """Record what a version came from."""
-
     def resolve(self, ref: ModelRef | str) -> Version:
         """What a reference means now."""
+
+    def add_lineage(
+        self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str, facts: Mapping[str, Any] | None = None
+    ) -> Edge:
+        """Record what a version came from."""
 
     def set_alias(self, name: str, alias: str, to: int | None, *, expect: Expected, actor: str, why: str) -> AliasMove:
         """Move an alias."""
@@ -73,8 +76,8 @@ class Shelf(Protocol):
 class Converter(Protocol):
     """Makes another model of one that was understood, as a tree ensemble becomes ONNX; another room's work."""
 
-    def __call__(self, model: Understanding, staged: Staged) -> Understanding | None:
-        """The converted model; None if it stays as it is."""
+    def __call__(self, model: Understanding, staged: Staged, trusted: frozenset[str]) -> Understanding:
+        """The converted model, or the same with the reason why not; `trusted` digests are of files that may be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class Imported:
         version: None after a dry run; not `is_new` if it was there before.
         left_out: files of the source that no model was made of.
         trained_by: as in `Brought`.
+        alias_ref: `name@alias`, if an alias was moved to the version.
     """
 
     name: str
@@ -128,6 +132,7 @@ class Imported:
     is_new: bool = True
     left_out: tuple[str, ...] = ()
     trained_by: str = ""
+    alias_ref: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +142,15 @@ class Office:
     Attributes:
         workplace: a directory for private copies; it needs as much room as the model.
         schemes: who brings the models of a URI.
-        converters: by framework.
+        converters: by the backend that would serve the model as it is.
+        tell: hears what is done now, in a few words.
     """
 
     workplace: Path
     limits: Limits = DEFAULT_LIMITS
     schemes: Mapping[str, Bring] = field(default_factory=dict)
     converters: Mapping[str, Converter] = field(default_factory=dict)
+    tell: Callable[[str], object] = lambda _doing: None
 
 
 def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[Imported, ...]:
@@ -158,7 +165,9 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         UnrecognisedModel, UnsafeArtifact: a refusal; nothing was registered.
         AlreadyRegistered: the registry has exactly these files as a version of this model.
     """
+    office.tell(f"reading {wanted.source}")
     with choose_source(wanted.source, office.schemes)(wanted.source) as brought, _staged(brought, office) as staged:
+        office.tell("scanning")
         with _boundary(staged):
             format_, scanned = _look(staged, wanted, office.limits)
             models = format_.understand(staged)
@@ -171,6 +180,7 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         prepared = [replace(one, left_out=_left_out(staged, models)) for one in prepared]
         if shelf is None:
             return tuple(prepared)
+        office.tell("registering")
         if len(prepared) == 1:
             return (_register(prepared[0], staged, wanted, shelf),)
         return tuple(_register_or_find(one, staged, wanted, shelf) for one in prepared)
@@ -216,8 +226,16 @@ def _look(staged: Staged, wanted: Wanted, limits: Limits) -> tuple[Format, Scann
 def _completed(model: Understanding, wanted: Wanted, staged: Staged, office: Office) -> Understanding:
     """With what was said on the command line, and converted where somebody converts it."""
     told = replace(model, inputs=wanted.inputs or model.inputs, outputs=wanted.outputs or model.outputs)
-    converter = office.converters.get(told.framework)
-    return told if converter is None else converter(told, staged) or told
+    converter = office.converters.get(told.backend)
+    if converter is None or model.config is not None:
+        return told
+    if wanted.inputs or wanted.outputs:
+        why = (
+            "--input and --output-tensor name its tensors as it is; ONNX names them X, label, probabilities, prediction"
+        )
+        return not_converted(told, "tensors-named", why)
+    office.tell("converting to ONNX and comparing the answers")
+    return converter(told, staged, wanted.trust)
 
 
 # --- naming and hashing --------------------------------------------------------------------------------
@@ -234,7 +252,7 @@ def _prepare(
 ) -> Imported:
     name = wanted.name or model.name or brought.name or model_name(staged.name)
     ModelRef.parse(name)
-    config = write_config(model, name)
+    config = write_config(model, name, (wanted.inputs, wanted.outputs))
     entries = [_entry(path, staged.files[source]) for path, source in model.files.items() if path != CONFIG_FILE]
     entries += [FileEntry(path, *_hashed(data)) for path, data in {**model.made, CONFIG_FILE: config.encode()}.items()]
     manifest = Manifest.of(entries)
@@ -317,8 +335,9 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         _trace(one, ModelRef(one.name, already.facts["version"]), wanted, shelf)
         raise
     _trace(one, ModelRef(one.name, version.number), wanted, shelf)
-    _point(version, wanted, shelf)
-    return replace(one, version=version)
+    for made in model.made_from:
+        shelf.add_lineage(version.ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
+    return replace(one, version=version, alias_ref=_point(version, wanted, shelf))
 
 
 def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Imported:
@@ -327,8 +346,7 @@ def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shel
         return _register(one, staged, wanted, shelf)
     except AlreadyRegistered as already:
         version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
-        _point(version, wanted, shelf)
-        return replace(one, version=version, is_new=False)
+        return replace(one, version=version, is_new=False, alias_ref=_point(version, wanted, shelf))
 
 
 def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
@@ -338,10 +356,12 @@ def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
             shelf.add_lineage(ref, "trained-by", one.trained_by, actor=wanted.actor)
 
 
-def _point(version: Version, wanted: Wanted, shelf: Shelf) -> None:
-    """Move the alias that was asked for."""
-    if wanted.alias:
-        shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+def _point(version: Version, wanted: Wanted, shelf: Shelf) -> str:
+    """Move the alias that was asked for, and say how it is referred to; empty: none was asked for."""
+    if not wanted.alias:
+        return ""
+    shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+    return f"{version.name}@{wanted.alias}"
 
 
 def _check_same(entry: FileEntry, stored: StoredFile) -> None:
@@ -380,4 +400,4 @@ def facts_of(one: Imported) -> dict[str, Any]:
         "notes": list(model.notes),
         "left_out": list(one.left_out),
         "understood": dict(model.facts),
-    }
+    } | ({"conversion": dict(model.conversion)} if model.conversion else {})
