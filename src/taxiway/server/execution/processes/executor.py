@@ -194,6 +194,10 @@ class ProcessExecutor:
         reason = self._instances[0].life.reason
         return f"the processes of model '{self._plan.name}' died again and again, at last so: {reason}"
 
+    def pids(self) -> list[int]:
+        """The processes that are alive."""
+        return [instance.process.pid for instance in self._instances if instance.process is not None]
+
     def counts(self) -> ProcessCounts:
         """How the processes stand."""
         ready = sum(instance.life.state is State.READY for instance in self._instances)
