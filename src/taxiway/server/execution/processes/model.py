@@ -44,7 +44,6 @@ class HostedModel:
         self._plan = plan
         first, opened = ModelProcess.start(plan, 0)
         self._processes = [first]
-        self._executor: ProcessExecutor | None = None
         self._learn: Learn | None = None
         self.config = opened.config
         self.declares = opened.inputs is not None and opened.outputs is not None
@@ -81,10 +80,11 @@ class HostedModel:
             if problems and problems[0] is not None:
                 raise problems[0]
         streams = _STREAMS if self._spec.decoupled else 1
-        self._executor = ProcessExecutor(
+        executor = ProcessExecutor(
             self._plan, self._processes, self._learn, self._writer, self._reader, loop, clock, inner, streams=streams
         )
-        return self._executor
+        self._processes = []  # they are the executor's: one that dies must leave no memory behind
+        return executor
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
         """Compute `outputs` in the first process, before the executor has it: for warming up.
@@ -117,9 +117,8 @@ class HostedModel:
 
     def close(self) -> None:
         """End what the executor does not end. Blocks."""
-        if self._executor is None:
-            for process in self._processes:
-                process.close()
+        for process in self._processes:
+            process.close()
         self._processes.clear()
 
 
