@@ -35,8 +35,8 @@ LOST = re.compile(r"must specify the START flag")
 """What is told to a sequence whose state is gone."""
 LATE = re.compile(r"timeout of .* ran out|[Dd]eadline")
 AWAY = re.compile("not found|no available versions|unavailable and takes no requests")
-EXPECTED_ERRORS = {"model_process_died"}
-"""What the log may tell as an error."""
+EXPECTED_ERRORS = {"model_process_died", "model_process_not_started"}
+"""What the log may tell as an error: one may be killed while it starts, too."""
 GAUGES = re.compile(
     r"taxiway_(http_requests_in_flight|http_buffered_bytes|http_open_connections|open_streams|queue_\w+|sequences"
     r"|cache_waiting_requests|cold_requests_waiting)({|$)|nv_inference_pending_request_count|\"down\""
