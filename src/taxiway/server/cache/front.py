@@ -184,18 +184,19 @@ class CacheFront:
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """A run came to nothing: tell its callers, or run again for those that have more time."""
         flight: _Flight = request.ask
-        if isinstance(error, DeadlineExceeded):
+        is_late = isinstance(error, DeadlineExceeded)
+        if is_late and request.deadline_ns <= self._now_ns():  # else it was a step of an ensemble that was late
             self._outlast(flight)
             return
         self._forget(flight)
         is_counted = not isinstance(
-            error, Unavailable | Overloaded
+            error, Unavailable | Overloaded | DeadlineExceeded
         )  # else a run was made, and counted for one of its callers
         while flight.callers:
             caller, _ = self._take_first(flight)
             self._refuse(caller, error)
             if not is_counted:
-                self._statistics.rejected(caller, reason_of(error))
+                self._statistics.rejected(caller, "timeout" if is_late else reason_of(error))
             elif flight.callers:
                 self._statistics.failed_with(caller, error, self._now_ns())
 
@@ -210,14 +211,19 @@ class CacheFront:
 
     def _begin(self, key: Hashable, request: InferRequest, began_ns: int) -> None:
         flight = _Flight(key, 0 if key is request else self._now_ns() - began_ns)
-        run = flight.run = self._run_for(request, flight)
-        try:
-            self._batcher.submit(run)
-        except (Overloaded, Unavailable) as refusal:
-            self._statistics.rejected(request, reason_of(refusal))
-            raise
-        self._flights[key] = flight
+        flight.run = self._run_for(request, flight)
+        came = request.state, request.deadline_ns
+        self._flights[key] = flight  # before it is submitted: its answer may come before that returns
         self._board(flight, request, flight.lookup_ns)
+        try:
+            self._batcher.submit(flight.run)
+        except Exception as refusal:
+            self._forget(flight)
+            del flight.callers[request], self._flight_of[request]
+            request.state, request.deadline_ns = came
+            if isinstance(refusal, Overloaded | Unavailable):
+                self._statistics.rejected(request, reason_of(refusal))
+            raise
 
     def _join(self, flight: _Flight, request: InferRequest, began_ns: int) -> None:
         if self._waiting() >= self._max_waiting > 0:
@@ -276,6 +282,7 @@ class CacheFront:
             caller.parameters,
         )
         run.trace = caller.trace
+        run.timeout_ns, run.sequence = caller.timeout_ns, caller.sequence
         return run
 
     def _lift(self, flight: _Flight, caller: InferRequest) -> None:
