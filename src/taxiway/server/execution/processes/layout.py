@@ -115,7 +115,7 @@ class RunReader:
 
     def __init__(self, outputs: Sequence[TensorSpec], reshapes: Mapping[str, Shape], *, batches: bool) -> None:
         self._names = [spec.name for spec in outputs]
-        self._reshapes = [reshapes.get(spec.name) and spec.shape for spec in outputs]
+        self._reshapes = [spec.shape if spec.name in reshapes else None for spec in outputs]
         self._batches = batches
 
     def outcome(self, ran: Ran, batch: Sequence[InferRequest], arena: ArenaReader) -> BatchOutcome:
