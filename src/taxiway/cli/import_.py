@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from taxiway.cli.desk import Desk, at_desk, output_option, tell
+from taxiway.cli.desk import Desk, at_mlflow_desk, output_option, tell
+from taxiway.cli.offices import mlflow_of, office_of
 from taxiway.cli.progress import Progress
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.converting import CONVERTIBLE, OnnxConverter
@@ -38,24 +40,31 @@ def _read_digest(value: str) -> str:
     return value.lower()
 
 
-@click.command("import")
-@click.argument("source")
-@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
-@click.option(
+trust_option = click.option(
     "--trust",
     multiple=True,
     type=_read_digest,
     metavar="sha256:DIGEST",
     help="Let this very file pass though it is a pickle. Repeatable.",
 )
-@click.option("--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified.")
-@click.option(
+require_signature_option = click.option(
+    "--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified."
+)
+public_key_option = click.option(
     "--public-key",
     "public_keys",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A signer's, in PEM. Repeatable.",
 )
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
+@trust_option
+@require_signature_option
+@public_key_option
 @click.option(
     "--input",
     "inputs",
@@ -82,7 +91,7 @@ def _read_digest(value: str) -> str:
 @click.option("--why", default="", help="The reason, for those who come later; needed unless it is a dry run.")
 @click.option("--dry-run", is_flag=True, help="Look, understand, and register nothing.")
 @output_option
-@at_desk
+@at_mlflow_desk
 def command(
     desk: Desk,
     output: str,
@@ -102,13 +111,14 @@ def command(
       taxiway import wine.skops --samples rows.csv --why "the first forest"
       taxiway import model.pkl --trust sha256:... --why "made by our own job 123"
       taxiway import models/ --dry-run
+      taxiway import models:/fraud@champion --why "the best of this week"
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     if not said["why"] and not dry_run:
         raise click.UsageError("Missing option '--why': the reason, for those who come later.")
     wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
     with Progress(sys.stderr) as progress:
-        office = Office(
-            workplace=desk.places.cache.parent / "imports",
+        office = replace(
+            office_of(desk, mlflow_of(desk)),
             converters={} if native else dict.fromkeys(CONVERTIBLE, OnnxConverter(samples)),
             tell=progress.tell,
         )

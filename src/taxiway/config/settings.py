@@ -509,6 +509,16 @@ class RegistrySettings(Section):
     """Whose name changes are recorded under; empty: the user's."""
 
 
+class MlflowSettings(Section):
+    """Which MLflow is a source and a mirror of models. What its client reads itself, as its token, stays its own."""
+
+    tracking_uri: Annotated[str, Field(max_length=2048)] = ""
+    """Where runs and models are: `http://HOST:5000`, or `sqlite:///PATH/mlflow.db`; empty: MLFLOW_TRACKING_URI."""
+
+    registry_uri: Annotated[str, Field(max_length=2048)] = ""
+    """Where registered models are, if elsewhere; empty: MLFLOW_REGISTRY_URI, or the same."""
+
+
 class Settings(Section):
     """The whole of it. Frozen: a change is a new one, applied at a restart."""
 
@@ -567,6 +577,9 @@ class Settings(Section):
     pipelines: dict[str, PipelineSettings] = Field(default_factory=dict)
     """Chains of models by name, each served as a model: `{"fraud": {"steps": [{"model": "features"}, {"model":
     "score"}]}}`. Tensors are passed by name; `inputs` and `outputs` of a step map those whose names differ."""
+
+    mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+    """Which MLflow is a source and a mirror of models."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""

@@ -6,12 +6,13 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from taxiway.core.errors import (
+    AlreadyExists,
     AlreadyRegistered,
     ArtifactChanged,
     InvalidArgument,
@@ -64,7 +65,7 @@ class Shelf(Protocol):
         """What a reference means now."""
 
     def add_lineage(
-        self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str, facts: Mapping[str, Any]
+        self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str, facts: Mapping[str, Any] | None = None
     ) -> Edge:
         """Record what a version came from."""
 
@@ -115,6 +116,7 @@ class Imported:
         version: None after a dry run; not `is_new` if it was there before.
         left_out: files of the source that no model was made of.
         alias_ref: `name@alias`, if an alias was moved to the version.
+        trained_by: as in `Brought`.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Imported:
     is_new: bool = True
     left_out: tuple[str, ...] = ()
     alias_ref: str = ""
+    trained_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,18 @@ def _prepare(
     entries += [FileEntry(path, *_hashed(data)) for path, data in {**model.made, CONFIG_FILE: config.encode()}.items()]
     manifest = Manifest.of(entries)
     origin = {**brought.origin, "format": model.format, "digest": _source_digest(staged)}
-    return Imported(name, model, format_.title, config, manifest.files, manifest.digest, scanned, signature, origin)
+    return Imported(
+        name,
+        model,
+        format_.title,
+        config,
+        manifest.files,
+        manifest.digest,
+        scanned,
+        signature,
+        origin,
+        trained_by=brought.trained_by,
+    )
 
 
 def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...]:
@@ -315,9 +329,12 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         origin=one.origin,
         facts=facts_of(one),
     )
-    version = shelf.register(new, actor=wanted.actor, why=wanted.why)
-    for made in model.made_from:
-        shelf.add_lineage(version.ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
+    try:
+        version = shelf.register(new, actor=wanted.actor, why=wanted.why)
+    except AlreadyRegistered as already:
+        _trace(one, ModelRef(one.name, already.facts["version"]), wanted, shelf)
+        raise
+    _trace(one, ModelRef(one.name, version.number), wanted, shelf)
     return replace(one, version=version, alias_ref=_point(version, wanted, shelf))
 
 
@@ -328,6 +345,16 @@ def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shel
     except AlreadyRegistered as already:
         version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
         return replace(one, version=version, is_new=False, alias_ref=_point(version, wanted, shelf))
+
+
+def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
+    """Record what made these files: also of a version that was there, as its import may have been cut short."""
+    if one.trained_by:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "trained-by", one.trained_by, actor=wanted.actor)
+    for made in one.model.made_from:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
 
 
 def _point(version: Version, wanted: Wanted, shelf: Shelf) -> str:

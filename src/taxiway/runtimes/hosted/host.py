@@ -20,6 +20,9 @@ from taxiway.runtimes.hosted.guests import open_guest
 from taxiway.runtimes.hosted.lines import Lines
 from taxiway.runtimes.hosted.mailbox import Mailbox, end_with
 
+BEGUN = 2
+"""What a run's mark is once its requests are the model's: until then another process may have them instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Handed:
@@ -98,7 +101,10 @@ def _serve(guest: Guest, lines: Lines) -> None:
             runs = [work]
             if names.decoupled and names.max_merged > 1:
                 runs += lines.mailbox.more_runs(names.max_merged - 1, names.max_merged - work.rows)
+            for run in runs:
+                lines.inbox.memory[run.mark] = BEGUN
             guest.run([Batch(run, names, lines.inbox) for run in runs])
+            del runs, run
         del work
     with contextlib.suppress(Exception):
         guest.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -60,6 +61,8 @@ def split_bytes(data: memoryview | bytes, shape: Sequence[int]) -> NDArray[Any]:
         if position > end:
             raise ModelFailed("a BYTES tensor of the model ends within an element")
         elements.append(bytes(data[position - length : position]))
+    if len(elements) != math.prod(shape):
+        raise ModelFailed(f"a BYTES tensor of the model has {len(elements)} elements; its shape is {list(shape)}")
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array.reshape(tuple(shape))

@@ -181,6 +181,12 @@ class Batcher:
             self._learn(batch, outcome, now_ns, ())
         return outcome
 
+    def resize(self, more: int) -> None:
+        """The executor takes so many runs more at a time than before, or less."""
+        self._idle += more
+        if more > 0 and self._queue.requests:
+            self._turn_soon()
+
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it never started."""
         queued = self._queue.cancel(request)

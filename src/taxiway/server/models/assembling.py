@@ -124,6 +124,8 @@ class Assembler:
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
+            if isinstance(executor, ProcessExecutor) and plan.merge_rows == 1:
+                executor.look_ahead(batcher.resize)  # where requests may be merged, those that wait make a better batch
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
             shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
