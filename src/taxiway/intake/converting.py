@@ -11,7 +11,7 @@ import msgspec
 
 from taxiway.config.backends import ONNX
 from taxiway.convert import Converted, NotConverted, Reason, Request, to_onnx
-from taxiway.core.errors import InvalidArgument
+from taxiway.core.errors import InvalidArgument, UntrustedPickle
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.nouns import MadeFrom, Staged, StagedFile, Understanding
 
@@ -37,6 +37,7 @@ class OnnxConverter:
 
         Raises:
             InvalidArgument: the samples are none that the model takes.
+            UntrustedPickle: its library would build what nobody vouched for; it would not be served either.
         """
         if len(model.files) != 1:
             return not_converted(model, Reason.UNSUPPORTED.value, "it is not a model of one file")
@@ -55,7 +56,7 @@ class OnnxConverter:
             )
             if isinstance(outcome, Converted):
                 return _converted(model, file, outcome, target.read_bytes())
-        return _refused(model, outcome)
+        return _refused(model, file, outcome)
 
 
 def _converted(model: Understanding, file: StagedFile, outcome: Converted, onnx: bytes) -> Understanding:
@@ -88,7 +89,15 @@ def _spec(name: str, datatype: str, shape: tuple[int, ...]) -> TensorSpec:
     return TensorSpec(name, known, shape)
 
 
-def _refused(model: Understanding, outcome: NotConverted) -> Understanding:
+def _refused(model: Understanding, file: StagedFile, outcome: NotConverted) -> Understanding:
+    if outcome.reason is Reason.UNTRUSTED:
+        raise UntrustedPickle(
+            f"{file.path}: {outcome.message}",
+            hint=f"if you made this file yourself, say --trust {file.digest}",
+            file=file.path,
+            rule="untrusted",
+            digest=file.digest,
+        )
     if outcome.reason is Reason.BAD_SAMPLES:
         raise InvalidArgument(
             outcome.message,

@@ -115,8 +115,8 @@ class Imported:
         origin: where it came from.
         version: None after a dry run; not `is_new` if it was there before.
         left_out: files of the source that no model was made of.
-        trained_by: as in `Brought`.
         alias_ref: `name@alias`, if an alias was moved to the version.
+        trained_by: as in `Brought`.
     """
 
     name: str
@@ -131,8 +131,8 @@ class Imported:
     version: Version | None = None
     is_new: bool = True
     left_out: tuple[str, ...] = ()
-    trained_by: str = ""
     alias_ref: str = ""
+    trained_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +335,6 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         _trace(one, ModelRef(one.name, already.facts["version"]), wanted, shelf)
         raise
     _trace(one, ModelRef(one.name, version.number), wanted, shelf)
-    for made in model.made_from:
-        shelf.add_lineage(version.ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
     return replace(one, version=version, alias_ref=_point(version, wanted, shelf))
 
 
@@ -350,10 +348,13 @@ def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shel
 
 
 def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
-    """Record the run that made these files: also of a version that was there, as its import may have been cut short."""
+    """Record what made these files: also of a version that was there, as its import may have been cut short."""
     if one.trained_by:
         with suppress(AlreadyExists):
             shelf.add_lineage(ref, "trained-by", one.trained_by, actor=wanted.actor)
+    for made in one.model.made_from:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
 
 
 def _point(version: Version, wanted: Wanted, shelf: Shelf) -> str:

@@ -19,7 +19,7 @@ from taxiway.intake.scan.skops import SCHEMA
 
 _KINDS = {"i": Datatype.INT64, "u": Datatype.INT64, "f": Datatype.FP64, "b": Datatype.BOOL, "U": Datatype.BYTES}
 """NumPy's kind of a class label -> what it travels as."""
-_COLUMNS = "ColumnTransformer"
+_BY_NAME = "ColumnTransformer"
 """It may take each feature by its name: which, is known once it is loaded."""
 _SCORERS = ("Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier", "SVC", "LinearSVC", "NuSVC")
 """Classifiers that have no probabilities, or only where they were told to."""
@@ -36,14 +36,15 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
         features = _number(_attribute(schema, "n_features_in_"))
         classes = _classes(_attribute(schema, "classes_"), archive)
     steps = _steps(schema)
-    last = steps[-1] if steps else str(schema.get("__class__"))
+    first, last = (steps[0], steps[-1]) if steps else 2 * (str(schema.get("__class__")),)
+    takes_rows = bool(features) and first != _BY_NAME
     return (
         Understanding(
             format="skops",
             framework="sklearn",
             backend="sklearn",
             files={"@/model.skops": file.path},
-            inputs=rows_in(features, Datatype.FP64) if features and _COLUMNS not in steps else (),
+            inputs=rows_in(features, Datatype.FP64) if takes_rows else (),
             outputs=_outputs(last, classes),
             facts={
                 "estimator": f"{schema.get('__module__')}.{schema.get('__class__')}",
