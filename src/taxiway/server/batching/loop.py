@@ -227,11 +227,15 @@ class Batcher:
         """Requests, rows and bytes that wait."""
         return self._queue.requests, self._queue.rows, self._queue.nbytes
 
+    def running(self) -> int:
+        """Runs that are out."""
+        return self._executor.slots - self._idle
+
     def gauges(self) -> BatcherGauges:
         """How things stand now."""
         return BatcherGauges(
             *self.depth(),
-            running_batches=self._executor.slots - self._idle,
+            running_batches=self.running(),
             predicted_wait_ns=self._predict_wait_ns(self._queue.rows, 1),
             dropped_results=self._answers.dropped,
         )
