@@ -21,6 +21,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import DeadlineExceeded, Overloaded, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, RequestState
+from taxiway.server.batching.alarm import Alarm
 from taxiway.server.batching.answers import late_error
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.loop import Observer, RejectReason, reason_of
@@ -120,8 +121,7 @@ class CacheFront:
         self._flights: dict[Hashable, _Flight] = {}
         self._flight_of: dict[InferRequest, _Flight] = {}
         self._deadlines = RunningDeadlines()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = NEVER_NS
+        self._alarm = Alarm(loop, self._expire)
 
     # --- the version's front ------------------------------------------------------------------------------
 
@@ -158,8 +158,8 @@ class CacheFront:
         """Close the batcher, and forget the answers: a version that is gone gives none."""
         self._batcher.close()
         self._shelf.clear()
-        if self._timer is not None and not self._flight_of:
-            self._timer.cancel()  # nobody waits any more: a long deadline would keep a closed version in memory
+        if not self._flight_of:
+            self._alarm.clear()
 
     # --- the runs' responder ------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class CacheFront:
         self._flight_of[request] = flight
         if request.deadline_ns != NEVER_NS:
             self._deadlines.watch([request])
-            self._arm()
+            self._alarm.set(self._deadlines.next_expiry_ns, self._now_ns())
 
     def _leave(self, flight: _Flight, caller: InferRequest) -> bool:
         """Without `caller`; without any, the run is taken back. True: `caller` cost no execution."""
@@ -314,18 +314,7 @@ class CacheFront:
 
     # --- deadlines ----------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        """Look again when the next deadline comes. A timer that fires early only sets the next."""
-        when_ns = self._deadlines.next_expiry_ns
-        if when_ns >= self._timer_ns:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_ns = when_ns
-        self._timer = self._loop.call_later(max(0, when_ns - self._now_ns()) / 1e9, self._expire)
-
     def _expire(self) -> None:
-        self._timer, self._timer_ns = None, NEVER_NS
         now_ns = self._now_ns()
         for caller in self._deadlines.expire(now_ns):
             flight = self._flight_of.get(caller)
@@ -336,7 +325,7 @@ class CacheFront:
                     self._give_up(flight, caller, now_ns, "while it ran")
             elif self._plan.level_of(caller).timeout_action == "reject":
                 self._give_up(flight, caller, now_ns, "before it started")
-        self._arm()
+        self._alarm.set(self._deadlines.next_expiry_ns, self._now_ns())
 
     def _give_up(self, flight: _Flight, caller: InferRequest, now_ns: int, when: str) -> None:
         caller.state = _DONE
