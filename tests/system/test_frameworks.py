@@ -191,10 +191,10 @@ def as_boosters_answer(got: Arrays, expected: NDArray[Any], data: str) -> None:
         close(got["prediction"], expected.reshape(-1, 1))
     elif data == "digits":
         close(got["probabilities"], expected)
-        assert got["label"].tolist() == expected.argmax(axis=1).tolist()
+        assert got["label"].ravel().tolist() == expected.argmax(axis=1).tolist()
     else:
         close(got["probabilities"][:, 1], expected)
-        assert got["label"].tolist() == (expected > 0.5).astype(int).tolist()
+        assert got["label"].ravel().tolist() == (expected > 0.5).astype(int).tolist()
 
 
 def check_catboost(server: Server, repository: Repository, data: str) -> None:
@@ -206,7 +206,7 @@ def check_catboost(server: Server, repository: Repository, data: str) -> None:
         close(got["prediction"], model.predict(rows).reshape(-1, 1))
     else:
         close(got["probabilities"], model.predict_proba(rows))
-        assert got["label"].tolist() == model.predict(rows).reshape(-1).tolist()
+        assert got["label"].ravel().tolist() == model.predict(rows).reshape(-1).tolist()
 
 
 # --- scikit-learn --------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_a_pipeline_of_named_columns(server: Server) -> None:
     pipeline = models.column_pipeline(LogisticRegression(max_iter=1000))
     got = ask(server, "columns", columns_of(frame))
     close(got["probabilities"], pipeline.predict_proba(frame))
-    assert got["label"].tolist() == pipeline.predict(frame).tolist()
+    assert got["label"].ravel().tolist() == pipeline.predict(frame).tolist()
 
 
 def columns_of(frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
@@ -244,8 +244,8 @@ def test_estimators_of_every_kind(tmp_path: Path) -> None:
     with made.served() as server:
         got = ask(server, "forest", {"X": rows})
         close(got["probabilities"], forest.predict_proba(rows))
-        assert got["label"].tolist() == forest.predict(rows).tolist()
-        assert ask(server, "clusters", {"X": rows})["label"].tolist() == clusters.predict(rows).tolist()
+        assert got["label"].ravel().tolist() == forest.predict(rows).tolist()
+        assert ask(server, "clusters", {"X": rows})["label"].ravel().tolist() == clusters.predict(rows).tolist()
         close(ask(server, "scaler", {"X": rows})["prediction"], scaler.transform(rows))
         close(ask(server, "supports", {"X": patients})["prediction"], supports.predict(patients).reshape(-1, 1))
         cells = models.table("breast_cancer")[0]
@@ -286,7 +286,7 @@ def test_a_plain_class(server: Server) -> None:
     distances = np.linalg.norm(rows[:, None] - rows[::60], axis=2)
     got = ask(server, "plain", {"x": rows})
     close(got["distances"], distances)
-    assert got["label"].tolist() == distances.argmin(axis=1).tolist()
+    assert got["label"].ravel().tolist() == distances.argmin(axis=1).tolist()
 
 
 # --- names of the configuration's ----------------------------------------------------------------------
