@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from taxiway.cli.desk import Desk, at_mlflow_desk, output_option, tell
-from taxiway.cli.offices import mlflow_of, office_of
+from taxiway.cli.offices import converters_of, mlflow_of, office_of
 from taxiway.cli.progress import Progress
 from taxiway.core.tensors import Datatype, TensorSpec
-from taxiway.intake.converting import CONVERTIBLE, OnnxConverter
 from taxiway.intake.report import as_json, format_report
 from taxiway.intake.walk import Imported, Office, Wanted, import_models
 
@@ -117,11 +116,8 @@ def command(
         raise click.UsageError("Missing option '--why': the reason, for those who come later.")
     wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
     with Progress(sys.stderr) as progress:
-        office = replace(
-            office_of(desk, mlflow_of(desk)),
-            converters={} if native else dict.fromkeys(CONVERTIBLE, OnnxConverter(samples)),
-            tell=progress.tell,
-        )
+        converters = {} if native else converters_of(samples)
+        office = replace(office_of(desk, mlflow_of(desk)), converters=converters, tell=progress.tell)
         imported = _import(desk, wanted, office, dry_run=dry_run)
     tell(output, as_json(imported), lambda: [format_report(imported)])
 
