@@ -128,7 +128,8 @@ def test_a_format_is_recognised_understood_and_registered(
     repository = registry.materialise(["model:1"], tmp_path / "repository")
     config = parse_pbtxt((repository / "model" / "config.pbtxt").read_text(), "config.pbtxt")
     assert config.backend == backend
-    assert [tensor.name for tensor in config.input] == [spec.partition(" ")[0] for spec in inputs]
+    written = [] if name == "model.pt2" else inputs  # it tells them itself once it is loaded
+    assert [tensor.name for tensor in config.input] == [spec.partition(" ")[0] for spec in written]
     assert [tensor["name"] for tensor in version.signature["inputs"]] == [spec.partition(" ")[0] for spec in inputs]
     assert version.facts["scan"]["findings"] is not None
     report = format_report([imported])

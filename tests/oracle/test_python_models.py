@@ -74,7 +74,7 @@ def _outcome(clients: Clients, ask: PythonAsk, form: str) -> Outcome:
         answer = clients.ask(ask.over_http(binary=form == "binary"))
         length = int(answer.headers.get("inference-header-content-length", len(answer.body)))
         head = answer.body[:length]
-        document = json.loads(head, object_pairs_hook=_without_sequence) if head.startswith(b"{") else head
+        document: Any = json.loads(head, object_pairs_hook=_without_sequence) if head.startswith(b"{") else head
         kind = answer.headers.get("content-type") if answer.status != NO_ANSWER else answer.note
         if answer.status >= http.client.BAD_REQUEST and len(document) == 1:
             kind, document = "", _meaning(document[0][1])  # Triton calls some of its errors text: deviations.toml

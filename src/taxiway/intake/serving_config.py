@@ -8,6 +8,9 @@ from taxiway.config.model_config import TYPE_NAMES, ModelConfig, new_config, par
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.nouns import Understanding
 
+_TELLING = frozenset({"torch-export"})
+"""Formats whose models, once they are loaded, tell all of their tensors, and which dimension counts rows."""
+
 
 def write_config(model: Understanding, name: str) -> str:
     """The configuration that the version `name` is served under.
@@ -23,7 +26,7 @@ def write_config(model: Understanding, name: str) -> str:
         config.platform = model.platform
     config.default_model_filename = _filename(model)
     tensors = (*model.inputs, *model.outputs)
-    if all(spec.shape for spec in tensors):
+    if all(spec.shape for spec in tensors) and model.format not in _TELLING:
         rows = model.backend == ONNX.name and supports_batching(model.inputs, model.outputs)
         for side, specs in ((config.input, model.inputs), (config.output, model.outputs)):
             for spec in specs:

@@ -11,6 +11,7 @@ from pathlib import Path
 from taxiway.config.autocomplete import Defaults, autocomplete, declared_tensors
 from taxiway.config.backends import ONNX, PYTHON, Backend, backend_of, backend_of_file, recognise
 from taxiway.config.model_config import ModelConfig, from_json, new_config, to_json
+from taxiway.config.model_defaults import uses_gpu
 from taxiway.config.places import environments_place
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.errors import InvalidConfig
@@ -20,7 +21,7 @@ from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.models.environments import interpreter_of
 from taxiway.server.models.host import Host
-from taxiway.server.models.options import effective_instances, session_options
+from taxiway.server.models.options import devices_of, effective_instances, session_options
 from taxiway.server.models.repository import FoundModel
 
 _THREADS_AT_MOST = 4
@@ -104,6 +105,7 @@ class Opener:
             trusted=tuple(digest.removeprefix("sha256:") for digest in self._settings.models.trust),
             load_timeout_s=execution.load_timeout_s,
             instances=instances,
+            kinds=devices_of(message, instances, gpu=uses_gpu(settings)),
             compat=self._settings.compat,
         )
         model = HostedModel(plan)

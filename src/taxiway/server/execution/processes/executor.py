@@ -160,6 +160,10 @@ class ProcessExecutor:
             return None
         return f"{self._died_often()}, at last so: {self._instances[0].life.reason}"
 
+    def pids(self) -> list[int]:
+        """The processes that are alive."""
+        return [instance.process.pid for instance in self._instances if instance.process is not None]
+
     def counts(self) -> ProcessCounts:
         """How the processes stand."""
         ready = sum(instance.life.state is State.READY for instance in self._instances)

@@ -50,7 +50,7 @@ class _Series:
         """It has moved."""
         match act:
             case "set":
-                self.value = value
+                self.value = float(value)
             case "add" | "observe":
                 self.value += value
         if act == "observe" and self.counts:
