@@ -102,7 +102,7 @@ class Opener:
             memory_bytes=execution.memory_bytes,
             cpus=_share_cpus(sorted(os.sched_getaffinity(0)), self._host.cpus, instances) if execution.pin_cpus else (),
             threads=execution.intra_op_threads or max(1, self._host.cpus // instances),
-            trusted=tuple(digest.removeprefix("sha256:") for digest in self._settings.models.trust),
+            trusted=tuple(digest.removeprefix("sha256:") for digest in settings.trust),
             load_timeout_s=execution.load_timeout_s,
             instances=instances,
             kinds=devices_of(message, instances, gpu=uses_gpu(settings)),
