@@ -3,6 +3,7 @@ own numbers. All of them are imported into one registry, and served by their ref
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -81,6 +82,7 @@ def histogram(path: Path) -> Path:
     return path / "histogram.skops"
 
 
+@functools.cache
 def categorical() -> Any:
     """A model that no exporter takes: it has a feature of categories."""
     rows, targets = WINES
