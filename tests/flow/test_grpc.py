@@ -287,7 +287,7 @@ def test_watch_hears_by_itself_of_a_run_that_does_not_come_back(tmp_path: Path) 
 @pytest.mark.parametrize("service", [REFLECTION, REFLECTION_ALPHA])
 def test_a_reflection_client_learns_to_call(channel: Channel, service: str) -> None:
     """As grpcurl does: list the services, fetch a symbol's files, build the messages, call."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: PLC0415 - the client's own
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     question = message_class(f"{service.rpartition('.')[0]}.ServerReflectionRequest")
     questions = [
