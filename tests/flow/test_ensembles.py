@@ -242,6 +242,21 @@ def test_its_answers_are_kept(tmp_path: Path) -> None:
         assert server.ask("GET", "/v2/models/add1/stats").json()["model_stats"][0]["execution_count"] == 1
 
 
+def test_kept_answers_of_its_models_are_its_own_at_once(tmp_path: Path) -> None:
+    adding(tmp_path, 1, 2)
+    for name in ("add1", "add2", "all"):
+        config = tmp_path / name / "config.pbtxt"
+        text = config.read_text() if config.exists() else "max_batch_size: 8\n"
+        config.write_text(text + "response_cache { enable: true }\n")
+    with serve(tmp_path, cache__max_bytes=1 << 20, models__control="explicit") as server:
+        for name in ("add1", "add2"):
+            assert server.ask("POST", f"/v2/repository/models/{name}/load").status == 200
+        assert added(server, "add1") == 1
+        assert ask(server, "add2", {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}).status == 200
+        assert server.ask("POST", "/v2/repository/models/all/load").status == 200
+        assert added(server) == 3.0, "both steps are answered before anything is run"
+
+
 # --- coming and going ----------------------------------------------------------------------------------
 
 

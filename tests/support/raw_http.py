@@ -189,6 +189,15 @@ class Process:
         """Process ids of the data-plane processes, by when they were started."""
         return children(self.process.pid)
 
+    def model_processes(self) -> list[int]:
+        """The processes of all models; a data-plane process starts them from whatever thread of its."""
+        found = []
+        for worker in self.workers():
+            for task in Path(f"/proc/{worker}/task").iterdir():
+                pids = [int(pid) for pid in (task / "children").read_text().split()]
+                found += [pid for pid in pids if b"hosted" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return sorted(found)
+
     def resident_bytes(self) -> int:
         """Memory that the server's processes occupy."""
         pages = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in (self.process.pid, *self.workers()))

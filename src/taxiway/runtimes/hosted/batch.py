@@ -32,9 +32,11 @@ class Annotated(NamedTuple):
     parameters: dict[str, Any] | None = None
 
 
-Answer = Arrays | Annotated | Exception
+Answer = Arrays | Annotated | BaseException
 """What a model gives for one request: its outputs by name, or what went wrong."""
 _BYTES = Datatype.BYTES.wire_name
+_MESSAGE_CHARS = 2000
+"""Of an error; the log has the rest."""
 
 
 def look(lease: Lease, block: Block, laid: Laid) -> NDArray[Any]:
@@ -153,10 +155,22 @@ def _size(data: Any) -> int:  # noqa: ANN401 - bytes or an array
 
 
 def error_data(problem: BaseException) -> dict[str, Any]:
-    """What went wrong in a model, as plain data."""
-    if isinstance(problem, TaxiwayError):
-        return problem.to_data()
-    return ModelFailed(f"the model raised {type(problem).__name__}: {problem}").to_data()
+    """What went wrong in a model, as plain data: text that can be sent, and not more of it than anybody reads."""
+    if not isinstance(problem, TaxiwayError):
+        problem = ModelFailed(f"the model raised {type(problem).__name__}: {_words(problem)}")
+    data = problem.to_data()
+    text = data["message"]
+    if len(text) > _MESSAGE_CHARS:
+        text = f"{text[:_MESSAGE_CHARS]}... ({len(text)} characters)"
+    data["message"] = text.encode("utf-8", "replace").decode()
+    return data
+
+
+def _words(problem: BaseException) -> str:
+    try:
+        return str(problem)
+    except Exception:  # noqa: BLE001 - an exception of the model's own may do what it likes
+        return "an exception that has no words"
 
 
 class _Checked(NamedTuple):
@@ -192,6 +206,19 @@ class Settled:
     ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         """The block; then the outputs by place of all rows, or an answer for each request."""
         checked = [self._checked(answer) for answer in answers]
+        try:
+            return self._laid(checked)
+        except Exception:  # noqa: BLE001 - the boundary: what cannot be laid down is told, and to whom it was for
+            checked = [_sendable(answer) for answer in checked]
+        try:
+            return self._laid(checked)
+        except Exception as problem:  # noqa: BLE001 - the same; now there is no room for all of them together
+            told = Part((), error_data(problem))
+            return None, None, tuple(told if isinstance(answer, _Checked) else answer for answer in checked)
+
+    def _laid(
+        self, checked: Sequence[_Checked | Part]
+    ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         good = [answer for answer in checked if isinstance(answer, _Checked)]
         plain = [answer.arrays for answer in good if answer.order is None and answer.parameters is None]
         if len(plain) == len(checked) and (len(plain) == 1 or (self._names.batches and _are_alike(plain))):
@@ -218,7 +245,7 @@ class Settled:
 
     def _checked(self, answer: Answer) -> _Checked | Part:
         """The answer, or the error that takes its place."""
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             return Part((), error_data(answer))
         order, parameters = None, None
         if isinstance(answer, Annotated):
@@ -236,6 +263,19 @@ class Settled:
                 _check(spec, array, expected)
             arrays.append(array)
         return arrays
+
+
+def _sendable(answer: _Checked | Part) -> _Checked | Part:
+    """The same, or why it cannot be sent."""
+    if isinstance(answer, Part):
+        return answer
+    try:
+        for array in answer.arrays:
+            if array is not None:
+                laid_out(array)
+    except Exception as problem:  # noqa: BLE001 - of one answer
+        return Part((), error_data(problem))
+    return answer
 
 
 def _check(spec: Declared, array: NDArray[Any], expected: np.dtype[Any]) -> None:

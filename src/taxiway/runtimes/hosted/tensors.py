@@ -37,10 +37,17 @@ def datatype_of(array: NDArray[Any]) -> Datatype:
 
 
 def join_bytes(elements: Iterable[Any]) -> bytes:
-    """BYTES elements as the protocol lays them out: each behind its length; text becomes UTF-8."""
+    """BYTES elements as the protocol lays them out: each behind its length; text becomes UTF-8.
+
+    Raises:
+        ModelFailed: a text cannot.
+    """
     parts: list[bytes] = []
     for element in elements:
-        item = element if isinstance(element, bytes) else str(element).encode()
+        try:
+            item = element if isinstance(element, bytes) else str(element).encode()
+        except UnicodeEncodeError as problem:
+            raise ModelFailed(f"a text in a BYTES tensor of the model is not Unicode: {problem}") from problem
         parts += (_LENGTH.pack(len(item)), item)
     return b"".join(parts)
 

@@ -18,6 +18,7 @@ from taxiway.core.errors import ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome, InnerCaller
 from taxiway.core.requests import InferRequest, RequestState, StreamResponder
 from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran
+from taxiway.runtimes.hosted.frames import Run as RunFrame
 from taxiway.runtimes.hosted.host import BEGUN
 from taxiway.server.execution.processes.calls import Calls
 from taxiway.server.execution.processes.confusion import Confused
@@ -211,7 +212,7 @@ class ProcessExecutor:
         try:
             flags += [outbox.take_flag() for _ in range(len(batch) + 1)]
             run = self._writer.write(number, batch, flags, outbox)
-            process.send(run)
+            self._send(process, run)
         except Exception as problem:  # noqa: BLE001 - the boundary: what waits after it must be handed out too
             for flag in flags:
                 outbox.drop_flag(flag)
@@ -220,6 +221,13 @@ class ProcessExecutor:
         instance.runs[number] = Run(batch, done, flags, self._now_ns(), is_pinned)
         for request, flag in zip(batch, flags, strict=False):
             self._places[id(request)] = (instance, flag)
+
+    def _send(self, process: ModelProcess, run: RunFrame) -> None:
+        try:
+            process.send(run)
+        except TaxiwayError:
+            process.outbox.give_up(run.block)
+            raise
 
     def _hand_pending(self) -> None:
         for instance in self._instances:

@@ -141,7 +141,7 @@ class RunReader:
         if not 0 <= ran.started_ns <= ran.merged_ns <= ran.computed_ns <= ran.finished_ns < NEVER_NS:
             raise Confused("it told times that cannot be")
         if ran.whole is None and ran.parts is None:
-            if not self._decoupled:
+            if not self._decoupled or ran.block is not None:
                 raise Confused("it ended a run without an answer")
             return BatchOutcome(started_ns=ran.started_ns, finished_ns=ran.finished_ns, result=NO_MORE)
         view = BlockView(ran.block, arena)

@@ -89,6 +89,7 @@ class HostedModel:
         self._executor = ProcessExecutor(
             self._plan, self._processes, self._learn, self._writer, self._reader, loop, clock, inner, streams=streams
         )
+        self._processes = []  # they are the executor's: one that dies must leave no memory behind
         return self._executor
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:

@@ -102,12 +102,12 @@ class Output:
         """The last one that says something; empty if there is none."""
         return next((text_of(line) for line in reversed(self._last) if line.strip()), "")
 
-    def call_at_end(self, on_end: Callable[[], None] | None) -> None:
-        """Have this called in the thread once the child has ended, at once if it has; None: nothing."""
+    def call_at_end(self, on_end: Callable[[], None]) -> None:
+        """Have this called in the thread once the child has ended, before `ended` is set; at once if it has."""
         with self._lock:
             self._on_end = on_end
             is_over = self._is_over
-        if is_over and on_end is not None:
+        if is_over:
             on_end()
 
     def _read(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -42,8 +43,6 @@ _RECEIVED_BYTES = 256 * 1024
 _CLOSE_S = 5.0
 _END_S = 1.0
 """How long one that has closed its connection may take to end by itself, and so say of what."""
-_LAST_READS = 64
-"""How often what it sent last is read once it has ended: what it has started may go on sending."""
 
 
 class Ending(NamedTuple):
@@ -76,11 +75,13 @@ class ModelProcess:
         self._splitter = FrameSplitter()
         self._ending = threading.Lock()
         self._is_buried = False
+        self._is_detached = False
         self._fault = ""
         spawned = spawn(plan, index, self.name)
         self._socket, self._process = spawned.socket, spawned.process
         self.outbox, self.inbox = spawned.outbox, spawned.inbox
         self._log, self._output = spawned.log, spawned.output
+        self._output.call_at_end(partial(_hear_no_more, self._socket))
         self.pid = self._process.pid
         self._loop: asyncio.AbstractEventLoop | None = None
         self._take: Callable[[FromChild], None] = _heard_by_nobody
@@ -221,7 +222,6 @@ class ModelProcess:
         self._loop, self._take, self._gone = loop, take, gone
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._read)
-        self._output.call_at_end(partial(_call_on, loop, self._ended))
         early, self._early = self._early, []
         try:
             self._take_all(early)
@@ -259,17 +259,16 @@ class ModelProcess:
         except OSError:  # it is gone, and the reader will say so
             self._unsent.clear()
 
-    def _read(self) -> bool:
-        """Take what has come; whether anything has."""
+    def _read(self) -> None:
         try:
             data = self._socket.recv(_RECEIVED_BYTES)
         except BlockingIOError:
-            return False
+            return
         except OSError:
             data = b""
         if not data:
             self._lose()
-            return False
+            return
         try:
             self._take_all(self._frames(data))
         except Confused as problem:
@@ -277,7 +276,6 @@ class ModelProcess:
         except Exception as problem:  # noqa: BLE001 - the boundary: what cannot be dealt with must not be waited for
             _log.error("bug", **self._labels, error=problem)
             self._distrust(f"it led to {type(problem).__name__}")
-        return True
 
     def _take_all(self, frames: list[FromChild]) -> None:
         for frame in frames:
@@ -293,17 +291,6 @@ class ModelProcess:
         self.kill()
         self._lose()
 
-    def _ended(self) -> None:
-        """It has ended. Its connection may not have: whatever it has started may hold the other end."""
-        left = _LAST_READS
-        while self._socket.fileno() >= 0:
-            self._socket.setblocking(False)
-            if not left or not self._read():
-                break
-            left -= 1
-        if self._socket.fileno() >= 0:
-            self._lose()
-
     def _lose(self) -> None:
         """Nothing more comes of it."""
         gone = self._gone
@@ -311,12 +298,15 @@ class ModelProcess:
         gone()
 
     def _detach(self) -> None:
-        self._output.call_at_end(None)
-        if self._loop is not None and self._socket.fileno() >= 0 and not self._loop.is_closed():
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
+        loop = self._loop
+        if loop is not None and not loop.is_closed() and self._socket.fileno() >= 0:
+            loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
         self._take, self._gone = _heard_by_nobody, _heard_by_nobody  # who is called holds us, and our memory
+        with self._ending:
+            self._is_detached = True
+            if self._is_buried:
+                self._socket.close()
 
     # --- its end ------------------------------------------------------------------------------------------
 
@@ -348,15 +338,16 @@ class ModelProcess:
             self._kill_group()  # what it has left behind
             self._process.wait()
             self._is_buried = True
+            if self._loop is None or self._is_detached:
+                self._socket.close()  # not before: it ends by itself when our end is closed, and would not say of what
         self.release()
 
     def release(self) -> None:
-        """It has ended: let go of the socket, where the loop would not notice by itself."""
+        """It has ended: take what it said last, where the loop would not come to it."""
         loop = self._loop
-        if loop is None:
-            self._socket.close()
-        elif not loop.is_running() or asyncio._get_running_loop() is loop:
-            self._ended()
+        if loop is not None and (not loop.is_running() or asyncio._get_running_loop() is loop):
+            while not self._is_detached:
+                self._read()
 
     def told_end(self) -> Ending:
         """How it ended. Blocks until it has; one that has closed its connection and goes on is killed for it."""
@@ -371,9 +362,10 @@ def _described(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(callback)
+def _hear_no_more(end: socket.socket) -> None:
+    """Have what was sent be the last that is read, though whatever a process has started may hold its end open."""
+    with contextlib.suppress(OSError):  # nobody listens any more
+        end.shutdown(socket.SHUT_RD)
 
 
 def _heard_by_nobody(*_: object) -> None:
