@@ -28,10 +28,11 @@ from taxiway.core.errors import (
     UntrustedPickle,
 )
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.intake.naming import model_name
 from taxiway.intake.nouns import Staged, Understanding
 from taxiway.intake.report import as_json, format_report
 from taxiway.intake.sources import Brought, bring_path
-from taxiway.intake.walk import Imported, Office, Wanted, import_models, model_name
+from taxiway.intake.walk import Imported, Office, Wanted, import_models
 from taxiway.registry.nouns import StoredFile
 from taxiway.registry.registry import Registry
 
@@ -298,6 +299,26 @@ def test_nothing_known_at_the_path(tmp_path: Path, office: Office) -> None:
     with pytest.raises(UnrecognisedModel, match=r"notes\.md") as refused:
         take(tmp_path / "notes.md", office, None)
     assert "XGBoost" in refused.value.hint
+
+
+def test_several_models_in_a_directory_are_named(tmp_path: Path, office: Office) -> None:
+    (tmp_path / "many").mkdir()
+    for name in ("one.onnx", "two.onnx"):
+        doubler(tmp_path / "many" / name)
+    with pytest.raises(UnrecognisedModel, match=r"holds some: one\.onnx \(ONNX\), two\.onnx \(ONNX\)"):
+        take(tmp_path / "many", office, None)
+
+
+def test_a_source_that_the_copies_would_lie_in_is_refused(tmp_path: Path) -> None:
+    doubler(tmp_path / "model.onnx")
+    with pytest.raises(InvalidArgument, match="where models are copied to"):
+        take(tmp_path, Office(tmp_path / "cache" / "imports"), None)
+
+
+@pytest.mark.parametrize("said", [{"name": "fraud:2"}, {"name": "a/b"}, {"alias": "st able"}])
+def test_what_can_be_no_name_is_refused_before_anything_is_read(said: dict[str, str], office: Office) -> None:
+    with pytest.raises(InvalidArgument, match=f"--{next(iter(said))} .* is not a name"):
+        take(Path("nowhere"), office, None, **said)
 
 
 def test_two_formats_at_once(tmp_path: Path, office: Office) -> None:

@@ -14,7 +14,7 @@ from tests.support.registries import register
 
 from taxiway.cli.main import taxiway
 from taxiway.cli.served_refs import find_sources
-from taxiway.config.settings import RegistrySettings
+from taxiway.config.settings import ModelsSettings, RegistrySettings, Settings
 from taxiway.core.errors import AliasMoved, DataLoss, InvalidArgument, NotFound, TaxiwayError, VersionNotRegistered
 from taxiway.registry import Manifest, NewVersion, Registry
 
@@ -168,6 +168,23 @@ def test_a_registered_model_is_served_by_its_reference(
     assert find_sources(["double:1"], settings, {}).paths == (path,)
     with serve(path) as server:
         assert server.ask("GET", "/v2/models/double/versions/1/ready").status == 200
+
+
+def test_what_an_import_trusted_is_trusted_for_its_model_and_nothing_else_is(
+    registry: Registry, settings: RegistrySettings, tmp_path: Path
+) -> None:
+    stored = registry.put_file(onnx_models.doubler(tmp_path / "double.onnx"))
+    said = {"scan": {"trusted": [f"sha256:{stored.sha256}", f"sha256:{'0' * 64}"]}}
+    new = NewVersion("double", Manifest.of([stored.at("@/model.onnx")]), "onnx", facts=said)
+    registry.register(new, actor="ada", why="go")
+    trust = find_sources(["double"], settings, {}).trust
+    assert trust == {"double": (f"sha256:{stored.sha256}",)}
+    trusting = Settings(models=ModelsSettings(trust=("sha256:" + "1" * 64,))).trusting(trust)
+    assert trusting.for_model("double").trust == ("sha256:" + "1" * 64, *trust["double"])
+    assert trusting.for_model("other").trust == ("sha256:" + "1" * 64,)
+    assert Settings.model_validate(trusting.model_dump(mode="json", exclude_unset=True)) == trusting, (
+        "as a worker gets it"
+    )
 
 
 def test_a_path_that_is_there_is_a_path(settings: RegistrySettings, tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def command(
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     if not said["why"] and not dry_run:
         raise click.UsageError("Missing option '--why': the reason, for those who come later.")
+    if native and samples:
+        raise click.UsageError("--samples are rows to prove ONNX on, which --native does without: leave one out.")
     wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
     with Progress(sys.stderr) as progress:
         converters = {} if native else converters_of(samples)

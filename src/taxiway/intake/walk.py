@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from taxiway.intake.converting import not_converted
 from taxiway.intake.formats.onnx import external_files, is_onnx
 from taxiway.intake.formats.table import recognise
 from taxiway.intake.limits import DEFAULT_LIMITS, Limits
+from taxiway.intake.naming import check_said, checked_name, model_name
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.scan.walk import Scanned, scan
 from taxiway.intake.serving_config import write_config
@@ -165,6 +165,7 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         UnrecognisedModel, UnsafeArtifact: a refusal; nothing was registered.
         AlreadyRegistered: the registry has exactly these files as a version of this model.
     """
+    check_said(wanted.name, wanted.alias)
     office.tell(f"reading {wanted.source}")
     with choose_source(wanted.source, office.schemes)(wanted.source) as brought, _staged(brought, office) as staged:
         office.tell("scanning")
@@ -188,6 +189,11 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
 
 @contextmanager
 def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
+    if office.workplace.resolve().is_relative_to(brought.path.resolve()):
+        raise InvalidArgument(
+            f"{brought.path} holds {office.workplace}, where models are copied to while they are looked at",
+            hint="name the model's own directory",
+        )
     office.workplace.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
@@ -250,8 +256,7 @@ def _prepare(
     scanned: Scanned,
     signature: SignatureState,
 ) -> Imported:
-    name = wanted.name or model.name or brought.name or model_name(staged.name)
-    ModelRef.parse(name)
+    name = wanted.name or checked_name(model.name or brought.name or model_name(staged.name))
     config = write_config(model, name, (wanted.inputs, wanted.outputs))
     entries = [_entry(path, staged.files[source]) for path, source in model.files.items() if path != CONFIG_FILE]
     entries += [FileEntry(path, *_hashed(data)) for path, data in {**model.made, CONFIG_FILE: config.encode()}.items()]
@@ -275,11 +280,6 @@ def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...
     used = {path for model in models for path in model.files.values()}
     own = {path for path in staged.files if path.rpartition("/")[2] == CONFIG_FILE}
     return (*sorted(set(staged.files) - used - own), *staged.left_out)
-
-
-def model_name(text: str) -> str:
-    """A model's name out of a file's: what no reference may hold becomes a dash."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:128] or "model"
 
 
 def _check_names(prepared: Sequence[Imported], wanted: Wanted) -> None:
@@ -332,7 +332,10 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
     try:
         version = shelf.register(new, actor=wanted.actor, why=wanted.why)
     except AlreadyRegistered as already:
-        _trace(one, ModelRef(one.name, already.facts["version"]), wanted, shelf)
+        number = already.facts["version"]
+        _trace(one, ModelRef(one.name, number), wanted, shelf)
+        if wanted.alias:
+            already.hint = f"to move the alias: taxiway alias set {one.name}@{wanted.alias} {number} --why REASON"
         raise
     _trace(one, ModelRef(one.name, version.number), wanted, shelf)
     return replace(one, version=version, alias_ref=_point(version, wanted, shelf))
