@@ -355,6 +355,22 @@ def test_a_load_that_cannot_be_says_everything(tmp_path: Path) -> None:
         assert "model add1 has no such input" in told
 
 
+def test_two_that_would_ask_each_other_are_loaded_one_of_them(tmp_path: Path) -> None:
+    """At once, and each with a configuration that came with the call: neither knows of the other's before."""
+    for name in ("add1", "add2"):
+        numbered_models.adder(numbered_models.version_file(tmp_path, name, 1), 1)
+
+    def load(server: Server, name: str, asked: str) -> int:
+        maps = {"input_map": {"x": "x"}, "output_map": {"y": "y"}}
+        scheduling = {"step": [{"model_name": asked, "model_version": -1, **maps}]}
+        config = json.dumps({"platform": "ensemble", "ensemble_scheduling": scheduling})
+        return server.ask("POST", f"/v2/repository/models/{name}/load", {"parameters": {"config": config}}).status
+
+    with serve(tmp_path, models__control="explicit", models__load=[]) as running, ThreadPoolExecutor(2) as callers:
+        loads = [callers.submit(load, running, *names) for names in (("add1", "add2"), ("add2", "add1"))]
+        assert sorted(one.result() for one in loads) == [200, 400]
+
+
 def test_files_that_come_one_by_one_are_followed(tmp_path: Path) -> None:
     numbered_models.numbered(tmp_path, "other", 1)
     with serve(tmp_path, models__control="poll", models__poll_s=0.05) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import importlib
 import json
 import pickle
 import threading
@@ -14,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sklearn.linear_model import LogisticRegression
 from tests.support.mlflow_places import EXPERIMENT, MlflowPlace, adder, quiet
 from tests.support.registries import ToldClock
 
@@ -106,12 +108,9 @@ def desk(place: MlflowPlace, registry: Registry, tmp_path: Path) -> Desk:
 
 
 def log_sklearn(place: MlflowPlace) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
     rows = np.array([[0.0], [1.0]])
     with place.client(), quiet() as mlflow:
-        import mlflow.sklearn
-
+        importlib.import_module("mlflow.sklearn")
         mlflow.set_experiment(EXPERIMENT)
         with mlflow.start_run():
             mlflow.log_metrics({"auc": 0.75, "loss": float("nan")} | {f"z{n:03}": 1.0 for n in range(MAX_KEPT)})

@@ -151,9 +151,14 @@ def test_the_four_forms(text: str, said: dict[str, str]) -> None:
 def test_other_texts_are_refused_in_words(text: str) -> None:
     try:
         uri = MlflowUri.parse(text)
-    except InvalidArgument as refused:
-        assert "models:/NAME@ALIAS" in refused.hint
-    else:
-        assert [bool(uri.name), bool(uri.model_id), bool(uri.run_id)].count(True) == 1
-        assert bool(uri.name) == (bool(uri.alias) != bool(uri.version))
-        assert ".." not in uri.path.split("/")
+    except InvalidArgument:
+        return
+    assert [bool(uri.name), bool(uri.model_id), bool(uri.run_id)].count(True) == 1
+    assert bool(uri.name) == (bool(uri.alias) != bool(uri.version))
+    assert ".." not in uri.path.split("/")
+
+
+def test_a_refusal_names_the_forms() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        MlflowUri.parse("models:/fraud/latest")
+    assert "models:/NAME@ALIAS" in refused.value.hint

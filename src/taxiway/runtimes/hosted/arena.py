@@ -47,6 +47,14 @@ def aligned(nbytes: int) -> int:
     return (nbytes + ALIGNMENT - 1) & -ALIGNMENT
 
 
+def nbytes_of(data: Any) -> int:  # noqa: ANN401 - any contiguous buffer
+    """How long a buffer is."""
+    if data.__class__ is bytes:
+        return len(data)
+    nbytes: int = data.nbytes if hasattr(data, "nbytes") else memoryview(data).nbytes
+    return nbytes
+
+
 class ArenaWriter:
     """Gives out blocks of the file `number`.
 
@@ -128,9 +136,9 @@ class ArenaWriter:
 
     def write(self, offset: int, data: Any) -> int:  # noqa: ANN401 - any contiguous buffer
         """Lay `data` down at `offset`, within a block that was taken; how many bytes it was."""
-        view = data if data.__class__ is bytes else memoryview(data).cast("B")
-        self.memory[offset : offset + len(view)] = view
-        return len(view)
+        size = nbytes_of(data)
+        self.memory[offset : offset + size] = data
+        return size
 
     def _collect(self) -> None:
         """Take back what the reader has given back."""

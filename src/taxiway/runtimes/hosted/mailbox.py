@@ -30,7 +30,7 @@ from taxiway.runtimes.hosted.frames import (
 
 Work = Open | Run | Learn | Close
 T = TypeVar("T")
-_RECEIVED_BYTES = 256 * 1024
+_RECEIVED_BYTES = 64 * 1024
 
 
 class Mailbox:

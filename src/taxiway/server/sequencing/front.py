@@ -337,6 +337,7 @@ class SequenceFront:
     def _abandon(self, request: InferRequest) -> None:
         row = self._row_of.pop(request, None)
         if row is not None:  # otherwise it is about to run, or came back just now
+            row.state = _DONE  # what it asks of other models is of no use either
             self._executor.abandon(row)
 
     def _give_up(self, request: InferRequest, error: TaxiwayError) -> None:

@@ -12,7 +12,7 @@ from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, NO_MORE, BatchResult, InferRequest, Notes
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
-from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
+from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, nbytes_of, view_of
 from taxiway.runtimes.hosted.frames import Asked, Laid, Part, Piece, Place, Ran, Run
 from taxiway.runtimes.hosted.tensors import DTYPES, join_bytes, split_bytes
 from taxiway.server.execution.processes.confusion import Confused, error_told
@@ -44,6 +44,10 @@ class RunWriter:
         Raises:
             Overloaded: there is no room for it in the shared memory.
         """
+        if len(batch) == 1:
+            (request,) = batch
+            block, alone = self._lay_alone(request, arena)
+            return Run(number, block, flags[1], request.rows, (self._asked(request, flags[0], alone),))
         columns = [self._column(place, batch) for place in range(len(self._inputs))]
         block = arena.take(sum(aligned(size) for _, size in columns))
         offset = block.offset
@@ -57,6 +61,30 @@ class RunWriter:
         )
         return Run(number, block, flags[-1], sum([request.rows for request in batch]), requests)
 
+    def _lay_alone(self, request: InferRequest, arena: ArenaWriter) -> tuple[Block, tuple[Laid | None, ...]]:
+        """As for any batch; most are of one request, and this takes half the time."""
+        contents: list[tuple[Any, int]] = []
+        total = 0
+        for tensor, (_, is_bytes) in zip(request.inputs, self._inputs, strict=True):
+            data = b"" if tensor is None else join_bytes(tensor.data) if is_bytes else tensor.data
+            size = nbytes_of(data)
+            contents.append((data, size))
+            total += aligned(size)
+        block = arena.take(total)
+        offset = block.offset
+        laid: list[Laid | None] = []
+        for place, (tensor, (data, size)) in enumerate(zip(request.inputs, contents, strict=True)):
+            if tensor is None:
+                laid.append(None)
+                continue
+            if size:
+                arena.write(offset, data)
+            row = self._reshapes[place]
+            shape = tuple(tensor.shape) if row is None else self._reshaped(tensor.shape, row)
+            laid.append(Laid(self._inputs[place][0], shape, offset, size))
+            offset += aligned(size)
+        return block, tuple(laid)
+
     def _column(self, place: int, batch: Sequence[InferRequest]) -> tuple[list[Any], int]:
         """What each request brings for one input, and the bytes of all of it."""
         contents: list[Any] = []
@@ -68,7 +96,7 @@ class RunWriter:
                 contents.append(None)
                 continue
             data = join_bytes(tensor.data) if is_bytes else tensor.data
-            size += _nbytes(data)
+            size += nbytes_of(data)
             contents.append(data)
         return contents, size
 
@@ -83,7 +111,7 @@ class RunWriter:
             if tensor is None:
                 laid.append(None)
                 continue
-            size = arena.write(offset, data) if _nbytes(data) else 0
+            size = arena.write(offset, data) if nbytes_of(data) else 0
             shape = tensor.shape if row is None else self._reshaped(tensor.shape, row)
             laid.append(Laid(name, tuple(shape), offset, size))
             offset += size
@@ -303,7 +331,7 @@ class BlockView:
                 raise Confused("it laid down a tensor that is not as long as its shape says, or not aligned")
             if self._lease is not None:
                 return view_of(self._lease, block, start, dtype, shape)
-            return np.frombuffer(self._arena.memory[start:stop], dtype).reshape(shape)
+            return np.ndarray(shape, dtype, self._arena.memory[start:stop])
         except (ModelFailed, ValueError, OverflowError) as problem:  # numpy refuses what has too many dimensions
             raise Confused(f"it laid down a tensor that cannot be: {problem}") from problem
 
@@ -316,10 +344,3 @@ class BlockView:
 
 def _rows_of(array: NDArray[Any]) -> int:
     return array.shape[0] if array.ndim else -1
-
-
-def _nbytes(data: Any) -> int:  # noqa: ANN401 - any buffer
-    if data.__class__ is bytes:
-        return len(data)
-    nbytes: int = data.nbytes if hasattr(data, "nbytes") else memoryview(data).nbytes
-    return nbytes

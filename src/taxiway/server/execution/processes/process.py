@@ -39,7 +39,7 @@ from taxiway.server.execution.processes.spawning import spawn
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
-_RECEIVED_BYTES = 256 * 1024
+_RECEIVED_BYTES = 64 * 1024
 _CLOSE_S = 5.0
 _END_S = 1.0
 """How long one that has closed its connection may take to end by itself, and so say of what."""
