@@ -94,6 +94,7 @@ def test_a_follower_goes_on_until_it_is_told_to_stop(prepared: Path, tmp_path: P
         "TAXIWAY_REGISTRY__BLOBS": str(place.folder / "blobs"),
         "TAXIWAY_REGISTRY__CACHE": str(tmp_path / "cache/models"),
         "MLFLOW_TRACKING_URI": place.uri,
+        "MLFLOW_REGISTRY_URI": place.uri,  # the helpers leave that of another one behind
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     words = ["mlflow", "follow", "models:/fraud@champion", "--every", "200ms", "--why", "go"]
