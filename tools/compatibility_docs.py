@@ -60,7 +60,10 @@ Of errors the meaning is compared; their wording may differ. Of statistics the s
 `make test` compares some hundreds. The full run takes about @minutes@ minutes; that of @date@:
 **@figure@**.
 
-Not compared: sequences and decoupled models, load (what a full queue answers), connections and calls that end early,
+Sequences are compared by one story, told word for word to a stateful `model.py` by both strategies
+(`test_sequences.py`, in `make test-all`).
+
+Not compared: decoupled models, load (what a full queue answers), connections and calls that end early,
 OpenTelemetry's settings, and what ends a real Triton or has it answer at random, beyond what is declared: streams with
 `triton_grpc_error: true` whose requests do not wait for answers (SIGSEGV, a race), and regions of shared memory that
 are registered at an offset (it is added twice, so that Triton reads and writes beyond the region). The models of the

@@ -242,6 +242,21 @@ def test_its_answers_are_kept(tmp_path: Path) -> None:
         assert server.ask("GET", "/v2/models/add1/stats").json()["model_stats"][0]["execution_count"] == 1
 
 
+def test_kept_answers_of_its_models_are_its_own_at_once(tmp_path: Path) -> None:
+    adding(tmp_path, 1, 2)
+    for name in ("add1", "add2", "all"):
+        config = tmp_path / name / "config.pbtxt"
+        text = config.read_text() if config.exists() else "max_batch_size: 8\n"
+        config.write_text(text + "response_cache { enable: true }\n")
+    with serve(tmp_path, cache__max_bytes=1 << 20, models__control="explicit") as server:
+        for name in ("add1", "add2"):
+            assert server.ask("POST", f"/v2/repository/models/{name}/load").status == 200
+        assert added(server, "add1") == 1
+        assert ask(server, "add2", {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}).status == 200
+        assert server.ask("POST", "/v2/repository/models/all/load").status == 200
+        assert added(server) == 3.0, "both steps are answered before anything is run"
+
+
 # --- coming and going ----------------------------------------------------------------------------------
 
 
@@ -340,6 +355,22 @@ def test_a_load_that_cannot_be_says_everything(tmp_path: Path) -> None:
         assert "model add1 has no such input" in told
 
 
+def test_two_that_would_ask_each_other_are_loaded_one_of_them(tmp_path: Path) -> None:
+    """At once, and each with a configuration that came with the call: neither knows of the other's before."""
+    for name in ("add1", "add2"):
+        numbered_models.adder(numbered_models.version_file(tmp_path, name, 1), 1)
+
+    def load(server: Server, name: str, asked: str) -> int:
+        maps = {"input_map": {"x": "x"}, "output_map": {"y": "y"}}
+        scheduling = {"step": [{"model_name": asked, "model_version": -1, **maps}]}
+        config = json.dumps({"platform": "ensemble", "ensemble_scheduling": scheduling})
+        return server.ask("POST", f"/v2/repository/models/{name}/load", {"parameters": {"config": config}}).status
+
+    with serve(tmp_path, models__control="explicit", models__load=[]) as running, ThreadPoolExecutor(2) as callers:
+        loads = [callers.submit(load, running, *names) for names in (("add1", "add2"), ("add2", "add1"))]
+        assert sorted(one.result() for one in loads) == [200, 400]
+
+
 def test_files_that_come_one_by_one_are_followed(tmp_path: Path) -> None:
     numbered_models.numbered(tmp_path, "other", 1)
     with serve(tmp_path, models__control="poll", models__poll_s=0.05) as server:
@@ -368,3 +399,53 @@ def test_an_ensemble_that_came_with_a_call(tmp_path: Path) -> None:
         answer = change(server, "load", "brought", config=json.dumps(config), **{"file:1/empty": ""})
         assert answer.status == 200, answer.body
         assert added(server, "brought") == 1.0
+
+
+# --- pipelines of the settings -------------------------------------------------------------------------
+
+
+def test_a_chain_in_the_settings_is_served_as_a_model(tmp_path: Path) -> None:
+    onnx_models.two_outputs(tmp_path / "sums.onnx")
+    onnx_models.doubler(tmp_path / "doubler.onnx")
+    chain = {"steps": [{"model": "sums"}, {"model": "doubler", "inputs": {"x": "SUM"}, "outputs": {"y": "TWICE"}}]}
+    with serve(tmp_path, pipelines=json.dumps({"chain": chain})) as server:
+        answer = ask(server, "chain", row("a", 5, 4), row("b", 1, 2))
+        assert answer.status == 200, answer.body
+        told = {one["name"]: one["data"] for one in answer.json()["outputs"]}
+        assert told == {"TWICE": [12, 12], "DIFFERENCE": [4, 2]}
+        assert server.ask("GET", "/v2/models/chain").json()["platform"] == "ensemble"
+
+
+def test_a_pipeline_comes_and_goes_on_demand(tmp_path: Path) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    flags = {"models__control": "explicit", "models__load": "[]"}
+    with serve(tmp_path, pipelines='{"chain": {"steps": [{"model": "add1"}]}}', **flags) as server:
+        assert set(index(server)) == {"add1", "chain"}
+        assert change(server, "load", "chain").status == 200
+        assert added(server, "chain") == 1.0
+        assert change(server, "unload", "chain", unload_dependents=True).status == 200
+        wait_until(lambda: not is_ready(server, "add1"), "what was only loaded for it has gone")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "told"),
+    [
+        (
+            {"steps": [{"model": "gone"}]},
+            "pipelines.chain: ensemble_scheduling.step[0].model_name",
+        ),
+        ({"steps": [{"model": "add1", "inputs": {"z": "y"}}]}, "model add1 has no such input"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_is_refused_at_start(tmp_path: Path, pipeline: Any, told: str) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    with pytest.raises(InvalidConfig) as caught, serve(tmp_path, pipelines=json.dumps({"chain": pipeline})):
+        pass
+    assert told in str(caught.value)
+
+
+def test_a_pipeline_is_not_named_as_a_model_is(tmp_path: Path) -> None:
+    numbered_models.adder(numbered_models.version_file(tmp_path, "add1", 1), 1)
+    pipelines = '{"add1": {"steps": [{"model": "add1"}]}}'
+    with pytest.raises(InvalidConfig, match=r"pipelines\.add1.*must differ"), serve(tmp_path, pipelines=pipelines):
+        pass

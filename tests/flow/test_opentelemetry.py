@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.flow.serving import Server, serve
+from tests.support.ensembles import graph, step, write
 from tests.support.onnx_models import doubler, poisonable
 from tests.support.otlp import Collector, Span, collect
 
@@ -151,3 +152,21 @@ def test_without_the_packages_it_says_what_to_install(tmp_path: Path, monkeypatc
 
         assert (answer.status, answer.json()["hint"]) == (409, "pip install 'taxiway[otel]'")
         assert server.ask("GET", "/v2/trace/setting").json()["trace_mode"] == "triton"
+
+
+def test_the_steps_of_an_ensemble_are_spans_below_its_own(tmp_path: Path, collector: Collector) -> None:
+    doubler(tmp_path / "doubler" / "1" / "model.onnx")
+    twice = (step("doubler", {"x": "x"}, {"y": "mid"}), step("doubler", {"x": "mid"}, {"y": "y"}))
+    write(tmp_path, "twice", graph(*twice))
+    settings = {"trace__mode": "opentelemetry", "trace__endpoint": collector.url, "trace__rate": 1}
+    headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
+    with serve(tmp_path, trace__level=["TIMESTAMPS"], **settings) as server:
+        assert server.ask("POST", "/v2/models/twice/infer", _row(), headers).status == 200
+    spans = collector.spans
+    (root,) = [span for span in spans if span.kind == SERVER_KIND]
+    steps = [span for span in spans if span.name == "infer doubler"]
+    assert {span.trace_id for span in spans} == {TRACE_ID}
+    assert (root.parent_id, [span.parent_id for span in steps]) == (SPAN_ID, [root.span_id] * 2)
+    for one in steps:
+        assert root.start_ns <= one.start_ns <= one.end_ns <= root.end_ns
+        assert {span.name for span in spans if span.parent_id == one.span_id} == {"queue", "compute"}

@@ -2,5 +2,5 @@
 
 In: small ONNX models written once and served by both, requests and calls that Hypothesis invents, declared deviations.
 Out: a count of the answers compared, and a reproducible dump of each undeclared difference.
-Never: sequences and decoupled models; taxiway serves none yet.
+Never: decoupled models; sequences but for one story (test_sequences.py).
 """

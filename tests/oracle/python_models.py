@@ -47,10 +47,11 @@ NUMBERS: Final = ("BOOL", "UINT8", "INT16", "INT32", "INT64", "UINT64", "FP16", 
 IDENTITY: Final = """
 class TritonPythonModel:
     def execute(self, requests):
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("O" + t.name()[1:], t.as_numpy()) for t in request.inputs()])
-            for request in requests
-        ]
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        inputs = sorted(request.inputs(), key=lambda tensor: tensor.name())  # Triton's order is that of a hash table
+        return pb_utils.InferenceResponse([pb_utils.Tensor("O" + t.name()[1:], t.as_numpy()) for t in inputs])
 """
 
 ADD_SUB: Final = """
@@ -143,8 +144,8 @@ class TritonPythonModel:
                 "correlation": request.correlation_id(),
                 "flags": request.flags(),
                 "timeout": request.timeout(),
-                "parameters": json.loads(request.parameters() or "{}"),
-                "text": request.parameters(),
+                "parameters": sorted(json.loads(request.parameters()).items()),
+                "length": len(request.parameters()),
                 "outputs": sorted(request.requested_output_names()),
                 "inputs": [[t.name(), list(t.shape()), str(t.as_numpy().dtype), t.is_cpu()] for t in request.inputs()],
                 "cancelled": request.is_cancelled(),
@@ -177,8 +178,8 @@ class TritonPythonModel:
             threading.Thread(target=self.answer, args=(request.get_response_sender(), given(request, "X"))).start()
 
     def answer(self, sender, x):
-        sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x.as_numpy() * 2)]))
-        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        response = pb_utils.InferenceResponse([pb_utils.Tensor("Y", x.as_numpy() * 2)])
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
 AWAITED: Final = """
@@ -437,7 +438,7 @@ MODELS: Final = (
     PythonModel("calling", "max_batch_size: 4\n" + _WHAT_COUNT + _TOLD, CALLING),
     PythonModel("awaiting", "max_batch_size: 4\n" + _WHAT_COUNT + _TOLD, AWAITING),
 )
-ENSEMBLES: Final[dict[str, str]] = {}
+ENSEMBLES: Final = {"chain": _CHAIN}
 
 
 def write_python_repository(root: Path) -> Path:

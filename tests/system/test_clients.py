@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models
-from tools.kserve_environment import KServeUnavailable, ensure_kserve
+from tools.environments import EnvironmentUnavailable
+from tools.kserve_environment import ensure_kserve
 from tools.perf_analyzer import PerfAnalyzerUnavailable, ensure_perf_analyzer
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -287,7 +288,7 @@ print("both spoke")
 def test_kserves_sdk_speaks_both_protocols(server: Server) -> None:
     try:
         python = ensure_kserve(CACHE)
-    except KServeUnavailable as problem:
+    except EnvironmentUnavailable as problem:
         pytest.skip(f"KServe's SDK cannot be had here: {problem}")
     done = subprocess.run(
         [str(python), "-I", "-c", KSERVE_SDK, server.http, server.grpc],
@@ -306,7 +307,7 @@ def test_kserves_sdk_speaks_both_protocols(server: Server) -> None:
 def test_d14_kserve_and_the_servers_messages_share_a_process(first: str) -> None:
     try:
         python = ensure_kserve(CACHE)
-    except KServeUnavailable as problem:
+    except EnvironmentUnavailable as problem:
         pytest.skip(f"KServe's SDK cannot be had here: {problem}")
     ours = "from taxiway.server.wire.grpc.protos import message_class"
     theirs = "from kserve.protocol.grpc import grpc_predict_v2_pb2 as theirs"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from pathlib import Path
 
 from taxiway.cli.desk import Desk
+from taxiway.intake.converting import CONVERTIBLE, OnnxConverter
 from taxiway.intake.mlflow.server import Mlflow
 from taxiway.intake.mlflow.source import Connect, mlflow_schemes
-from taxiway.intake.walk import Office
+from taxiway.intake.walk import Converter, Office
 
 
 def mlflow_of(desk: Desk) -> Connect:
@@ -18,4 +21,9 @@ def mlflow_of(desk: Desk) -> Connect:
 def office_of(desk: Desk, connect: Connect) -> Office:
     """Where models are taken in, and who brings those of MLflow."""
     workplace = desk.places.cache.parent / "imports"
-    return Office(workplace, schemes=mlflow_schemes(connect, workplace))
+    return Office(workplace, schemes=mlflow_schemes(connect, workplace), converters=converters_of())
+
+
+def converters_of(samples: Path | None = None) -> Mapping[str, Converter]:
+    """What makes ONNX of the models that can become it, proven on the rows of a file if one is given."""
+    return dict.fromkeys(CONVERTIBLE, OnnxConverter(samples))

@@ -31,15 +31,15 @@ BACKENDS: Mapping[str, Backend] = {
     backend.name: backend
     for backend in (
         ONNX,
+        Backend("mlflow", ("MLmodel",)),  # before those whose files lie beside an MLmodel
         PYTHON,
         Backend("class", ("predictor.py",)),
-        Backend("pytorch", ("model.pt", "model.pt2"), "pytorch_libtorch"),
+        Backend("pytorch", ("model.pt", "model.pt2", "module.py"), "pytorch_libtorch"),
         Backend("sklearn", ("model.skops", "model.joblib", "model.pkl")),
         Backend("xgboost", ("model.ubj", "xgboost.json", "model.xgb")),
         Backend("lightgbm", ("model.txt",)),
         Backend("catboost", ("model.cbm",)),
         Backend("torchserve", ("MAR-INF", "model.mar")),
-        Backend("mlflow", ("MLmodel",)),
         Backend("transformers", ("config.json",)),
     )
 }

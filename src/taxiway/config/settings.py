@@ -7,7 +7,7 @@ docs/configuration.md all print it. Units stand in names.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,6 +23,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from taxiway.core.errors import InvalidArgument
+from taxiway.core.refs import ModelRef
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Host = Annotated[str, Field(min_length=1, max_length=255)]
@@ -50,6 +53,18 @@ def _as_text(value: object) -> object:
 
 
 OptionText = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _checked_ref(text: str, *, versions: bool) -> str:
+    """A model's name, or (if `versions`) one version of it."""
+    rule = "must be a model's name" + (", or name:3 for one version of it" if versions else "")
+    try:
+        ref = ModelRef.parse(text)
+    except InvalidArgument as error:
+        raise PydanticCustomError("rule", f"{rule}; {error.hint}") from None
+    if ref.variant or ref.alias or (ref.version and not versions):
+        raise PydanticCustomError("rule", rule)
+    return text
 
 
 class Section(BaseModel):
@@ -399,6 +414,10 @@ class ModelOverride(Section):
     queue: QueueSettings = Field(default_factory=QueueSettings)
     """Overrides of `queue`."""
 
+    trust: tuple[Digest, ...] = ()
+    """Digests beside those of `models.trust` that this model's processes may load. A registered model that is served by
+    its reference brings those that its import was told."""
+
 
 class ModelsSettings(Section):
     """Which models are served."""
@@ -431,6 +450,31 @@ class ModelsSettings(Section):
 
     overrides: dict[str, ModelOverride] = Field(default_factory=dict)
     """Partial `batching`, `execution`, `queue` by model name: `{"resnet": {"queue": {"max_rows": 64}}}`."""
+
+
+class PipelineStep(Section):
+    """One model of a pipeline."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """The model's name, or `name:3` for one version of it."""
+
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """The model's inputs and the pipeline's tensors that they read; one left out reads the tensor of its own name."""
+
+    outputs: dict[str, str] = Field(default_factory=dict)
+    """The model's outputs and the pipeline's tensors that they write, likewise."""
+
+    @field_validator("model")
+    @classmethod
+    def _a_reference(cls, value: str) -> str:
+        return _checked_ref(value, versions=True)
+
+
+class PipelineSettings(Section):
+    """A chain of models, served as an ensemble under the pipeline's name."""
+
+    steps: Annotated[tuple[PipelineStep, ...], Field(min_length=1, max_length=1000)]
+    """Its models; each runs as soon as what it reads is there."""
 
 
 class LogSettings(Section):
@@ -530,6 +574,10 @@ class Settings(Section):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     """Where registered models are kept."""
 
+    pipelines: dict[str, PipelineSettings] = Field(default_factory=dict)
+    """Chains of models by name, each served as a model: `{"fraud": {"steps": [{"model": "features"}, {"model":
+    "score"}]}}`. Tensors are passed by name; `inputs` and `outputs` of a step map those whose names differ."""
+
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     """Which MLflow is a source and a mirror of models."""
 
@@ -548,6 +596,13 @@ class Settings(Section):
         for name in self.models.overrides:
             self.for_model(name)
         return self
+
+    @field_validator("pipelines")
+    @classmethod
+    def _names_of_models(cls, value: dict[str, PipelineSettings]) -> dict[str, PipelineSettings]:
+        for name in value:
+            _checked_ref(name, versions=False)
+        return value
 
     def _doors(self) -> Iterator[tuple[str, str, int]]:
         """Section, host and port of each port that is opened."""
@@ -583,12 +638,22 @@ class Settings(Section):
             batching=_merged(self.batching, override.batching, f"models.overrides.{name}.batching"),
             execution=_merged(self.execution, override.execution, f"models.overrides.{name}.execution"),
             queue=_merged(self.queue, override.queue, f"models.overrides.{name}.queue"),
+            trust=(*self.models.trust, *override.trust),
             overridden=frozenset(
                 f"{section}.{key}"
                 for section in ("batching", "execution", "queue")
                 for key in getattr(override, section).model_fields_set
             ),
         )
+
+    def trusting(self, digests: Mapping[str, Collection[str]]) -> Settings:
+        """These settings, with digests that the processes of the models of these names may load as well."""
+        overrides = dict(self.models.overrides)
+        for name, more in digests.items():
+            override = overrides.get(name, ModelOverride())
+            trust = tuple(dict.fromkeys((*override.trust, *more)))
+            overrides[name] = override.model_copy(update={"trust": trust})
+        return self.model_copy(update={"models": self.models.model_copy(update={"overrides": overrides})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -598,6 +663,7 @@ class ModelSettings:
     batching: BatchingSettings
     execution: ExecutionSettings
     queue: QueueSettings
+    trust: tuple[str, ...]
     overridden: frozenset[str]
 
 

@@ -27,7 +27,7 @@ from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
 from taxiway.server.signature import WireLimits
-from taxiway.server.statistics import GrpcStatistics, ServerStatistics
+from taxiway.server.totals import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
@@ -272,7 +272,8 @@ class DataPlane:
     def _make_models(self, cpus: int) -> ModelManager:
         host = Host(self._loop, self._clock, cpus, self._make_inner(), self._traces.gate)
         models = self._settings.models
-        loading = LoadingThread(ModelLoader(self._settings, host, self._store), models.paths, self._loop)
+        loader = ModelLoader(self._settings, host, self._store)
+        loading = LoadingThread(loader, models.paths, self._loop, self._settings.pipelines)
         return ModelManager(loading, models, self._clock, self._admission, self._route)
 
     def _make_inner(self) -> InnerCalls:

@@ -16,7 +16,8 @@ from taxiway.intake.mlflow.deciding import Agree, Rest, TakeIn, decide_follow
 from taxiway.intake.mlflow.server import Mlflow
 from taxiway.intake.mlflow.source import Connect
 from taxiway.intake.mlflow.uris import MlflowUri, version_uri
-from taxiway.intake.walk import Office, Wanted, import_models, model_name
+from taxiway.intake.naming import model_name
+from taxiway.intake.walk import Office, Wanted, import_models
 from taxiway.registry.canonical import canonical_json, digest_of
 from taxiway.registry.following import Followed
 from taxiway.registry.registry import Registry

@@ -14,8 +14,8 @@ from taxiway.core.errors import NotFound
 from taxiway.intake.limits import DEFAULT_LIMITS, Limits
 from taxiway.intake.mlflow.server import Mlflow, RegisteredVersion, Training, shown
 from taxiway.intake.mlflow.uris import MlflowUri, run_uri, version_uri
+from taxiway.intake.naming import model_name
 from taxiway.intake.sources import Bring, Brought
-from taxiway.intake.walk import model_name
 
 KIND: Final = "mlflow"
 """What the origin of such a version has as its `kind`; also the target that mirrors it."""

@@ -6,6 +6,7 @@ from taxiway.config.ensemble_tensors import Peers
 from taxiway.config.ensembles import complete_ensemble, with_labels
 from taxiway.config.model_config import ModelConfig, to_json_dict
 from taxiway.config.model_spec import ModelSpec, build_spec
+from taxiway.config.pipelines import map_by_name
 from taxiway.config.settings import Settings
 from taxiway.core.errors import InvalidConfig
 from taxiway.server.batching.loop import Observer
@@ -45,8 +46,9 @@ class EnsembleAssembler:
         Raises:
             InvalidConfig: its configuration contradicts itself or its models, or one of them is not served.
         """
-        where = str(found.config or found.directory)
-        completed = complete_ensemble(message, peers, found.name, where=where)
+        if found.pipeline is not None:
+            message = map_by_name(message, peers)
+        completed = complete_ensemble(message, peers, found.name, where=found.where)
         spec = with_labels(build_spec(completed, found.directory), peers)
         host = self._host
         statistics = ModelStatistics(spec.name, str(version), host.clock)

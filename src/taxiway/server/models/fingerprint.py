@@ -59,6 +59,8 @@ def stamp_model(found: FoundModel) -> Stamps:
     Raises:
         OSError: something cannot be looked at, perhaps because it is being replaced right now.
     """
+    if found.pipeline is not None:
+        return Stamps(None, (), dict.fromkeys(found.versions, ()))
     versions = {number: tuple(_version_stamps(path)) for number, path in found.versions.items()}
     if found.is_single_file:
         return Stamps(None, (), versions)

@@ -19,6 +19,7 @@ from taxiway.config.model_spec import (
     refuse_unsupported,
     version_policy,
 )
+from taxiway.config.pipelines import pipeline_config
 from taxiway.config.settings import ModelSettings, Settings
 from taxiway.core.errors import InvalidConfig, InvalidModel
 from taxiway.server.cache.store import AnswerStore
@@ -101,7 +102,7 @@ class ModelLoader:
         """
         message = _read_config(found)
         name_backend(message, found)
-        refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
+        refuse_unsupported(message, found.name, gpu=uses_gpu(self._settings.for_model(found.name)))
         if message.HasField("sequence_batching"):
             self._refuse_workers(found)
         chosen = _choose_versions(found, message)
@@ -139,7 +140,7 @@ class ModelLoader:
         model = opened.model
         try:
             several = len(prepared.versions) > 1
-            where = f"{found.config or found.directory}" + (f" (version {version})" if several else "")
+            where = found.where + (f" (version {version})" if several else "")
             completed = self._complete(found, opened, settings, where)
             spec = build_spec(completed, found.directory, gpu=uses_gpu(settings))
             if isinstance(model, HostedModel):
@@ -198,6 +199,8 @@ def _read_config(found: FoundModel) -> ModelConfig:
     Raises:
         InvalidConfig: it cannot be read.
     """
+    if found.pipeline is not None:
+        return pipeline_config(found.name, found.pipeline)
     if found.given is not None:
         return from_json(found.given, f"the configuration given for model {found.name!r}")
     if found.config is None:

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from taxiway.config.ensemble_tensors import Peers
+from taxiway.config.settings import PipelineSettings
 from taxiway.server.models.fingerprint import Stamps, stamp_model
 from taxiway.server.models.loading import ModelLoader, Prepared
-from taxiway.server.models.repository import FoundModel, Look, look_at
+from taxiway.server.models.repository import FoundModel, Look, add_pipelines, look_at
 from taxiway.server.models.served import ServedModel
 from taxiway.server.models.uploads import remove_upload, write_upload
 
@@ -66,16 +68,23 @@ class LoadingThread:
     Both end with the process, whatever they are doing.
     """
 
-    def __init__(self, loader: ModelLoader, paths: Sequence[Path], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loader: ModelLoader,
+        paths: Sequence[Path],
+        loop: asyncio.AbstractEventLoop,
+        pipelines: Mapping[str, PipelineSettings] = MappingProxyType({}),
+    ) -> None:
         self._loader = loader
         self._paths = paths
+        self._pipelines = pipelines
         turns = _ShortTurns()
         self._looking = _Hand("looking", loop, turns)
         self._working = _Hand("loading", loop, turns)
 
     async def look(self) -> Look:
         """What lies at the paths now."""
-        return await self._looking.do(look_at, self._paths)
+        return add_pipelines(await self._looking.do(look_at, self._paths), self._pipelines)
 
     async def stamp(self, models: Sequence[FoundModel]) -> dict[str, Stamps]:
         """The files of these models, by name; one that cannot be looked at is left out."""

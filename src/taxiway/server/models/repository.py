@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from taxiway.config.backends import FILE_SUFFIXES
 from taxiway.config.problems import Problem, invalid_config, suggest
+from taxiway.config.settings import PipelineSettings
 from taxiway.core.errors import InvalidArgument
 from taxiway.core.refs import ModelRef
 from taxiway.telemetry.logs import Log
@@ -29,6 +30,7 @@ class FoundModel:
         versions: version number -> its file, or its directory if the configuration names the file.
         given: its configuration as JSON, if a caller gave one; it stands instead of config.pbtxt.
         upload: where its files were written to, if they came with a call; removed with the model.
+        pipeline: what the settings say of it, if it is one of their pipelines: it has no files.
     """
 
     name: str
@@ -37,10 +39,16 @@ class FoundModel:
     versions: dict[int, Path]
     given: str | None = None
     upload: Path | None = None
+    pipeline: PipelineSettings | None = None
+
+    @property
+    def where(self) -> str:
+        """Where its configuration stands, for messages."""
+        return f"pipelines.{self.name}" if self.pipeline is not None else str(self.config or self.directory)
 
     def with_config(self, given: str) -> FoundModel:
         """The same files under the configuration `given` as JSON."""
-        return replace(self, config=None, given=given)
+        return replace(self, config=None, given=given, pipeline=None)
 
     @property
     def is_single_file(self) -> bool:
@@ -90,6 +98,18 @@ def look_at(paths: Sequence[Path]) -> Look:
                 look.refuse(f"names the same model as {other.directory}; names must differ", path)
     if not paths:
         look.refuse("must name at least one model", "(nothing)")
+    return look
+
+
+def add_pipelines(look: Look, pipelines: Mapping[str, PipelineSettings]) -> Look:
+    """`look`, and the pipelines of the settings."""
+    for name, pipeline in pipelines.items():
+        nowhere = Path()
+        model = FoundModel(name, nowhere, None, {1: nowhere}, pipeline=pipeline)
+        other = look.models.setdefault(name, model)
+        if other is not model:
+            rule = f"is also the model at {other.directory}; names must differ"
+            look.problems.append(Problem(f"pipelines.{name}", name, rule, "settings"))
     return look
 
 

@@ -122,7 +122,7 @@ def _phases(trace: Trace) -> Iterator[_Phase]:
         yield _Phase("queue", trace.started_ns, trace.answered_ns, {}, {})
     if trace.first_ns:
         yield _Phase("stream", trace.first_ns, trace.answered_ns, {}, {})
-    if trace.sent_ns:
+    if trace.sent_ns and trace.parent is None:
         yield _Phase("respond", trace.answered_ns, trace.sent_ns, {}, {})
 
 

@@ -91,10 +91,7 @@ class _Following:
         """Note it, and pass it on."""
         trace = self._trace
         trace.answer()
-        try:
-            self._responder.resolve(request, result, start, stop)
-        finally:
-            trace.sent()
+        self._tell(lambda: self._responder.resolve(request, result, start, stop))
         if trace.plan.keeps_tensors and not trace.first_ns:
             batches = self._spec.max_batch_size > 0
             trace.tensors += outputs_of(result, start, stop, self._spec.outputs, batches=batches)
@@ -102,7 +99,16 @@ class _Following:
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """Note it, and pass it on."""
         self._trace.answer(error)
+        self._tell(lambda: self._responder.reject(request, error))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        """Have the answer worded; what another request makes of it is no part of this one."""
+        trace = self._trace
+        if trace.parent is not None:
+            trace.sent()
+            tell()
+            return
         try:
-            self._responder.reject(request, error)
+            tell()
         finally:
-            self._trace.sent()
+            trace.sent()

@@ -27,7 +27,7 @@ from taxiway.core.errors import (
     WrongShape,
     WrongStringCount,
 )
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, SequenceStep
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.signature import WireLimits
 from taxiway.server.wire.asks import OutputChoice, Parsed
@@ -92,6 +92,9 @@ def test_everything_beside_the_tensors() -> None:
     parameters = {"priority": 3, "timeout": 250, "sequence_id": 0, "mine": "x", "count": 3, "share": 0.5, "on": True}
     request, _ = _read({"id": "q", "inputs": [_a()], "parameters": parameters})
     assert (request.id, request.priority, request.deadline_ns) == ("q", 3, 1000 + 250_000)
+    assert request.sequence is None, "0 names none"
+    step = {"sequence_end": True, "sequence_id": 2**64 - 1}
+    assert _read({"inputs": [_a()], "parameters": step})[0].sequence == SequenceStep(2**64 - 1, False, True)
     assert _read({"id": "", "inputs": [_a()]})[0].id is None
     assert _read({"inputs": [_a()], "unknown": {"ignored": []}})[0].rows == 1
 

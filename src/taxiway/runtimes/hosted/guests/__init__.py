@@ -17,7 +17,14 @@ from taxiway.runtimes.hosted.lines import Lines
 _MODULES = {
     "python": "triton",
     "class": "plain",
+    "sklearn": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "mlflow": "mlflow",
+    "pytorch": "pytorch",
     "torchserve": "torchserve",
+    "transformers": "transformers",
 }
 """Backends (config/backends.py) and the modules whose `open_model(source, lines)` loads their models."""
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from taxiway.core.errors import InvalidModel, ModelFailed
-from taxiway.core.tensors import Datatype
 from taxiway.runtimes.hosted.answering import ArrayGuest
 from taxiway.runtimes.hosted.batch import Arrays
 from taxiway.runtimes.hosted.code import load_code
+from taxiway.runtimes.hosted.declaring import declared_by
 from taxiway.runtimes.hosted.frames import Declared
 from taxiway.runtimes.hosted.guest import Source
 from taxiway.runtimes.hosted.lines import Lines
@@ -32,8 +32,8 @@ class PlainModel:
 
     def __init__(self, user: Any, source: Source) -> None:  # noqa: ANN401 - the user's own class
         self._user = user
-        self.inputs: Sequence[Declared] | None = _declared(user, "inputs")
-        self.outputs: Sequence[Declared] | None = _declared(user, "outputs")
+        self.inputs: Sequence[Declared] | None = declared_by(user, "inputs")
+        self.outputs: Sequence[Declared] | None = declared_by(user, "outputs")
         self.batches = bool(getattr(user, "batches", True))
         if hasattr(user, "load"):
             user.load(str(source.file.parent))
@@ -71,15 +71,3 @@ def _class_of(module: ModuleType, source: Source) -> type:
             hint="name the class: parameters { key: 'class' value { string_value: 'Name' } }",
         )
     return found[0]
-
-
-def _declared(user: Any, side: str) -> list[Declared] | None:  # noqa: ANN401
-    told = getattr(user, side, None)
-    if told is None:
-        return None
-    declared = []
-    for name, (datatype, shape) in dict(told).items():
-        if Datatype.by_name(datatype) is None:
-            raise InvalidModel(f"{side}[{name!r}] has datatype {datatype!r}, which is none of the protocol's")
-        declared.append(Declared(name, datatype, tuple(shape)))
-    return declared

@@ -29,4 +29,4 @@ def checked(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def printed(parameters: Mapping[str, Any] | None, *, spaces: bool) -> str:
     """As JSON; Triton puts spaces into those that a model made, and none into those that came."""
-    return json.dumps(parameters or {}, separators=None if spaces else (",", ":"))
+    return json.dumps(parameters or {}, ensure_ascii=spaces, separators=None if spaces else (",", ":"))

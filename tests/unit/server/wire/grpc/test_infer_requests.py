@@ -9,7 +9,7 @@ import pytest
 
 from taxiway.core import errors
 from taxiway.core.errors import TaxiwayError
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest
+from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, SequenceStep
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.signature import Signature, WireLimits
 from taxiway.server.wire.asks import OutputMenu, Parsed
@@ -116,12 +116,14 @@ def test_what_it_says_beside() -> None:
     message.parameters["timeout"].int64_param = 5
     message.parameters["priority"].uint64_param = 3
     message.parameters["sequence_id"].string_param = "s"
+    message.parameters["sequence_start"].bool_param = True
     message.parameters["triton_enable_empty_final_response"].bool_param = True
     message.parameters["mine"].double_param = 0.5
     message.outputs.add(name="z").parameters["classification"].int64_param = 2
     request, parsed = _read(message)
     assert (request.id, request.priority, request.deadline_ns) == ("q", 3, 1000 + 5000)
     assert request.parameters == {"mine": 0.5}
+    assert request.sequence == SequenceStep("s", starts=True)
     assert request.outputs == (1,)
     assert parsed.choices is not None
     assert (parsed.choices[0].classes, parsed.choices[0].binary) == (2, True)
