@@ -31,6 +31,7 @@ from taxiway.intake.signing import SignatureState, verify_signature
 from taxiway.intake.sources import Bring, Brought, choose_source
 from taxiway.intake.staging import stage
 from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
+from taxiway.registry.private import make_private, require_private
 
 CONFIG_FILE = "config.pbtxt"
 _MAX_SAID = 400
@@ -161,7 +162,8 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
 
 @contextmanager
 def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
-    office.workplace.mkdir(parents=True, exist_ok=True)
+    make_private(office.workplace)
+    require_private(office.workplace, "where imports are copied to")
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
 

@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable
+from taxiway.registry.private import make_private
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -136,7 +137,7 @@ def _parse(url: str) -> URL:
 def _sqlite(url: URL) -> Engine:
     path = Path(url.database or "")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
     except OSError as error:
         raise RegistryUnavailable(f"the registry's folder {path.parent} cannot be made: {error.strerror}") from error
     engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": BUSY_TIMEOUT_S})

@@ -14,6 +14,7 @@ from typing import Final
 
 from taxiway.registry.blobs import CHUNK_BYTES, Opener, blob_path
 from taxiway.registry.nouns import StoredFile
+from taxiway.registry.private import make_private
 
 _ABANDONED_S: Final = 3600.0
 """A writer that lives writes its next megabyte sooner."""
@@ -26,7 +27,8 @@ class DirectoryBlobs:
         self.url = str(root)
         self._root = root
         self._aside = root / "incoming"
-        self._aside.mkdir(parents=True, exist_ok=True)
+        make_private(root)
+        self._aside.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
     def stage(self, open_: Opener) -> Iterator[_StagedFile]:

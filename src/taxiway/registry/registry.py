@@ -34,6 +34,7 @@ from taxiway.registry.nouns import (
     Variant,
     Version,
 )
+from taxiway.registry.private import make_private, require_private
 from taxiway.registry.stores import open_store
 from taxiway.registry.verifying import BlobReport, verify_audit, verify_blobs
 
@@ -103,10 +104,19 @@ class Registry:
         return materialising.write_repository(self._store, layout, directory)
 
     def cached(self, refs: Sequence[Ref], cache: Path) -> Path:
-        """As `materialise`, once, in a directory of `cache` that is named by its content and verified at each use."""
+        """As `materialise`, once, in a directory of `cache` that is named by its content and verified at each use.
+
+        Raises:
+            FailedPrecondition: others may write to `cache`.
+            FilesDisagree, DataLoss: as `materialise`.
+        """
         layout = materialising.lay_out([self.resolve(ref) for ref in refs])
+        make_private(cache)
+        require_private(cache, "the cache of models")
         directory = cache / materialising.layout_name(layout)
-        if directory.is_dir():
+        if directory.is_symlink():
+            directory.unlink()
+        elif directory.is_dir():
             if materialising.is_intact(layout, directory):
                 return directory
             shutil.rmtree(directory)
