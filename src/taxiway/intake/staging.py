@@ -18,6 +18,7 @@ from pathlib import Path
 from taxiway.core.errors import ArtifactChanged, NotFound, OversizedArtifact, UnsafePath
 from taxiway.intake.limits import Limits
 from taxiway.intake.nouns import Staged, StagedFile
+from taxiway.registry.disk import writing_to
 
 _CHUNK_BYTES = 4 << 20
 _VERSION_CONTROL = frozenset({".git", ".gitattributes", ".gitignore", ".github"})
@@ -150,7 +151,11 @@ class _Copying:
         target = self.into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
-        with open(self._open(source, path), "rb", closefd=True) as original, target.open("xb") as copied:  # noqa: PTH123
+        with (
+            open(self._open(source, path), "rb", closefd=True) as original,  # noqa: PTH123 - a descriptor
+            writing_to(self.into),
+            target.open("xb") as copied,
+        ):
             said = os.fstat(original.fileno()).st_size
             self._count(said, path)
             while chunk := original.read(_CHUNK_BYTES):

@@ -30,8 +30,8 @@ from taxiway.intake.serving_config import write_config
 from taxiway.intake.signing import SignatureState, verify_signature
 from taxiway.intake.sources import Bring, Brought, choose_source
 from taxiway.intake.staging import stage
+from taxiway.registry.disk import make_private, require_private
 from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
-from taxiway.registry.private import make_private, require_private
 
 CONFIG_FILE = "config.pbtxt"
 _MAX_SAID = 400

@@ -14,6 +14,7 @@ from taxiway.core.errors import AlreadyExists, FilesDisagree
 from taxiway.registry.blobs import BlobStore, verified_chunks
 from taxiway.registry.canonical import canonical_json, digest_of
 from taxiway.registry.directory_blobs import flush
+from taxiway.registry.disk import writing_to
 from taxiway.registry.nouns import VERSION_FOLDER, FileEntry, StoredFile, Version
 
 Layout = dict[str, FileEntry]
@@ -63,6 +64,11 @@ def write_repository(store: BlobStore, layout: Layout, directory: Path) -> Path:
     directory = directory.absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise AlreadyExists(f"{directory} is not empty", hint="name a directory that is not there yet")
+    with writing_to(directory.parent):
+        return _write_all(store, layout, directory)
+
+
+def _write_all(store: BlobStore, layout: Layout, directory: Path) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _aside(directory) as aside:
         for place, file in layout.items():

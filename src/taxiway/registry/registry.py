@@ -16,6 +16,7 @@ from taxiway.registry import audit, backup, keeping, materialising, reading, wri
 from taxiway.registry.blobs import BlobStore
 from taxiway.registry.canonical import checked_text, time_text
 from taxiway.registry.database import Database
+from taxiway.registry.disk import make_private, require_private
 from taxiway.registry.explaining import Explanation, explain
 from taxiway.registry.garbage import GRACE_S, Garbage, collect_garbage, find_garbage
 from taxiway.registry.migrations import migrate
@@ -34,7 +35,6 @@ from taxiway.registry.nouns import (
     Variant,
     Version,
 )
-from taxiway.registry.private import make_private, require_private
 from taxiway.registry.stores import open_store
 from taxiway.registry.verifying import BlobReport, verify_audit, verify_blobs
 

@@ -12,6 +12,9 @@ from taxiway.registry.nouns import AuditEntry
 class Told:
     """Each piece of state, by what it is about, as the log tells it."""
 
+    models: dict[str, str] = field(default_factory=dict)
+    """Name -> the number of its newest version, which is what the bare name means."""
+
     versions: dict[str, str] = field(default_factory=dict)
     """Reference -> digest of all that was registered."""
 
@@ -43,6 +46,8 @@ def _follow(told: Told, entry: AuditEntry) -> None:
     said = entry.payload
     match entry.kind:
         case "version-registered":
+            name, _, number = entry.subject.rpartition(":")
+            told.models[name] = number
             told.versions[entry.subject] = f"{said['digest']} {said['request']}"
             if said["source"]:
                 told.lineage[str(entry.seq)] = f"{entry.subject} artifact {said['source']}"

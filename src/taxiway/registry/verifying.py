@@ -77,6 +77,11 @@ def _read_state(connection: Connection) -> Told:
     return Told(**{name: dict(read(connection)) for name, read in _READERS.items()})
 
 
+def _models(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(schema.model)):
+        yield row.name, str(row.last_number)
+
+
 def _versions(connection: Connection) -> Iterator[tuple[str, str]]:
     for row in connection.execute(select(schema.version)):
         digest = digest_of(row.manifest)
@@ -113,6 +118,7 @@ def _lineage(connection: Connection) -> Iterator[tuple[str, str]]:
 
 
 _READERS: dict[str, Callable[[Connection], Iterator[tuple[str, str]]]] = {
+    "models": _models,
     "versions": _versions,
     "variants": _variants,
     "aliases": _aliases,

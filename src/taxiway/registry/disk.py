@@ -1,12 +1,20 @@
-"""Directories that nobody else on the machine writes to: what is verified there stays what it was."""
+"""What is asked of a disk: directories that nobody else writes to, so that what is verified stays so; and room."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from taxiway.core.errors import FailedPrecondition
+from taxiway.core.errors import FailedPrecondition, RegistryUnavailable
+
+_REFUSALS = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE}
+)
+"""How a disk says that it is full, read-only or broken; whatever else goes wrong is told by who was writing."""
 
 
 def make_private(path: Path) -> None:
@@ -34,3 +42,20 @@ def require_private(path: Path, what: str) -> None:
         hint=f"chmod go-w {path}, or name a directory that is not there yet, such as {path / 'taxiway'}",
         path=str(path),
     )
+
+
+@contextlib.contextmanager
+def writing_to(path: Path | str) -> Iterator[None]:
+    """A disk that does not take what is written is unavailable, in a sentence.
+
+    Raises:
+        RegistryUnavailable: it is full, read-only, broken or not ours.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise RegistryUnavailable(
+            f"{path} cannot be written to: {error.strerror}", hint="make room there, or check who may write to it"
+        ) from error
