@@ -1,20 +1,18 @@
-"""`make demo`: two real models from file to endpoint, asked and checked with Triton's own clients, stopped cleanly.
+"""`make demo`: real models from file to endpoint, asked and checked with Triton's own clients, stopped cleanly.
 
-Trains scikit-learn's digits classifier, takes magika's file classifier from its package, serves both with the command
-a person would type, replaces one while it is asked, and fails loudly where anything is not as promised. Its models stay
-in build/demo.
+First act: trains scikit-learn's digits classifier, takes magika's file classifier from its package, serves both with
+the command a person would type, replaces one while it is asked. Second act (registered.py): imports trees and a Python
+class into a registry, refuses a malicious file, serves by name. It fails loudly where anything is not as promised.
+Its models stay in build/demo.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import itertools
 import json
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -30,6 +28,8 @@ import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from examples.registered import take_in_and_serve
+from examples.stage import DemoFailed, Running, fetch, require, say, serving, stop, title
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
@@ -37,9 +37,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 MODELS: Final = Path("build/demo")
-LOG: Final = MODELS / "server.log"
-START_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 30.0
 SWITCH_TIMEOUT_S: Final = 20.0
 CLIENTS: Final = 16
 AROUND_A_SWITCH: Final = 200
@@ -54,10 +51,6 @@ FILES: Final = {
 """What magika is asked about, by what it should say."""
 
 
-class DemoFailed(Exception):
-    """Something was not as promised."""
-
-
 @dataclass(frozen=True, slots=True)
 class Digits:
     """The images that the model has not seen, and what they show."""
@@ -68,21 +61,11 @@ class Digits:
     """A larger network for them, as an ONNX file: version 2."""
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A server that is up: its process and its three addresses."""
-
-    process: subprocess.Popen[str]
-    http: str
-    metrics: str
-    grpc: str
-
-
 def main() -> None:
     """Run every chapter; the first promise that is not kept ends the demo with status 1."""
     try:
         digits = make_models()
-        with serving() as server:
+        with serving(str(MODELS), "--models.control", "explicit", "--cache.max-bytes", "16000000") as server:
             client = triton.InferenceServerClient(urlsplit(server.http).netloc)
             require(client.is_server_ready(), "the server says that it is not ready")
             ask_digits(client, server, digits)
@@ -92,6 +75,7 @@ def main() -> None:
             switch_versions(client, server, digits)
             client.close()
             stop(server)
+        take_in_and_serve()
         show_next_steps(digits)
     except DemoFailed as problem:
         print(f"\ndemo failed: {problem}", file=sys.stderr)
@@ -128,37 +112,6 @@ def version_file(model: str, version: int) -> Path:
     path = MODELS / model / str(version) / "model.onnx"
     path.parent.mkdir(parents=True)
     return path
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[Running]:
-    """Run `taxiway serve` on free ports; whatever happens, no process is left behind."""
-    title(f"taxiway serve {MODELS} --models.control explicit --cache.max-bytes 16000000")
-    began = time.monotonic()
-    command = [sys.executable, "-m", "taxiway", "serve", str(MODELS), "--http.port", "0", "--metrics.port", "0"]
-    command += ["--grpc.port", "0", "--models.control", "explicit", "--cache.max-bytes", "16000000"]
-    with LOG.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        server = wait_until_ready(process)
-        say("ready", f"in {time.monotonic() - began:.1f} s at {server.http}, gRPC at {server.grpc}")
-        yield server
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> Running:
-    """Read the three addresses that the server prints once it is ready."""
-    too_late = threading.Timer(START_TIMEOUT_S, process.kill)
-    too_late.start()
-    try:
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        lines = [process.stdout.readline().rpartition(": ")[2].strip() for _ in range(3)]
-    finally:
-        too_late.cancel()
-    require(all(lines), f"the server did not get ready:\n{LOG.read_text(encoding='utf-8')}")
-    return Running(process, *lines)
 
 
 def ask_digits(client: Any, server: Running, digits: Digits) -> None:  # noqa: ANN401 - tritonclient is not typed
@@ -297,18 +250,6 @@ def show_counts(client: Any, server: Running) -> None:  # noqa: ANN401 - tritonc
         say("metrics", line)
 
 
-def stop(server: Running) -> None:
-    """SIGTERM: the server answers what it took and leaves with status 0."""
-    title("Stop")
-    server.process.send_signal(signal.SIGTERM)
-    try:
-        status = server.process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise DemoFailed(f"still there {STOP_TIMEOUT_S:.0f} s after SIGTERM") from None
-    say("SIGTERM", f"exit status {status}")
-    require(status == 0, f"exit status {status} instead of 0:\n{LOG.read_text(encoding='utf-8')}")
-
-
 def show_next_steps(digits: Digits) -> None:
     """Commands to copy."""
     image = json.dumps(digits.images[0].astype(int).tolist(), separators=(",", ":"))
@@ -328,32 +269,6 @@ def tensor(name: str, values: NDArray[Any], *, binary: bool) -> Any:  # noqa: AN
     made = triton.InferInput(name, list(values.shape), {"f": "FP32", "i": "INT32"}[values.dtype.kind])
     made.set_data_from_numpy(values, binary_data=binary)
     return made
-
-
-def fetch(url: str, body: str | None = None) -> tuple[int, str]:
-    """Status and body of one plain HTTP request."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("POST" if body else "GET", parts.path, body)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-
-def require(kept: bool, promise: str) -> None:
-    """End the demo if a promise is not kept."""
-    if not kept:
-        raise DemoFailed(promise)
-
-
-def title(text: str) -> None:
-    """Begin a chapter."""
-    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
-
-
-def say(label: str, text: str) -> None:
-    """One line of it."""
-    print(f"  {label:<10} {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.support import numbered_models
-from tests.support.engines import NoModels, batch_engine
+from tests.support.engines import NoModels, batcher_of
 from tests.unit.server.models.fakes import FakeFiles, FakeLoading
 
 from taxiway.config.settings import Settings
@@ -151,8 +151,8 @@ def test_a_loaded_version_is_closed_once(disk: Disk, run: Run) -> None:
         prepared = await loading.prepare((await loading.look()).models["m"])
         served = await loading.load(prepared, 7, {})
         assert (served.name, served.version) == ("m", 7)
-        assert served.front is batch_engine(served).batcher
-        await batch_engine(served).batcher.settle()
+        assert served.front is batcher_of(served)
+        await batcher_of(served).settle()
         await loading.close(served)
 
     run(test)

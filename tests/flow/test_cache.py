@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
 from tests.support.grpc_calls import connected, infer_request, output_of
 from tests.support.onnx_models import tensor
-from tests.support.raw_http import wait_until
+from tests.support.raw_http import Raw, request, wait_until
 
 from taxiway.telemetry.logs import describe_record
 
@@ -51,6 +52,10 @@ def _stats(server: Server, model: str) -> dict[str, Any]:
 def _cache(server: Server, model: str) -> tuple[int, int]:
     stats = _stats(server, model)["inference_stats"]
     return stats["cache_hit"]["count"], stats["cache_miss"]["count"]
+
+
+def _is_known(server: Server, model: str, hits: int) -> bool:
+    return _cache(server, model) == (hits, 1)
 
 
 def _metric(server: Server, name: str) -> float:
@@ -247,3 +252,21 @@ def test_a_reload_never_gives_what_was_kept_before(tmp_path: Path) -> None:
 
 def _numbers(server: Server) -> Any:
     return server.ask("POST", "/v2/models/double/infer", _rows([1, 2])).json()["outputs"][0]["data"]
+
+
+def test_a_client_that_goes_while_its_known_answer_is_packed_is_counted_out_once(tmp_path: Path) -> None:
+    width = 1_000_000
+    onnx_models.cached(onnx_models.doubler(tmp_path / "wide/1/model.onnx", width=width))
+    x = {"name": "x", "shape": [1, width], "datatype": "FP32", "parameters": {"binary_data_size": 4 * width}}
+    head = json.dumps({"inputs": [x], "parameters": {"binary_data_output": True}}).encode()
+    body = head + np.random.default_rng(1).random(width, np.float32).tobytes()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "Accept-Encoding": "gzip"}
+    asked = request("POST", "/v2/models/wide/infer", body, *(f"{name}: {value}" for name, value in headers.items()))
+    with serve(tmp_path, cache__max_bytes=1 << 26, cache__max_input_bytes=1 << 23) as server:
+        assert server.ask("POST", "/v2/models/wide/infer", body, headers).status == 200
+        for known in (1, 2, 3):
+            with Raw(server.address) as leaver:
+                leaver.send(asked)
+                wait_until(partial(_is_known, server, "wide", known), "it is known, and being packed")
+        wait_until(lambda: _metric(server, "taxiway_http_open_connections") == 0, "all have gone")
+        assert _metric(server, "taxiway_http_requests_in_flight") == 0

@@ -242,6 +242,21 @@ def test_its_answers_are_kept(tmp_path: Path) -> None:
         assert server.ask("GET", "/v2/models/add1/stats").json()["model_stats"][0]["execution_count"] == 1
 
 
+def test_kept_answers_of_its_models_are_its_own_at_once(tmp_path: Path) -> None:
+    adding(tmp_path, 1, 2)
+    for name in ("add1", "add2", "all"):
+        config = tmp_path / name / "config.pbtxt"
+        text = config.read_text() if config.exists() else "max_batch_size: 8\n"
+        config.write_text(text + "response_cache { enable: true }\n")
+    with serve(tmp_path, cache__max_bytes=1 << 20, models__control="explicit") as server:
+        for name in ("add1", "add2"):
+            assert server.ask("POST", f"/v2/repository/models/{name}/load").status == 200
+        assert added(server, "add1") == 1
+        assert ask(server, "add2", {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}).status == 200
+        assert server.ask("POST", "/v2/repository/models/all/load").status == 200
+        assert added(server) == 3.0, "both steps are answered before anything is run"
+
+
 # --- coming and going ----------------------------------------------------------------------------------
 
 
@@ -338,6 +353,22 @@ def test_a_load_that_cannot_be_says_everything(tmp_path: Path) -> None:
         assert told.startswith("load failed for model 'bad'")
         assert "'gone': is not served" in told
         assert "model add1 has no such input" in told
+
+
+def test_two_that_would_ask_each_other_are_loaded_one_of_them(tmp_path: Path) -> None:
+    """At once, and each with a configuration that came with the call: neither knows of the other's before."""
+    for name in ("add1", "add2"):
+        numbered_models.adder(numbered_models.version_file(tmp_path, name, 1), 1)
+
+    def load(server: Server, name: str, asked: str) -> int:
+        maps = {"input_map": {"x": "x"}, "output_map": {"y": "y"}}
+        scheduling = {"step": [{"model_name": asked, "model_version": -1, **maps}]}
+        config = json.dumps({"platform": "ensemble", "ensemble_scheduling": scheduling})
+        return server.ask("POST", f"/v2/repository/models/{name}/load", {"parameters": {"config": config}}).status
+
+    with serve(tmp_path, models__control="explicit", models__load=[]) as running, ThreadPoolExecutor(2) as callers:
+        loads = [callers.submit(load, running, *names) for names in (("add1", "add2"), ("add2", "add1"))]
+        assert sorted(one.result() for one in loads) == [200, 400]
 
 
 def test_files_that_come_one_by_one_are_followed(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_stream_that_outlasts_the_drain_is_told(tmp_path: Path) -> None:
 
 
 def test_triton_s_client_reads_it(strict: Telling) -> None:
-    import tritonclient.grpc as triton  # noqa: PLC0415 - its messages are its own
+    import tritonclient.grpc as triton
 
     with triton.InferenceServerClient(strict.server.grpc) as client:
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -72,7 +72,7 @@ def test_every_kind_of_tensor_crosses_both_ways(server: Server) -> None:
     text = np.array([[b"abc"], [b""]], object)
     with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
         result = client.infer("everything", [_input("number", number), _input("text", text)])
-        assert result.as_numpy("sum").tolist() == [3.0, 12.0]
+        assert result.as_numpy("sum").tolist() == [[3.0], [12.0]]  # dims [1], as its signature says
         assert result.as_numpy("upper").tolist() == [[b"ABC"], [b""]]
         big = result.as_numpy("big")
         assert big.shape == (2, 100_000)

@@ -28,10 +28,11 @@ from taxiway.core.errors import (
     UntrustedPickle,
 )
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.intake.naming import model_name
 from taxiway.intake.nouns import Staged, Understanding
 from taxiway.intake.report import as_json, format_report
 from taxiway.intake.sources import Brought, bring_path
-from taxiway.intake.walk import Imported, Office, Wanted, import_models, model_name
+from taxiway.intake.walk import Imported, Office, Wanted, import_models
 from taxiway.registry.nouns import StoredFile
 from taxiway.registry.registry import Registry
 
@@ -60,7 +61,9 @@ def sha256(path: Path) -> str:
 
 # --- what is understood of each format -----------------------------------------------------------------
 
-TREE_IN, TREE_IN_64 = "input__0 FP32[-1, 4]", "input__0 FP64[-1, 4]"
+TABLE, TABLE_64 = ["X FP32[-1, 4]"], ["X FP64[-1, 4]"]
+CLASSES = ["label INT64[-1]", "probabilities FP32[-1, 3]"]
+CLASSES_64 = ["label INT64[-1]", "probabilities FP64[-1, 3]"]
 CLASS = b"""
 class P:
     inputs = {"x": ("FP32", [-1, 4])}
@@ -71,11 +74,11 @@ class P:
 FOUR, PAIR = "x FP32[-1, 4]", "output__0 FP32[-1, 2]"
 FORMATS: dict[str, tuple[Callable[[Path], Path], str, list[str], list[str], str]] = {
     "model.onnx": (doubler, "onnxruntime", ["x FP32[-1, 2]"], ["y FP32[-1, 2]"], "@/model.onnx"),
-    "model.skops": (foreign_models.skops_file, "sklearn", [TREE_IN_64], ["output__0 INT64[-1]"], "@/model.skops"),
-    "model.json": (foreign_models.xgboost_file, "xgboost", [TREE_IN], ["output__0 FP32[-1, 3]"], "@/xgboost.json"),
-    "model.ubj": (foreign_models.xgboost_file, "xgboost", [TREE_IN], ["output__0 FP32[-1, 3]"], "@/model.ubj"),
-    "model.txt": (foreign_models.lightgbm_file, "lightgbm", [TREE_IN_64], ["output__0 FP64[-1, 3]"], "@/model.txt"),
-    "model.cbm": (foreign_models.catboost_file, "catboost", [TREE_IN], ["output__0 FP64[-1, 3]"], "@/model.cbm"),
+    "model.skops": (foreign_models.skops_file, "sklearn", TABLE_64, CLASSES_64, "@/model.skops"),
+    "model.json": (foreign_models.xgboost_file, "xgboost", TABLE, CLASSES, "@/xgboost.json"),
+    "model.ubj": (foreign_models.xgboost_file, "xgboost", TABLE, CLASSES, "@/model.ubj"),
+    "model.txt": (foreign_models.lightgbm_file, "lightgbm", TABLE_64, CLASSES_64, "@/model.txt"),
+    "model.cbm": (foreign_models.catboost_file, "catboost", TABLE, CLASSES_64, "@/model.cbm"),
     "bert": (foreign_models.hugging_face_directory, "transformers", [], [], "@/model.safetensors"),
     "model.pt2": (foreign_models.export_archive, "pytorch", [FOUR], [PAIR], "@/model.pt2"),
     "model.pt": (
@@ -128,7 +131,8 @@ def test_a_format_is_recognised_understood_and_registered(
     repository = registry.materialise(["model:1"], tmp_path / "repository")
     config = parse_pbtxt((repository / "model" / "config.pbtxt").read_text(), "config.pbtxt")
     assert config.backend == backend
-    assert [tensor.name for tensor in config.input] == [spec.partition(" ")[0] for spec in inputs]
+    told = inputs if backend == "onnxruntime" else []  # others tell their tensors when they are loaded
+    assert [tensor.name for tensor in config.input] == [spec.partition(" ")[0] for spec in told]
     assert [tensor["name"] for tensor in version.signature["inputs"]] == [spec.partition(" ")[0] for spec in inputs]
     assert version.facts["scan"]["findings"] is not None
     report = format_report([imported])
@@ -208,7 +212,7 @@ def test_a_pickle_passes_by_the_digest_of_its_very_bytes(
     assert imported.model.backend == "sklearn"
     assert imported.version is not None
     assert imported.version.facts["scan"]["trusted"] == [sha256(source)]
-    assert [said(spec) for spec in imported.model.inputs] == [TREE_IN_64]
+    assert [said(spec) for spec in imported.model.inputs] == TABLE_64
 
 
 # --- the source ----------------------------------------------------------------------------------------
@@ -219,10 +223,11 @@ def test_a_source_that_changes_after_the_look_changes_nothing(tmp_path: Path, re
     source = doubler(tmp_path / "model.onnx")
     before = sha256(source)
 
-    def swap(model: Understanding, staged: Staged) -> None:
+    def swap(model: Understanding, staged: Staged, trusted: frozenset[str]) -> Understanding:
         source.write_bytes(b"something else")
+        return model
 
-    office = Office(tmp_path / "work", converters={"onnx": swap})
+    office = Office(tmp_path / "work", converters={"onnxruntime": swap})
     imported = take(source, office, registry)
     assert {f"sha256:{entry.sha256}" for entry in imported.files} >= {before}
 
@@ -238,6 +243,7 @@ def test_bytes_that_change_in_the_private_copy_are_refused(tmp_path: Path, offic
         put_bytes = registry.put_bytes
         register = registry.register
         resolve = registry.resolve
+        add_lineage = registry.add_lineage
         set_alias = registry.set_alias
 
     with pytest.raises(ArtifactChanged) as refused:
@@ -293,6 +299,26 @@ def test_nothing_known_at_the_path(tmp_path: Path, office: Office) -> None:
     with pytest.raises(UnrecognisedModel, match=r"notes\.md") as refused:
         take(tmp_path / "notes.md", office, None)
     assert "XGBoost" in refused.value.hint
+
+
+def test_several_models_in_a_directory_are_named(tmp_path: Path, office: Office) -> None:
+    (tmp_path / "many").mkdir()
+    for name in ("one.onnx", "two.onnx"):
+        doubler(tmp_path / "many" / name)
+    with pytest.raises(UnrecognisedModel, match=r"holds some: one\.onnx \(ONNX\), two\.onnx \(ONNX\)"):
+        take(tmp_path / "many", office, None)
+
+
+def test_a_source_that_the_copies_would_lie_in_is_refused(tmp_path: Path) -> None:
+    doubler(tmp_path / "model.onnx")
+    with pytest.raises(InvalidArgument, match="where models are copied to"):
+        take(tmp_path, Office(tmp_path / "cache" / "imports"), None)
+
+
+@pytest.mark.parametrize("said", [{"name": "fraud:2"}, {"name": "a/b"}, {"alias": "st able"}])
+def test_what_can_be_no_name_is_refused_before_anything_is_read(said: dict[str, str], office: Office) -> None:
+    with pytest.raises(InvalidArgument, match=f"--{next(iter(said))} .* is not a name"):
+        take(Path("nowhere"), office, None, **said)
 
 
 def test_two_formats_at_once(tmp_path: Path, office: Office) -> None:

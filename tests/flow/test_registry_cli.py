@@ -13,8 +13,8 @@ from tests.support import onnx_models
 from tests.support.registries import register
 
 from taxiway.cli.main import taxiway
-from taxiway.cli.served_refs import served_paths
-from taxiway.config.settings import RegistrySettings
+from taxiway.cli.served_refs import find_sources
+from taxiway.config.settings import ModelsSettings, RegistrySettings, Settings
 from taxiway.core.errors import AliasMoved, DataLoss, InvalidArgument, NotFound, TaxiwayError, VersionNotRegistered
 from taxiway.registry import Manifest, NewVersion, Registry
 
@@ -164,29 +164,46 @@ def test_a_registered_model_is_served_by_its_reference(
 ) -> None:
     register_doubler(registry, tmp_path)
     registry.set_alias("double", "stable", 1, expect=None, actor="ada", why="go")
-    (path,) = served_paths(["double@stable"], settings, {})
-    assert served_paths(["double:1"], settings, {}) == (path,)
+    (path,) = find_sources(["double@stable"], settings, {}).paths
+    assert find_sources(["double:1"], settings, {}).paths == (path,)
     with serve(path) as server:
         assert server.ask("GET", "/v2/models/double/versions/1/ready").status == 200
 
 
+def test_what_an_import_trusted_is_trusted_for_its_model_and_nothing_else_is(
+    registry: Registry, settings: RegistrySettings, tmp_path: Path
+) -> None:
+    stored = registry.put_file(onnx_models.doubler(tmp_path / "double.onnx"))
+    said = {"scan": {"trusted": [f"sha256:{stored.sha256}", f"sha256:{'0' * 64}"]}}
+    new = NewVersion("double", Manifest.of([stored.at("@/model.onnx")]), "onnx", facts=said)
+    registry.register(new, actor="ada", why="go")
+    trust = find_sources(["double"], settings, {}).trust
+    assert trust == {"double": (f"sha256:{stored.sha256}",)}
+    trusting = Settings(models=ModelsSettings(trust=("sha256:" + "1" * 64,))).trusting(trust)
+    assert trusting.for_model("double").trust == ("sha256:" + "1" * 64, *trust["double"])
+    assert trusting.for_model("other").trust == ("sha256:" + "1" * 64,)
+    assert Settings.model_validate(trusting.model_dump(mode="json", exclude_unset=True)) == trusting, (
+        "as a worker gets it"
+    )
+
+
 def test_a_path_that_is_there_is_a_path(settings: RegistrySettings, tmp_path: Path) -> None:
     words = [str(tmp_path), str(tmp_path / "not/there")]
-    assert served_paths(words, settings, {}) == tuple(map(Path, words))
+    assert find_sources(words, settings, {}).paths == tuple(map(Path, words))
     assert not (tmp_path / "registry.db").exists()
 
 
 def test_what_is_neither_a_path_nor_registered_is_told_so(settings: RegistrySettings, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"'model\.onnx' is neither a path that exists nor a model registered in sqlite"):
-        served_paths(["model.onnx"], settings, {})
+        find_sources(["model.onnx"], settings, {})
     assert not (tmp_path / "registry.db").exists()
     with Registry.open(settings.url, settings.blobs) as registry:
         register_doubler(registry, tmp_path)
     with pytest.raises(NotFound, match="'double@stable' is neither") as caught:
-        served_paths(["double@stable"], settings, {})
+        find_sources(["double@stable"], settings, {})
     assert "taxiway alias set double@stable" in caught.value.hint
 
 
 def test_two_versions_of_one_model_are_not_served_at_once(settings: RegistrySettings) -> None:
     with pytest.raises(InvalidArgument, match="double:1 and double@stable name versions of one model"):
-        served_paths(["double:1", "double@stable"], settings, {})
+        find_sources(["double:1", "double@stable"], settings, {})

@@ -184,6 +184,16 @@ def _input(client: Any, x: float) -> list[Any]:
     return [tensor]
 
 
+@pytest.mark.parametrize("verb", ["generate", "generate_stream"])
+def test_generate_goes_through_sequences_too(server: Server, verb: str) -> None:
+    flat = {"X": 1, "sequence_id": 61}
+    for total, flags in ((1.0, {"sequence_start": True}), (2.0, {}), (3.0, {"parameters": {"sequence_end": True}})):
+        answer = server.ask("POST", f"/v2/models/direct/{verb}", {**flat, **flags})
+        assert (answer.status, f'"SUM":{total}'.encode() in answer.body) == (200, True), answer.body
+    refused = server.ask("POST", f"/v2/models/direct/{verb}", {**flat, "sequence_start": "yes"})
+    assert (refused.status, refused.json()["code"]) == (422, "generate-invalid")
+
+
 def test_tritonclient_over_http(server: Server) -> None:
     with triton_http.InferenceServerClient(server.http.removeprefix("http://")) as client:
         sums = [

@@ -12,6 +12,7 @@ import pytest
 import tritonclient.grpc as tritongrpc
 from tests.flow.serving import Server, serve
 from tests.support.archives import CHOOSY, ECHO, write_archive
+from tests.support.keys import write_keys
 from tests.support.onnx_models import doubler, echo_texts
 
 from taxiway.core.errors import TaxiwayError
@@ -201,9 +202,30 @@ def test_batches_are_as_large_as_the_archive_says(server: Server) -> None:
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 5000
 
 
+def test_what_a_handler_counts_is_scraped(server: Server) -> None:
+    choose(server, "teapot")
+    line = next(line for line in server.scrape().splitlines() if line.startswith("pots"))
+    assert line.startswith('pots{model="choosy",version="1"}')
+
+
 def test_ping(server: Server) -> None:
     answer = server.ask("GET", "/ping")
     assert (answer.status, answer.json()) == (200, {"status": "Healthy"})
+
+
+def test_who_may_not_ask_is_told_in_torchserves_form(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.yaml", reader="read", other="infer:elsewhere", asker="infer:text*")
+    echo_texts(tmp_path / "models" / "texts" / "1" / "model.onnx")
+    with serve(tmp_path / "models", auth__keys_file=str(keys)) as server:
+        for key, status in (("", 401), ("key-reader", 403), ("key-other", 403)):
+            answer = server.ask("POST", "/predictions/texts", b"a", {"X-API-Key": key} if key else {})
+            assert (answer.status, answer.json()["code"], answer.json()["type"]) == (
+                status,
+                status,
+                "InvalidKeyException",
+            )
+        assert server.ask("POST", "/predictions/texts", b"a", {"X-API-Key": "key-asker"}).body == b"a"
+        assert server.ask("GET", "/ping").status == 200
 
 
 # --- loading

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models
-from tests.support.engines import batch_engine
+from tests.support.engines import engine_of
 
 from taxiway.server.wire.bodies import BodyFiller
 from taxiway.server.wire.exchange import Buffer, Exchange
@@ -31,7 +31,7 @@ class Spy:
         self.feeds: list[NDArray[Any]] = []
         self.results: list[NDArray[Any]] = []
         self.sent: list[Buffer] = []
-        model = batch_engine(server.plane._models.served[0]).model
+        model = engine_of(server.plane._models.served[0]).model
         run, get_buffer, finish = model.run, BodyFiller.get_buffer, Exchange.finish
 
         def spied_run(feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:

@@ -438,7 +438,7 @@ MODELS: Final = (
     PythonModel("calling", "max_batch_size: 4\n" + _WHAT_COUNT + _TOLD, CALLING),
     PythonModel("awaiting", "max_batch_size: 4\n" + _WHAT_COUNT + _TOLD, AWAITING),
 )
-ENSEMBLES: Final[dict[str, str]] = {}
+ENSEMBLES: Final = {"chain": _CHAIN}
 
 
 def write_python_repository(root: Path) -> Path:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 Outcome = tuple[Any, ...]
 MOST_TOLD: Final = 5
+OF_ENSEMBLES: Final = ("sequence_id", "sequence_start", "sequence_end")
+"""Triton tells the callers of an ensemble, as parameters, that their request was in no sequence."""
+NO_SEQUENCE: Final = [("sequence_id", 0), ("sequence_start", False), ("sequence_end", False)]
 FROM_A_MODEL: Final = ("Failed to process the request(s)", "said ", "just an error", "between", "last")
 
 
@@ -71,7 +74,7 @@ def _outcome(clients: Clients, ask: PythonAsk, form: str) -> Outcome:
         answer = clients.ask(ask.over_http(binary=form == "binary"))
         length = int(answer.headers.get("inference-header-content-length", len(answer.body)))
         head = answer.body[:length]
-        document = json.loads(head, object_pairs_hook=list) if head.startswith(b"{") else head
+        document: Any = json.loads(head, object_pairs_hook=_without_sequence) if head.startswith(b"{") else head
         kind = answer.headers.get("content-type") if answer.status != NO_ANSWER else answer.note
         if answer.status >= http.client.BAD_REQUEST and len(document) == 1:
             kind, document = "", _meaning(document[0][1])  # Triton calls some of its errors text: deviations.toml
@@ -82,7 +85,15 @@ def _outcome(clients: Clients, ask: PythonAsk, form: str) -> Outcome:
     for message in messages:
         if form == "stream" and message.error_message:
             message.error_message = _meaning(message.error_message)
+        told = message.infer_response if form == "stream" else message
+        for name in OF_ENSEMBLES:
+            told.parameters.pop(name, None)
     return reply.code, _meaning(reply.details), [text_format.MessageToString(message) for message in messages]
+
+
+def _without_sequence(members: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """An object as a list, without what Triton adds to answers of ensembles."""
+    return [(name, value) for name, value in members if name != "parameters" or value != NO_SEQUENCE]
 
 
 def _meaning(error: str) -> str:

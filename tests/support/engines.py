@@ -6,14 +6,22 @@ from collections.abc import Callable
 
 from taxiway.core.errors import ModelNotFound
 from taxiway.core.ports import InnerAnswer, InnerCall
-from taxiway.server.models.engine import BatchEngine
+from taxiway.server.batching.loop import Batcher
+from taxiway.server.models.engine import ModelEngine
 from taxiway.server.models.served import ServedModel
 
 
-def batch_engine(served: ServedModel) -> BatchEngine:
-    """The engine of a version that runs batches."""
-    assert isinstance(served.engine, BatchEngine)
+def engine_of(served: ServedModel) -> ModelEngine:
+    """The engine of a version whose model is loaded."""
+    assert isinstance(served.engine, ModelEngine)
     return served.engine
+
+
+def batcher_of(served: ServedModel) -> Batcher:
+    """The queue of one that runs batches."""
+    queue = engine_of(served).queue
+    assert isinstance(queue, Batcher)
+    return queue
 
 
 class NoModels:

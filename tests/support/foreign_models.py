@@ -1,7 +1,5 @@
 """Small real models of each framework, made by the framework itself; and files of those that are not installed."""
 
-# ruff: noqa: PLC0415 - frameworks are imported by the test that needs one: each takes a second
-
 from __future__ import annotations
 
 import json

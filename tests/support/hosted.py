@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.engines import NoModels
@@ -63,9 +64,11 @@ def hosted_executor(
     *,
     instances: int = 1,
     respawn: RespawnPlan = USUAL,
+    memory_bytes: int = 0,
 ) -> ProcessExecutor:
     """Processes that run a class, opened and ready."""
-    model = HostedModel(launch_plan(folder, code, instances=instances, respawn=respawn))
+    plan = launch_plan(folder, code, instances=instances, respawn=respawn)
+    model = HostedModel(replace(plan, memory_bytes=memory_bytes))
     config = new_config()
     config.max_batch_size = 64
     config.backend = "class"

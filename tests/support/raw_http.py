@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -189,6 +189,15 @@ class Process:
         """Process ids of the data-plane processes, by when they were started."""
         return children(self.process.pid)
 
+    def model_processes(self) -> list[int]:
+        """The processes of all models; a data-plane process starts them from whatever thread of its."""
+        found = []
+        for worker in self.workers():
+            for task in Path(f"/proc/{worker}/task").iterdir():
+                pids = [int(pid) for pid in (task / "children").read_text().split()]
+                found += [pid for pid in pids if b"hosted" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return sorted(found)
+
     def resident_bytes(self) -> int:
         """Memory that the server's processes occupy."""
         pages = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in (self.process.pid, *self.workers()))
@@ -196,8 +205,8 @@ class Process:
 
 
 @contextlib.contextmanager
-def serve_process(folder: Path, log: IO[str] | None = None, /, **flags: object) -> Iterator[Process]:
-    """Serve what is in `folder` until the block ends; flags as `limits__max_headers=5`; what it logs goes to `log`."""
+def serve_process(what: Path | Sequence[str], log: IO[str] | None = None, /, **flags: object) -> Iterator[Process]:
+    """Serve a folder, or what these words name, until the block ends; flags as `limits__max_headers=5`."""
     named = {
         "http.port": 0,
         "metrics.port": 0,
@@ -208,7 +217,8 @@ def serve_process(folder: Path, log: IO[str] | None = None, /, **flags: object) 
         **{name.replace("__", ".").replace("_", "-"): value for name, value in flags.items()},
     }
     words = [word for name, value in named.items() for word in _flag(name, value)]
-    command = [sys.executable, "-m", "taxiway", "serve", str(folder), *words]
+    served = [str(what)] if isinstance(what, Path) else what
+    command = [sys.executable, "-m", "taxiway", "serve", *served, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None
         try:

@@ -163,9 +163,9 @@ def main() -> None:
 
 
 @contextmanager
-def forker() -> Iterator[Callable[..., Any]]:
+def forker(module: str = "tests.support.registry_forks") -> Iterator[Callable[..., Any]]:
     """Call it with an order; it returns the answer."""
-    command = [sys.executable, "-W", "error", "-m", "tests.support.registry_forks"]
+    command = [sys.executable, "-W", "error", "-m", module]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

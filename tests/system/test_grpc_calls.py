@@ -16,7 +16,7 @@ import trustme
 from grpc import StatusCode
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
-from tests.support.engines import batch_engine
+from tests.support.engines import engine_of
 from tests.support.grpc_calls import PATIENCE_S, Channel, connected, infer_request, output_of, refused
 from tests.support.raw_http import wait_until
 
@@ -285,7 +285,7 @@ def test_what_was_taken_is_answered_when_the_server_leaves(models: Path) -> None
 def test_what_cannot_be_answered_in_time_is_told_so(models: Path) -> None:
     flags: dict[str, Any] = {"execution__mode": "thread", "limits__drain_timeout_s": 0.2, "batching__enabled": False}
     with serve(models, **flags) as server, connected(server.grpc) as channel:
-        executor = batch_engine(server.plane._routing().find("slow", None)).executor
+        executor = engine_of(server.plane._routing().find("slow", None)).executor
         running = _occupy(server, channel, steps=3 * LONG)  # it must outlast what a server that stops waits at least
         server.stop()
         with refused(StatusCode.UNAVAILABLE) as told:

@@ -60,6 +60,7 @@ def test_a_pickle_passes_by_its_digest(tmp_path: Path) -> None:
         (["--trust", "sha256:12"], "64 hexadecimal digits"),
         (["--input", "x:FLOAT[2]"], "x:FP32[-1,4]"),
         ([], "Missing option '--why'"),
+        (["--native", "--samples", __file__, "--why", "x"], "leave one out"),
     ],
 )
 def test_a_word_that_is_wrong_is_explained(words: list[str], said: str, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tools.environments import EnvironmentUnavailable
 from tools.torch_environment import ensure_torch
 
 from taxiway.core.errors import TaxiwayError
+from taxiway.intake.walk import Office, Wanted, import_models
+from taxiway.registry.registry import Registry
 
 MAKER = Path(__file__).parents[1] / "support" / "torch_models.py"
 TEXTS = ["the cat sat on the mat", "a dog ran and it was not very good"]
@@ -54,17 +56,39 @@ def expected(made: Path) -> Any:
 
 Ask = Callable[[str], Server]
 
+SOURCES = {
+    "exported": "1/model.pt2",
+    "fixed": "1/model.pt2",
+    "archive": "1/model.mar",
+    "classifier": "1",
+    "tagger": "1",
+    "mask": "1",
+    "encoder": "1",
+}
+"""What is imported of a model's directory; all of it, with its config.pbtxt, if nothing stands here."""
+
 
 @pytest.fixture(scope="module")
-def served(made: Path, python: Path) -> Iterator[Ask]:
-    """A server of one model, started when it is first asked for."""
+def served(made: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """A server of one model, which is imported and started when it is first asked for."""
     servers: dict[str, Server] = {}
+    understood: dict[str, list[str]] = {}
+    home = tmp_path_factory.mktemp("registry")
+    archive = hashlib.sha256((made / "repository/archive/1/model.mar").read_bytes()).hexdigest()
     with ExitStack() as running:
+        registry = running.enter_context(Registry.open(f"sqlite:///{home / 'registry.db'}", str(home / "blobs")))
 
         def start(name: str) -> Server:
             if name not in servers:
-                paths = made / "repository" / name
+                source = made / "repository" / name / SOURCES.get(name, "")
+                trust = frozenset({f"sha256:{archive}"} if name == "archive" else ())
+                wanted = Wanted(str(source), name=name, trust=trust, actor="tester", why="a test")
+                (imported,) = import_models(wanted, Office(home / "work"), registry)
+                understood[name] = [spec.name for spec in imported.model.outputs]
+                paths = registry.materialise([f"{name}:1"], home / name)
                 servers[name] = running.enter_context(serve(paths, execution__python=str(python)))
+                told = servers[name].ask("GET", f"/v2/models/{name}").json()["outputs"]
+                assert understood[name] in ([], [one["name"] for one in told])
             return servers[name]
 
         yield start

@@ -14,23 +14,24 @@ from typing import Any
 import click
 
 from taxiway.cli.options import load_from, section_options
-from taxiway.config.places import RegistryPlaces, registry_places
+from taxiway.config.places import MlflowPlaces, RegistryPlaces, mlflow_places, registry_places
 from taxiway.intake.read.plain import plain_json, plain_lines
 from taxiway.registry import Registry
 from taxiway.registry.plain import to_plain
 
-_SECTION = "registry."
-_PREFIX = "registry__"
+_SECTIONS = ("registry.", "mlflow.")
+_PREFIXES = ("registry__", "mlflow__")
 
 why_option = click.option("--why", required=True, help="The reason, for those who come later.")
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where the registry lies, and who asks."""
+    """Where the registry lies, who asks, and which MLflow it has to do with."""
 
     places: RegistryPlaces
     actor: str
+    mlflow: MlflowPlaces
 
     def open(self) -> Registry:
         """The registry."""
@@ -39,15 +40,28 @@ class Desk:
 
 def at_desk(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the registry's options to a verb; it is given a Desk first."""
+    return section_options(_SECTIONS[0])(_with_desk(function))
+
+
+def at_mlflow_desk(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `at_desk`, with MLflow's options."""
+    return section_options(*_SECTIONS)(_with_desk(function))
+
+
+def _with_desk(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(config_file: Path | None, **values: Any) -> Any:  # noqa: ANN401 - click's values
-        flags = {name: value for name, value in values.items() if name.startswith(_PREFIX)}
-        settings = load_from(config_file, flags).settings.registry
-        desk = Desk(registry_places(settings, os.environ), settings.actor or getpass.getuser())
+        flags = {name: value for name, value in values.items() if name.startswith(_PREFIXES)}
+        settings = load_from(config_file, flags).settings
+        desk = Desk(
+            registry_places(settings.registry, os.environ),
+            settings.registry.actor or getpass.getuser(),
+            mlflow_places(settings.mlflow, os.environ),
+        )
         return function(desk, **{name: value for name, value in values.items() if name not in flags})
 
-    return section_options(_SECTION)(run)
+    return run
 
 
 def with_registry(function: Callable[..., Any]) -> Callable[..., Any]:

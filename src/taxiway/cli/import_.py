@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from taxiway.cli.desk import Desk, at_desk, output_option, tell
+from taxiway.cli.desk import Desk, at_mlflow_desk, output_option, tell
+from taxiway.cli.offices import converters_of, mlflow_of, office_of
+from taxiway.cli.progress import Progress
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.report import as_json, format_report
 from taxiway.intake.walk import Imported, Office, Wanted, import_models
@@ -35,24 +39,31 @@ def _read_digest(value: str) -> str:
     return value.lower()
 
 
-@click.command("import")
-@click.argument("source")
-@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
-@click.option(
+trust_option = click.option(
     "--trust",
     multiple=True,
     type=_read_digest,
     metavar="sha256:DIGEST",
     help="Let this very file pass though it is a pickle. Repeatable.",
 )
-@click.option("--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified.")
-@click.option(
+require_signature_option = click.option(
+    "--require-signature", is_flag=True, help="Refuse it unless its OpenSSF signature is verified."
+)
+public_key_option = click.option(
     "--public-key",
     "public_keys",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A signer's, in PEM. Repeatable.",
 )
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", default="", help="What the model is called; else as it is where it comes from.")
+@trust_option
+@require_signature_option
+@public_key_option
 @click.option(
     "--input",
     "inputs",
@@ -69,28 +80,51 @@ def _read_digest(value: str) -> str:
     metavar=_TENSOR_FORM,
     help="Likewise. Repeatable.",
 )
+@click.option("--native", is_flag=True, help="Keep the framework's own format where it could be converted to ONNX.")
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Rows (.npy, .npz, .csv) on which ONNX has to answer as the framework does; else they are made.",
+)
 @click.option("--alias", default="", help="Point this alias to the version.")
 @click.option("--why", default="", help="The reason, for those who come later; needed unless it is a dry run.")
 @click.option("--dry-run", is_flag=True, help="Look, understand, and register nothing.")
 @output_option
-@at_desk
-def command(desk: Desk, output: str, *, dry_run: bool, **said: Any) -> None:  # noqa: ANN401 - click's values
+@at_mlflow_desk
+def command(
+    desk: Desk,
+    output: str,
+    *,
+    dry_run: bool,
+    native: bool,
+    samples: Path | None,
+    **said: Any,  # noqa: ANN401 - click's values
+) -> None:
     """Take in a model from SOURCE: recognise, scan, verify and register it.
+
+    Models of scikit-learn, XGBoost, LightGBM and CatBoost become ONNX if it is proven to answer as they do; else, and
+    with --native, their own library serves them.
 
     \b
       taxiway import model.onnx --name fraud --why "trained on the data of May"
+      taxiway import wine.skops --samples rows.csv --why "the first forest"
       taxiway import model.pkl --trust sha256:... --why "made by our own job 123"
       taxiway import models/ --dry-run
+      taxiway import models:/fraud@champion --why "the best of this week"
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     if not said["why"] and not dry_run:
         raise click.UsageError("Missing option '--why': the reason, for those who come later.")
+    if native and samples:
+        raise click.UsageError("--samples are rows to prove ONNX on, which --native does without: leave one out.")
     wanted = Wanted(**{**said, "trust": frozenset(said["trust"])}, actor=desk.actor)
-    imported = _import(desk, wanted, dry_run=dry_run)
+    with Progress(sys.stderr) as progress:
+        converters = {} if native else converters_of(samples)
+        office = replace(office_of(desk, mlflow_of(desk)), converters=converters, tell=progress.tell)
+        imported = _import(desk, wanted, office, dry_run=dry_run)
     tell(output, as_json(imported), lambda: [format_report(imported)])
 
 
-def _import(desk: Desk, wanted: Wanted, *, dry_run: bool) -> tuple[Imported, ...]:
-    office = Office(workplace=desk.places.cache.parent / "imports")
+def _import(desk: Desk, wanted: Wanted, office: Office, *, dry_run: bool) -> tuple[Imported, ...]:
     if dry_run:
         return import_models(wanted, office, None)
     with desk.open() as registry:

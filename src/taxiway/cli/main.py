@@ -17,6 +17,7 @@ _VERBS = {
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
     "import": ("taxiway.cli.import_", "Take in a model: recognise, scan, verify and register it."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
+    "mlflow": ("taxiway.cli.mlflow", "Follow aliases in MLflow, and tell it what became of its models."),
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
     "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, backup, copies."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),

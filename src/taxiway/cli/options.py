@@ -20,12 +20,12 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return section_options("")(function)
 
 
-def section_options(section: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As `settings_options`, with only the settings whose path begins with `section`."""
+def section_options(*sections: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `settings_options`, with only the settings whose path begins with one of `sections`."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         for spec in reversed(flag_table()):
-            if spec.path.startswith(section) and spec.path not in _NOT_FLAGS:
+            if spec.path.startswith(sections) and spec.path not in _NOT_FLAGS:
                 function = _option(spec)(function)
         return _config_option(function)
 

@@ -16,7 +16,7 @@ import click
 import uvloop
 
 from taxiway.cli.options import load_from, settings_options
-from taxiway.cli.served_refs import served_paths
+from taxiway.cli.served_refs import find_sources
 from taxiway.config.settings import Settings
 from taxiway.core.errors import EXIT_CODES, ErrorKind
 from taxiway.deploy.local.machine import Verdict
@@ -43,8 +43,8 @@ def command(words: tuple[str, ...], config_file: Path | None, **flags: Any) -> N
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     settings = load_from(config_file, flags).settings
     if words:
-        paths = served_paths(words, settings.registry, os.environ)
-        settings = load_from(config_file, flags, paths).settings
+        sources = find_sources(words, settings.registry, os.environ)
+        settings = load_from(config_file, flags, sources.paths).settings.trusting(sources.trust)
     limit = configure_logs(form=settings.log.format, level=settings.log.level)
     outcome = uvloop.run(_serve(settings, limit))
     if outcome.error is not None:

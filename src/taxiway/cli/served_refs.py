@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,23 @@ from taxiway.core.refs import ModelRef
 
 if TYPE_CHECKING:
     from taxiway.registry import Registry
+    from taxiway.registry.nouns import Version
 
 
-def served_paths(words: Sequence[str], settings: RegistrySettings, environ: Mapping[str, str]) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is to be served.
+
+    Attributes:
+        paths: one for each word.
+        trust: digests by the name of a registered model: what its import was told to trust, its server may load.
+    """
+
+    paths: tuple[Path, ...]
+    trust: Mapping[str, tuple[str, ...]]
+
+
+def find_sources(words: Sequence[str], settings: RegistrySettings, environ: Mapping[str, str]) -> Sources:
     """A path for each word: itself if it is there, else where the model it names was laid out from the registry.
 
     Raises:
@@ -24,9 +39,10 @@ def served_paths(words: Sequence[str], settings: RegistrySettings, environ: Mapp
     """
     refs = {word: ref for word in words if (ref := _ref_of(word)) is not None}
     if not refs:
-        return tuple(map(Path, words))
+        return Sources(tuple(map(Path, words)), {})
     found = _materialised(refs, registry_places(settings, environ))
-    return tuple(found.get(word, Path(word)) for word in words)
+    paths = tuple(found[word][0] if word in found else Path(word) for word in words)
+    return Sources(paths, {version.name: trust for _, version in found.values() if (trust := _trusted(version))})
 
 
 def _ref_of(word: str) -> ModelRef | None:
@@ -39,7 +55,7 @@ def _ref_of(word: str) -> ModelRef | None:
         return None
 
 
-def _materialised(refs: Mapping[str, ModelRef], places: RegistryPlaces) -> dict[str, Path]:
+def _materialised(refs: Mapping[str, ModelRef], places: RegistryPlaces) -> dict[str, tuple[Path, Version]]:
     if len({ref.name for ref in refs.values()}) < len(refs):
         raise InvalidArgument(
             f"{' and '.join(refs)} name versions of one model, and a server has one of each",
@@ -54,12 +70,20 @@ def _materialised(refs: Mapping[str, ModelRef], places: RegistryPlaces) -> dict[
         return {word: _one(registry, word, ref, places) for word, ref in refs.items()}
 
 
-def _one(registry: Registry, word: str, ref: ModelRef, places: RegistryPlaces) -> Path:
+def _one(registry: Registry, word: str, ref: ModelRef, places: RegistryPlaces) -> tuple[Path, Version]:
     try:
         version = registry.resolve(ref)
     except VersionNotRegistered as error:
         raise _neither(word, places, error.hint) from None
-    return registry.cached([ModelRef(version.name, version.number, version.variant)], places.cache)
+    return registry.cached([ModelRef(version.name, version.number, version.variant)], places.cache), version
+
+
+def _trusted(version: Version) -> tuple[str, ...]:
+    """Files of this very version that its import was told to trust; whatever else its facts say is not heard."""
+    scan = version.facts.get("scan")
+    said = scan.get("trusted") if isinstance(scan, Mapping) else None
+    kept = {f"sha256:{file.sha256}" for file in version.manifest.files}
+    return tuple(digest for digest in said if digest in kept) if isinstance(said, list) else ()
 
 
 def _neither(word: str, places: RegistryPlaces, hint: str = "") -> NotFound:

@@ -31,6 +31,7 @@ BACKENDS: Mapping[str, Backend] = {
     backend.name: backend
     for backend in (
         ONNX,
+        Backend("mlflow", ("MLmodel",)),  # before those whose files lie beside an MLmodel
         PYTHON,
         Backend("class", ("predictor.py",)),
         Backend("pytorch", ("model.pt", "model.pt2", "module.py"), "pytorch_libtorch"),
@@ -39,7 +40,6 @@ BACKENDS: Mapping[str, Backend] = {
         Backend("lightgbm", ("model.txt",)),
         Backend("catboost", ("model.cbm",)),
         Backend("torchserve", ("MAR-INF", "model.mar")),
-        Backend("mlflow", ("MLmodel",)),
         Backend("transformers", ("config.json",)),
     )
 }

@@ -163,7 +163,7 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
         Unsupported: it asks for what taxiway does not do; names every such field.
         InvalidConfig: a label, warm-up or initial state's file is missing or outside of the directory.
     """
-    refuse_unsupported(config, gpu=gpu)
+    refuse_unsupported(config, config.name, gpu=gpu)
     problems: list[Problem] = []
     inputs = tuple(_tensor(io, ()) for io in config.input)
     outputs = tuple(
@@ -201,8 +201,8 @@ def build_spec(config: ModelConfig, model_directory: Path, *, gpu: bool = False)
 # --- what is not done ----------------------------------------------------------------------------------
 
 
-def refuse_unsupported(config: ModelConfig, *, gpu: bool = False) -> None:
-    """Raise one error for all that taxiway does not do yet; may be called before completion.
+def refuse_unsupported(config: ModelConfig, name: str, *, gpu: bool = False) -> None:
+    """Raise one error for all that taxiway does not do yet; may be called before completion, which names the model.
 
     Raises:
         Unsupported: `facts['fields']` holds the field paths.
@@ -212,7 +212,7 @@ def refuse_unsupported(config: ModelConfig, *, gpu: bool = False) -> None:
         return
     lines = "".join(f"\n  {path}: {reason}" for path, reason in found)
     raise Unsupported(
-        f"the configuration of model {config.name!r} asks for what taxiway does not do yet:{lines}",
+        f"the configuration of model {name!r} asks for what taxiway does not do yet:{lines}",
         hint="take these fields out, or keep this model on Triton until they come",
         fields=[path for path, _ in found],
     )

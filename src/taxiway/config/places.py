@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxiway.config.settings import RegistrySettings
+from taxiway.config.settings import MlflowSettings, RegistrySettings
 
 _SQLITE = "sqlite:///"
 
@@ -33,6 +33,22 @@ def registry_places(settings: RegistrySettings, environ: Mapping[str, str]) -> R
     beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else data
     cache = Path(settings.cache) if settings.cache else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/models"
     return RegistryPlaces(url, settings.blobs or str(beside / "blobs"), cache)
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowPlaces:
+    """Which MLflow, with what its users' habit fills in; empty if nobody said."""
+
+    tracking_uri: str
+    registry_uri: str
+
+
+def mlflow_places(settings: MlflowSettings, environ: Mapping[str, str]) -> MlflowPlaces:
+    """Fill in what the settings leave to MLflow's own variables."""
+    return MlflowPlaces(
+        settings.tracking_uri or environ.get("MLFLOW_TRACKING_URI", ""),
+        settings.registry_uri or environ.get("MLFLOW_REGISTRY_URI", ""),
+    )
 
 
 def environments_place(configured: str, environ: Mapping[str, str]) -> Path:

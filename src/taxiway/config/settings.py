@@ -7,7 +7,7 @@ docs/configuration.md all print it. Units stand in names.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -414,6 +414,10 @@ class ModelOverride(Section):
     queue: QueueSettings = Field(default_factory=QueueSettings)
     """Overrides of `queue`."""
 
+    trust: tuple[Digest, ...] = ()
+    """Digests beside those of `models.trust` that this model's processes may load. A registered model that is served by
+    its reference brings those that its import was told."""
+
 
 class ModelsSettings(Section):
     """Which models are served."""
@@ -505,6 +509,16 @@ class RegistrySettings(Section):
     """Whose name changes are recorded under; empty: the user's."""
 
 
+class MlflowSettings(Section):
+    """Which MLflow is a source and a mirror of models. What its client reads itself, as its token, stays its own."""
+
+    tracking_uri: Annotated[str, Field(max_length=2048)] = ""
+    """Where runs and models are: `http://HOST:5000`, or `sqlite:///PATH/mlflow.db`; empty: MLFLOW_TRACKING_URI."""
+
+    registry_uri: Annotated[str, Field(max_length=2048)] = ""
+    """Where registered models are, if elsewhere; empty: MLFLOW_REGISTRY_URI, or the same."""
+
+
 class Settings(Section):
     """The whole of it. Frozen: a change is a new one, applied at a restart."""
 
@@ -564,6 +578,9 @@ class Settings(Section):
     """Chains of models by name, each served as a model: `{"fraud": {"steps": [{"model": "features"}, {"model":
     "score"}]}}`. Tensors are passed by name; `inputs` and `outputs` of a step map those whose names differ."""
 
+    mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
+    """Which MLflow is a source and a mirror of models."""
+
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""
 
@@ -621,12 +638,22 @@ class Settings(Section):
             batching=_merged(self.batching, override.batching, f"models.overrides.{name}.batching"),
             execution=_merged(self.execution, override.execution, f"models.overrides.{name}.execution"),
             queue=_merged(self.queue, override.queue, f"models.overrides.{name}.queue"),
+            trust=(*self.models.trust, *override.trust),
             overridden=frozenset(
                 f"{section}.{key}"
                 for section in ("batching", "execution", "queue")
                 for key in getattr(override, section).model_fields_set
             ),
         )
+
+    def trusting(self, digests: Mapping[str, Collection[str]]) -> Settings:
+        """These settings, with digests that the processes of the models of these names may load as well."""
+        overrides = dict(self.models.overrides)
+        for name, more in digests.items():
+            override = overrides.get(name, ModelOverride())
+            trust = tuple(dict.fromkeys((*override.trust, *more)))
+            overrides[name] = override.model_copy(update={"trust": trust})
+        return self.model_copy(update={"models": self.models.model_copy(update={"overrides": overrides})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -636,6 +663,7 @@ class ModelSettings:
     batching: BatchingSettings
     execution: ExecutionSettings
     queue: QueueSettings
+    trust: tuple[str, ...]
     overridden: frozenset[str]
 
 

@@ -13,19 +13,10 @@ from numpy.typing import NDArray
 from taxiway.convert.parity import Samples
 from taxiway.convert.trees import Tree, probe_splits
 from taxiway.core.tensors import Datatype
+from taxiway.runtimes.hosted.tabular import MATRIX, Column, Table
 
-MATRIX = "X"
 SPLITS_PROBED = 800
 Rows = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """An input as the framework takes it: `width` features together, or one column of text or numbers."""
-
-    name: str
-    width: int = 1
-    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +43,7 @@ class Foreign(Protocol):
     @property
     def datatypes(self) -> tuple[Datatype, ...]: ...  # noqa: D102
     @property
-    def columns(self) -> tuple[Column, ...]: ...  # noqa: D102
+    def columns(self) -> Sequence[Column]: ...  # noqa: D102
     @property
     def outputs(self) -> Mapping[str, int | None]: ...  # noqa: D102
 
@@ -64,6 +55,17 @@ class Foreign(Protocol):
 
     def export(self, datatype: Datatype) -> Export:
         """The model as ONNX with inputs of this type, by the framework's usual exporter."""
+
+
+def widths(table: Table) -> dict[str, int | None]:
+    """The outputs of a table and how many columns each has; None for a vector."""
+    return {one.name: one.shape[1] if len(one.shape) > 1 else None for one in table.outputs}
+
+
+def answers(table: Table, rows: Rows) -> dict[str, NDArray[Any]]:
+    """What the framework says, as the server would have it run in a process of its own."""
+    found = table.answer(rows, [one.name for one in table.outputs])
+    return {one.name: found[one.name] for one in table.outputs}
 
 
 def takes(model: Foreign, rows: Rows) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 ML_DOMAIN = "ai.onnx.ml"
+NAME = "model"
 TREE_OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 
 
@@ -20,6 +21,7 @@ def tidy(model: onnx.ModelProto, outputs: Mapping[str, int | None]) -> onnx.Mode
     _declare_outputs(model.graph, outputs)
     del model.graph.value_info[:]  # some exporters guess `[1]` for labels; ONNX Runtime infers what it needs
     _import_opsets_once(model)
+    model.graph.name = NAME  # some exporters make one up, and the same model would get another digest each time
     return model
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxiway.convert.foreign import MATRIX, Column
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
+from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
 
 def read_samples(path: Path, columns: Sequence[Column]) -> Samples:

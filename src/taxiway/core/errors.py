@@ -512,6 +512,12 @@ class RegistryBusy(RegistryUnavailable):
     code = "registry-busy"
 
 
+class MlflowUnavailable(Unavailable):
+    """MLflow cannot be reached, or does not answer as it should."""
+
+    code = "mlflow-unavailable"
+
+
 class DataLoss(TaxiwayError):
     """Stored bytes are gone, or are not what was stored."""
 

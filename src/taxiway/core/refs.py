@@ -13,6 +13,11 @@ _REF = re.compile(
 )
 
 
+def is_name(text: str) -> bool:
+    """Whether a model or an alias can be called so."""
+    return re.fullmatch(_NAME, text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """A model, or one version, variant or alias of it."""

@@ -99,6 +99,14 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeFrom:
+    """An artifact that another one was made from: its `sha256:` digest, and what is to be said of the making."""
+
+    digest: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Understanding:
     """What one model is, read from its bytes.
 
@@ -113,6 +121,8 @@ class Understanding:
         made: files that are written by the import, by path in the manifest.
         facts: whatever else was understood, as JSON has it.
         notes: what a person should know before serving it.
+        conversion: what became of the attempt to make ONNX of it, as JSON; empty if there was none.
+        made_from: what it was converted from.
         servable: whether anything here serves it; if not it is kept, and can be told apart.
     """
 
@@ -129,6 +139,8 @@ class Understanding:
     made: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    conversion: Mapping[str, Any] = field(default_factory=dict)
+    made_from: tuple[MadeFrom, ...] = ()
     servable: bool = True
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from taxiway.config.backends import BACKENDS
 from taxiway.core.tensors import TensorSpec
+from taxiway.intake.converting import is_converted
+from taxiway.intake.nouns import Understanding
 from taxiway.intake.read.plain import plain
 from taxiway.intake.walk import Imported, facts_of, signature_of
 
@@ -26,9 +29,8 @@ def _lines(one: Imported) -> Iterator[str]:
     yield f"{ref}  {_state(one)}"
     yield _row("format", one.title)
     yield _row("framework", f"{model.framework} {model.version}".strip())
-    yield _row(
-        "backend", (model.backend or model.platform) + ("" if model.servable else "  (not served here: it is kept)")
-    )
+    yield _row("backend", _backend(model))
+    yield from _rows("converted", _conversion(model))
     yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_UNKNOWN])
     yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_UNKNOWN])
     yield from _rows("files", _files(one))
@@ -40,7 +42,31 @@ def _lines(one: Imported) -> Iterator[str]:
     if model.notes:
         yield from _rows("note", list(model.notes))
     if one.version:
-        yield _row("next", f"taxiway serve {ref}" if model.servable else f"taxiway why {ref}")
+        yield _row("next", f"taxiway serve {one.alias_ref or ref}" if model.servable else f"taxiway why {ref}")
+
+
+def _backend(model: Understanding) -> str:
+    """What serves it, and where."""
+    named = model.backend or model.platform
+    if not model.servable:
+        return f"{named}  (not served here: it is kept)"
+    backend = BACKENDS.get(model.backend)
+    return f"{named}  (in a process of its own)" if backend is not None and backend.hosted else named
+
+
+def _conversion(model: Understanding) -> list[str]:
+    """What became of the attempt to make ONNX of it; nothing if there was none."""
+    told = model.conversion
+    if not told:
+        return []
+    if not is_converted(model):
+        return [f"no, its own library serves it: {told['message']}"]
+    parity = told["parity"]
+    lines = [f"to ONNX by {told['converter']}; the original is kept with it"]
+    error = parity["worst_relative_error"]
+    compared = f"{parity['rows']} rows answered alike: labels equal, worst relative error {error:.2g}"
+    splits = f", at {parity['splits']} of {parity['splits_in_all']} splits" if parity["splits_in_all"] else ""
+    return [*lines, compared + splits]
 
 
 def _state(one: Imported) -> str:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from taxiway.config.autocomplete import supports_batching
 from taxiway.config.backends import BACKENDS, ONNX
 from taxiway.config.model_config import TYPE_NAMES, ModelConfig, new_config, parse_pbtxt, to_pbtxt
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.nouns import Understanding
 
+Signature = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
+"""Inputs and outputs."""
 
-def write_config(model: Understanding, name: str) -> str:
+
+ROWS_AT_MOST: Final = 4096
+"""Rows that a request may have of a model whose tensors a person named: as where the server finds that out itself."""
+
+
+def write_config(model: Understanding, name: str, said: Signature = ((), ())) -> str:
     """The configuration that the version `name` is served under.
 
-    One that came with the model is kept to the letter, unless it says another name or pins versions by number.
+    One that came with the model is kept to the letter, unless it says another name or pins versions by number. Of any
+    other, it says no more than nobody finds out by itself: whose model it is, and the tensors that a person named. A
+    model that runs in a process of its own tells its tensors when it is loaded, so that it is served alike whether
+    it was imported or not.
+
+    Args:
+        model: what was understood.
+        name: of the version's model.
+        said: inputs and outputs that a person named: whole shapes.
     """
     if model.config is not None:
         return _kept(model.config, name)
@@ -22,10 +39,14 @@ def write_config(model: Understanding, name: str) -> str:
     if model.platform:
         config.platform = model.platform
     config.default_model_filename = _filename(model)
-    tensors = (*model.inputs, *model.outputs)
+    is_onnx = model.backend == ONNX.name
+    sides = (model.inputs, model.outputs) if is_onnx else said
+    tensors = (*sides[0], *sides[1])
     if all(spec.shape for spec in tensors):
-        rows = model.backend == ONNX.name and supports_batching(model.inputs, model.outputs)
-        for side, specs in ((config.input, model.inputs), (config.output, model.outputs)):
+        rows = supports_batching(*sides)
+        if rows and not is_onnx:
+            config.max_batch_size = ROWS_AT_MOST
+        for side, specs in ((config.input, sides[0]), (config.output, sides[1])):
             for spec in specs:
                 _declare(side.add(), spec, rows=rows)
     return to_pbtxt(config)
@@ -34,18 +55,13 @@ def write_config(model: Understanding, name: str) -> str:
 def _filename(model: Understanding) -> str:
     """The model's file, where the backend would look for another one first; it is the first that was named."""
     backend = BACKENDS.get(model.backend)
-    first = next(iter(model.files), "").removeprefix("@/")
+    first = next(iter((*model.made, *model.files)), "").removeprefix("@/")
     known = backend is not None and first in backend.filenames
     return first if backend is not None and known and first != backend.filenames[0] else ""
 
 
 def _declare(tensor: ModelConfig, spec: TensorSpec, *, rows: bool) -> None:
-    """One input or output.
-
-    As one row looks where the server finds out by itself how many rows a model takes at once, which it does of ONNX; as
-    the whole looks elsewhere: then requests of any number of rows are right, and none are merged until somebody says
-    max_batch_size.
-    """
+    """One input or output: as one row looks where a request may have several, else as the whole does."""
     tensor.name = spec.name
     tensor.data_type = (
         tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_name[TYPE_NAMES[spec.datatype]].number

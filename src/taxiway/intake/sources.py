@@ -19,11 +19,13 @@ class Brought:
         path: a file or a directory.
         origin: what is to be remembered of where it came from, as JSON; `source` and `kind` at least.
         name: what it is called there; empty if the path's own name says it.
+        trained_by: the run that made it, as a URI; empty if nobody knows.
     """
 
     path: Path
     origin: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    trained_by: str = ""
 
 
 Bring = Callable[[str], AbstractContextManager[Brought]]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from taxiway.core.errors import (
+    AlreadyExists,
     AlreadyRegistered,
     ArtifactChanged,
     InvalidArgument,
@@ -21,17 +21,30 @@ from taxiway.core.errors import (
 )
 from taxiway.core.refs import ModelRef
 from taxiway.core.tensors import TensorSpec
+from taxiway.intake.converting import not_converted
 from taxiway.intake.formats.onnx import external_files, is_onnx
 from taxiway.intake.formats.table import recognise
 from taxiway.intake.limits import DEFAULT_LIMITS, Limits
+from taxiway.intake.naming import check_said, checked_name, model_name
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.scan.walk import Scanned, scan
 from taxiway.intake.serving_config import write_config
 from taxiway.intake.signing import SignatureState, verify_signature
 from taxiway.intake.sources import Bring, Brought, choose_source
 from taxiway.intake.staging import stage
-from taxiway.registry.disk import make_private, require_private
-from taxiway.registry.nouns import ANY, AliasMove, Expected, FileEntry, Manifest, NewVersion, StoredFile, Version
+from taxiway.registry.disk import make_private
+from taxiway.registry.nouns import (
+    ANY,
+    AliasMove,
+    Edge,
+    EdgeKind,
+    Expected,
+    FileEntry,
+    Manifest,
+    NewVersion,
+    StoredFile,
+    Version,
+)
 
 CONFIG_FILE = "config.pbtxt"
 _MAX_SAID = 400
@@ -52,6 +65,11 @@ class Shelf(Protocol):
     def resolve(self, ref: ModelRef | str) -> Version:
         """What a reference means now."""
 
+    def add_lineage(
+        self, child: ModelRef | str, kind: EdgeKind, parent: str, *, actor: str, facts: Mapping[str, Any] | None = None
+    ) -> Edge:
+        """Record what a version came from."""
+
     def set_alias(self, name: str, alias: str, to: int | None, *, expect: Expected, actor: str, why: str) -> AliasMove:
         """Move an alias."""
 
@@ -59,8 +77,8 @@ class Shelf(Protocol):
 class Converter(Protocol):
     """Makes another model of one that was understood, as a tree ensemble becomes ONNX; another room's work."""
 
-    def __call__(self, model: Understanding, staged: Staged) -> Understanding | None:
-        """The converted model; None if it stays as it is."""
+    def __call__(self, model: Understanding, staged: Staged, trusted: frozenset[str]) -> Understanding:
+        """The converted model, or the same with the reason why not; `trusted` digests are of files that may be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +116,8 @@ class Imported:
         origin: where it came from.
         version: None after a dry run; not `is_new` if it was there before.
         left_out: files of the source that no model was made of.
+        alias_ref: `name@alias`, if an alias was moved to the version.
+        trained_by: as in `Brought`.
     """
 
     name: str
@@ -112,6 +132,8 @@ class Imported:
     version: Version | None = None
     is_new: bool = True
     left_out: tuple[str, ...] = ()
+    alias_ref: str = ""
+    trained_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +143,15 @@ class Office:
     Attributes:
         workplace: a directory for private copies; it needs as much room as the model.
         schemes: who brings the models of a URI.
-        converters: by framework.
+        converters: by the backend that would serve the model as it is.
+        tell: hears what is done now, in a few words.
     """
 
     workplace: Path
     limits: Limits = DEFAULT_LIMITS
     schemes: Mapping[str, Bring] = field(default_factory=dict)
     converters: Mapping[str, Converter] = field(default_factory=dict)
+    tell: Callable[[str], object] = lambda _doing: None
 
 
 def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[Imported, ...]:
@@ -142,7 +166,10 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         UnrecognisedModel, UnsafeArtifact: a refusal; nothing was registered.
         AlreadyRegistered: the registry has exactly these files as a version of this model.
     """
+    check_said(wanted.name, wanted.alias)
+    office.tell(f"reading {wanted.source}")
     with choose_source(wanted.source, office.schemes)(wanted.source) as brought, _staged(brought, office) as staged:
+        office.tell("scanning")
         with _boundary(staged):
             format_, scanned = _look(staged, wanted, office.limits)
             models = format_.understand(staged)
@@ -155,6 +182,7 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
         prepared = [replace(one, left_out=_left_out(staged, models)) for one in prepared]
         if shelf is None:
             return tuple(prepared)
+        office.tell("registering")
         if len(prepared) == 1:
             return (_register(prepared[0], staged, wanted, shelf),)
         return tuple(_register_or_find(one, staged, wanted, shelf) for one in prepared)
@@ -162,8 +190,13 @@ def import_models(wanted: Wanted, office: Office, shelf: Shelf | None) -> tuple[
 
 @contextmanager
 def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
+    if office.workplace.resolve().is_relative_to(brought.path.resolve()):
+        raise InvalidArgument(
+            f"{brought.path} holds {office.workplace}, where models are copied to while they are looked at",
+            hint="name the model's own directory",
+        )
+    office.workplace.mkdir(parents=True, exist_ok=True)
     make_private(office.workplace)
-    require_private(office.workplace, "where imports are copied to")
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
 
@@ -201,8 +234,16 @@ def _look(staged: Staged, wanted: Wanted, limits: Limits) -> tuple[Format, Scann
 def _completed(model: Understanding, wanted: Wanted, staged: Staged, office: Office) -> Understanding:
     """With what was said on the command line, and converted where somebody converts it."""
     told = replace(model, inputs=wanted.inputs or model.inputs, outputs=wanted.outputs or model.outputs)
-    converter = office.converters.get(told.framework)
-    return told if converter is None else converter(told, staged) or told
+    converter = office.converters.get(told.backend)
+    if converter is None or model.config is not None:
+        return told
+    if wanted.inputs or wanted.outputs:
+        why = (
+            "--input and --output-tensor name its tensors as it is; ONNX names them X, label, probabilities, prediction"
+        )
+        return not_converted(told, "tensors-named", why)
+    office.tell("converting to ONNX and comparing the answers")
+    return converter(told, staged, wanted.trust)
 
 
 # --- naming and hashing --------------------------------------------------------------------------------
@@ -217,25 +258,30 @@ def _prepare(
     scanned: Scanned,
     signature: SignatureState,
 ) -> Imported:
-    name = wanted.name or model.name or brought.name or model_name(staged.name)
-    ModelRef.parse(name)
-    config = write_config(model, name)
+    name = wanted.name or checked_name(model.name or brought.name or model_name(staged.name))
+    config = write_config(model, name, (wanted.inputs, wanted.outputs))
     entries = [_entry(path, staged.files[source]) for path, source in model.files.items() if path != CONFIG_FILE]
     entries += [FileEntry(path, *_hashed(data)) for path, data in {**model.made, CONFIG_FILE: config.encode()}.items()]
     manifest = Manifest.of(entries)
     origin = {**brought.origin, "format": model.format, "digest": _source_digest(staged)}
-    return Imported(name, model, format_.title, config, manifest.files, manifest.digest, scanned, signature, origin)
+    return Imported(
+        name,
+        model,
+        format_.title,
+        config,
+        manifest.files,
+        manifest.digest,
+        scanned,
+        signature,
+        origin,
+        trained_by=brought.trained_by,
+    )
 
 
 def _left_out(staged: Staged, models: Sequence[Understanding]) -> tuple[str, ...]:
     used = {path for model in models for path in model.files.values()}
     own = {path for path in staged.files if path.rpartition("/")[2] == CONFIG_FILE}
     return (*sorted(set(staged.files) - used - own), *staged.left_out)
-
-
-def model_name(text: str) -> str:
-    """A model's name out of a file's: what no reference may hold becomes a dash."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:128] or "model"
 
 
 def _check_names(prepared: Sequence[Imported], wanted: Wanted) -> None:
@@ -285,9 +331,16 @@ def _register(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Im
         origin=one.origin,
         facts=facts_of(one),
     )
-    version = shelf.register(new, actor=wanted.actor, why=wanted.why)
-    _point(version, wanted, shelf)
-    return replace(one, version=version)
+    try:
+        version = shelf.register(new, actor=wanted.actor, why=wanted.why)
+    except AlreadyRegistered as already:
+        number = already.facts["version"]
+        _trace(one, ModelRef(one.name, number), wanted, shelf)
+        if wanted.alias:
+            already.hint = f"to move the alias: taxiway alias set {one.name}@{wanted.alias} {number} --why REASON"
+        raise
+    _trace(one, ModelRef(one.name, version.number), wanted, shelf)
+    return replace(one, version=version, alias_ref=_point(version, wanted, shelf))
 
 
 def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shelf) -> Imported:
@@ -296,14 +349,25 @@ def _register_or_find(one: Imported, staged: Staged, wanted: Wanted, shelf: Shel
         return _register(one, staged, wanted, shelf)
     except AlreadyRegistered as already:
         version = shelf.resolve(ModelRef(one.name, already.facts["version"]))
-        _point(version, wanted, shelf)
-        return replace(one, version=version, is_new=False)
+        return replace(one, version=version, is_new=False, alias_ref=_point(version, wanted, shelf))
 
 
-def _point(version: Version, wanted: Wanted, shelf: Shelf) -> None:
-    """Move the alias that was asked for."""
-    if wanted.alias:
-        shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+def _trace(one: Imported, ref: ModelRef, wanted: Wanted, shelf: Shelf) -> None:
+    """Record what made these files: also of a version that was there, as its import may have been cut short."""
+    if one.trained_by:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "trained-by", one.trained_by, actor=wanted.actor)
+    for made in one.model.made_from:
+        with suppress(AlreadyExists):
+            shelf.add_lineage(ref, "artifact", made.digest, actor=wanted.actor, facts=made.facts)
+
+
+def _point(version: Version, wanted: Wanted, shelf: Shelf) -> str:
+    """Move the alias that was asked for, and say how it is referred to; empty: none was asked for."""
+    if not wanted.alias:
+        return ""
+    shelf.set_alias(version.name, wanted.alias, version.number, expect=ANY, actor=wanted.actor, why=wanted.why)
+    return f"{version.name}@{wanted.alias}"
 
 
 def _check_same(entry: FileEntry, stored: StoredFile) -> None:
@@ -342,4 +406,4 @@ def facts_of(one: Imported) -> dict[str, Any]:
         "notes": list(model.notes),
         "left_out": list(one.left_out),
         "understood": dict(model.facts),
-    }
+    } | ({"conversion": dict(model.conversion)} if model.conversion else {})

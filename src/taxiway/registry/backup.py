@@ -35,6 +35,7 @@ HEADER: Final = "registry.json"
 _TABLES: Final = (
     *("model", "version", "variant", "idempotency", "alias", "alias_move"),
     *("tag", "edge", "blob", "blob_use", "audit", "head"),
+    *("outbox", "mirror", "followed"),
 )
 """In the order in which their rows refer to each other."""
 
@@ -122,7 +123,7 @@ def restore(database: Database, store: BlobStore, clock: Clock, path: Path, acto
         _require_blobs(folder, _take_parts(parts, header, folder, store))
         with database.write() as connection:
             _require_empty(connection, database)
-            _fill(connection, folder)
+            _fill(connection, folder, [name for name in _TABLES if name in header["tables"]])
             verifying.verify_audit(connection)
     migrate(database, now)
     with change(database, clock, actor) as this:
@@ -238,8 +239,9 @@ def _require_blobs(folder: Path, found: set[str]) -> None:
             raise DataLoss(f"the backup lacks blob {blob.sha256}", hint=_HINT, sha256=blob.sha256)
 
 
-def _fill(connection: Connection, folder: Path) -> None:
-    for name in _TABLES:
+def _fill(connection: Connection, folder: Path, tables: Iterable[str]) -> None:
+    """The backup of an earlier release lacks the tables that came later."""
+    for name in tables:
         for rows in _batches(_lines(folder / name)):
             columns = list(rows[0])
             target = table(f"{schema.PREFIX}{name}", *map(column, columns))

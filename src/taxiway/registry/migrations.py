@@ -76,7 +76,23 @@ _FIRST = Migration(
     ),
 )
 
-MIGRATIONS: Final[Sequence[Migration]] = (_FIRST,)
+_SECOND = Migration(
+    "what others are told: outbox, mirrors, followed aliases",
+    (
+        """CREATE TABLE taxiway_outbox (id BIGINT NOT NULL PRIMARY KEY, target {text} NOT NULL, kind {text} NOT NULL,
+        subject {text} NOT NULL, args {text} NOT NULL, created_at {text} NOT NULL, done_at {text},
+        tries BIGINT NOT NULL, not_before {text} NOT NULL, problem {text} NOT NULL)""",
+        "CREATE INDEX taxiway_outbox_waiting ON taxiway_outbox (target, subject, id) WHERE done_at IS NULL",
+        "CREATE INDEX taxiway_outbox_subject ON taxiway_outbox (target, subject, id)",
+        """CREATE TABLE taxiway_mirror (target {text} NOT NULL, name {text} NOT NULL, seq BIGINT NOT NULL,
+        PRIMARY KEY (target, name))""",
+        """CREATE TABLE taxiway_followed (source {text} NOT NULL, name {text} NOT NULL, alias {text} NOT NULL,
+        seen {text} NOT NULL, outcome {text} NOT NULL, number BIGINT, placed BIGINT, terms {text} NOT NULL,
+        problem {text} NOT NULL, at {text} NOT NULL, seq BIGINT NOT NULL, PRIMARY KEY (source, name, alias))""",
+    ),
+)
+
+MIGRATIONS: Final[Sequence[Migration]] = (_FIRST, _SECOND)
 LATEST: Final = len(MIGRATIONS)
 
 _OWN_TABLE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -97,7 +98,10 @@ def _as_variant(version: Version, sibling: Variant) -> Version:
 def _not_registered(connection: Connection, ref: ModelRef) -> VersionNotRegistered:
     newest = connection.scalar(select(schema.model.c.last_number).where(schema.model.c.name == ref.name))
     if newest is None:
-        hint = "`taxiway models` lists the models there are"
+        names = connection.scalars(select(schema.model.c.name))
+        close = difflib.get_close_matches(ref.name, list(names), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        hint += "`taxiway models` lists the models there are"
     elif ref.alias is not None:
         known = ", ".join(aliases(connection, ref.name)) or "none"
         hint = f"the aliases of {ref.name}: {known}; `taxiway alias set {ref} VERSION` makes one"

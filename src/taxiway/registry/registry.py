@@ -18,8 +18,10 @@ from taxiway.registry.canonical import checked_text, time_text
 from taxiway.registry.database import Database
 from taxiway.registry.disk import make_private, require_private
 from taxiway.registry.explaining import Explanation, explain
+from taxiway.registry.following import Followings
 from taxiway.registry.garbage import GRACE_S, Garbage, collect_garbage, find_garbage
 from taxiway.registry.migrations import migrate
+from taxiway.registry.mirroring import Mirrors
 from taxiway.registry.nouns import (
     AliasMove,
     AuditEntry,
@@ -35,6 +37,7 @@ from taxiway.registry.nouns import (
     Variant,
     Version,
 )
+from taxiway.registry.outbox import Outbox
 from taxiway.registry.stores import open_store
 from taxiway.registry.verifying import BlobReport, verify_audit, verify_blobs
 
@@ -48,6 +51,12 @@ class Registry:
         self._database = database
         self._store = store
         self._clock = clock
+        self.outbox = Outbox(database, clock)
+        """What others are to be told, for those who deliver it."""
+        self.mirrors = Mirrors(database, clock)
+        """Which models' changes are told to whom."""
+        self.followings = Followings(database, clock)
+        """Which aliases follow others elsewhere."""
 
     @classmethod
     def open(cls, url: str, blobs: str, *, clock: Clock | None = None) -> Self:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from taxiway.registry.nouns import AuditEntry
 
@@ -33,6 +34,15 @@ class Told:
     lineage: dict[str, str] = field(default_factory=dict)
     """Number of the entry -> child, kind and parent."""
 
+    mirrors: dict[str, str] = field(default_factory=dict)
+    """Target and model -> on."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+    """Number of a letter in the outbox -> digest of what it says."""
+
+    followed: dict[str, str] = field(default_factory=dict)
+    """Source and `name@alias` -> what was last seen there, and what came of it."""
+
 
 def replay(entries: Iterable[AuditEntry]) -> Told:
     """Follow the log from its beginning."""
@@ -42,8 +52,16 @@ def replay(entries: Iterable[AuditEntry]) -> Told:
     return told
 
 
+def followed_text(row: Mapping[str, Any]) -> str:
+    """What is said of a followed alias, as one text."""
+    return " ".join(str(row[key]) for key in ("seen", "outcome", "number", "placed", "terms", "problem"))
+
+
 def _follow(told: Told, entry: AuditEntry) -> None:
     said = entry.payload
+    told.letters.update({str(number): digest for number, digest in said.get("outbox", ())})
+    if "followed" in said:
+        told.followed[f"{said['followed']['source']} {entry.subject}"] = followed_text(said["followed"])
     match entry.kind:
         case "version-registered":
             name, _, number = entry.subject.rpartition(":")
@@ -65,5 +83,9 @@ def _follow(told: Told, entry: AuditEntry) -> None:
             told.tags.pop(f"{entry.subject} {said['key']}", None)
         case "lineage-added":
             told.lineage[str(entry.seq)] = f"{entry.subject} {said['kind']} {said['parent']}"
-        case _:  # garbage collected, backup restored: no state of these
+        case "mirror-on":
+            told.mirrors[f"{said['target']} {entry.subject}"] = "on"
+        case "mirror-off":
+            told.mirrors.pop(f"{said['target']} {entry.subject}", None)
+        case _:  # garbage collected, backup restored, letter refused: no state of these
             pass

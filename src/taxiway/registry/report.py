@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from taxiway.registry.canonical import canonical_json
@@ -21,6 +21,8 @@ from taxiway.registry.nouns import (
 )
 
 Lines = list[str]
+_LINE = 160
+"""Characters of a fact that are shown; `--output json` has them all."""
 
 _KINDS = {
     "trained-by": "trained by",
@@ -61,6 +63,16 @@ def _pairs(pairs: Mapping[str, Any]) -> str:
 
 def _fact(value: object) -> str:
     return value if isinstance(value, str) else canonical_json(value)
+
+
+def _spread(facts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Facts a line each, `parity.rows`, without what is empty; what is longer than a line is cut."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _spread(value, f"{path}{key}.")
+        elif value not in (None, "", [], False):
+            said = _fact(value)
+            yield f"{path}{key}", said if len(said) <= _LINE else f"{said[:_LINE]} ..."
 
 
 def _fields(pairs: Iterable[tuple[str, str]], indent: str = "  ") -> Lines:
@@ -115,7 +127,7 @@ def version_text(version: Version, aliases: Sequence[str], variants: Sequence[Va
     lines += ["", *table((f"FILES ({size_words(version.manifest.size)})", "SIZE", "SHA-256"), files)]
     for title, facts in (("ORIGIN", version.origin), ("FACTS", version.facts)):
         if facts:
-            lines += ["", title, *_fields((key, _fact(value)) for key, value in facts.items())]
+            lines += ["", title, *_fields(_spread(facts))]
     if variants:
         rows = [
             (variant.ref, size_words(variant.manifest.size), variant.parent, canonical_json(variant.recipe))
@@ -186,8 +198,12 @@ def _reason(entries: Sequence[AuditEntry]) -> str:
 
 
 def _step(edge: Edge, depth: int) -> str:
-    facts = f"  {canonical_json(edge.facts)}" if edge.facts else ""
-    return f"  {'  ' * depth}{edge.child} {_KINDS[edge.kind]} {edge.parent}{facts}"
+    facts = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in edge.facts.items())
+    return f"  {'  ' * depth}{edge.child} {_KINDS[edge.kind]} {edge.parent}{f'  ({facts})' if facts else ''}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else _fact(value)
 
 
 # --- the log and upkeep --------------------------------------------------------------------------------

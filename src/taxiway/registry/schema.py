@@ -95,4 +95,38 @@ audit = _table(
 head = _table("head", id=BigInteger, seq=BigInteger, at=Text, hash=Text)
 """One row: the last audit entry. A writer locks it first, so that writers come one after the other."""
 
+outbox = _table(
+    "outbox",
+    id=BigInteger,
+    target=Text,
+    kind=Text,
+    subject=Text,
+    args=Text,
+    created_at=Text,
+    done_at=Text,
+    tries=BigInteger,
+    not_before=Text,
+    problem=Text,
+)
+"""What others are to be told, written with the change that it tells of; see outbox.py."""
+
+mirror = _table("mirror", target=Text, name=Text, seq=BigInteger)
+"""Which models' aliases and tags a target is told of."""
+
+followed = _table(
+    "followed",
+    source=Text,
+    name=Text,
+    alias=Text,
+    seen=Text,
+    outcome=Text,
+    number=BigInteger,
+    placed=BigInteger,
+    terms=Text,
+    problem=Text,
+    at=Text,
+    seq=BigInteger,
+)
+"""What was last seen of each alias elsewhere that an alias of ours follows; see following.py."""
+
 migration = _table("migration", number=BigInteger, title=Text, at=Text)

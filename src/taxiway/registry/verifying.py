@@ -14,8 +14,10 @@ from taxiway.registry.audit import verify_chain
 from taxiway.registry.blobs import BlobStore, verified_chunks
 from taxiway.registry.canonical import canonical_json, digest_of, read_json
 from taxiway.registry.database import Database
+from taxiway.registry.migrations import schema_of
 from taxiway.registry.nouns import AuditEntry, StoredFile, ref_text
-from taxiway.registry.replaying import Told, replay
+from taxiway.registry.outbox import letter_digest
+from taxiway.registry.replaying import Told, followed_text, replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def _compare(part: str, told: dict[str, str], found: dict[str, str]) -> None:
 
 
 def _read_state(connection: Connection) -> Told:
-    return Told(**{name: dict(read(connection)) for name, read in _READERS.items()})
+    """What the tables hold; a backup of an earlier release is read before it has the later tables."""
+    found = schema_of(connection)
+    return Told(**{name: dict(read(connection)) for name, (since, read) in _READERS.items() if found >= since})
 
 
 def _models(connection: Connection) -> Iterator[tuple[str, str]]:
@@ -117,15 +121,34 @@ def _lineage(connection: Connection) -> Iterator[tuple[str, str]]:
         yield str(row.seq), f"{row.child} {row.kind} {row.parent}"
 
 
-_READERS: dict[str, Callable[[Connection], Iterator[tuple[str, str]]]] = {
-    "models": _models,
-    "versions": _versions,
-    "variants": _variants,
-    "aliases": _aliases,
-    "moves": _moves,
-    "tags": _tags,
-    "lineage": _lineage,
+def _mirrors(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(schema.mirror)):
+        yield f"{row.target} {row.name}", "on"
+
+
+def _letters(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(schema.outbox)):
+        yield str(row.id), letter_digest(row.target, row.kind, row.subject, row.args)
+
+
+def _followed(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(schema.followed)).mappings():
+        yield f"{row['source']} {row['name']}@{row['alias']}", followed_text(dict(row))
+
+
+_READERS: dict[str, tuple[int, Callable[[Connection], Iterator[tuple[str, str]]]]] = {
+    "models": (1, _models),
+    "versions": (1, _versions),
+    "variants": (1, _variants),
+    "aliases": (1, _aliases),
+    "moves": (1, _moves),
+    "tags": (1, _tags),
+    "lineage": (1, _lineage),
+    "mirrors": (2, _mirrors),
+    "letters": (2, _letters),
+    "followed": (2, _followed),
 }
+"""For each piece of state: the migration that made its table, and who reads it."""
 
 
 # --- blobs ---------------------------------------------------------------------------------------------

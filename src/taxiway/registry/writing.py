@@ -16,10 +16,11 @@ from taxiway.core.errors import (
     VersionNotRegistered,
 )
 from taxiway.core.refs import ModelRef
-from taxiway.registry import reading, schema
+from taxiway.registry import outbox, reading, schema
 from taxiway.registry.audit import Change
 from taxiway.registry.canonical import canonical_json, checked_text, digest_of, read_time
 from taxiway.registry.keeping import record_use, require_stored
+from taxiway.registry.mirroring import messages_of_move, messages_of_version
 from taxiway.registry.nouns import (
     ANY,
     AliasMove,
@@ -74,8 +75,9 @@ def register(change: Change, new: NewVersion, why: str, key: str | None) -> Vers
     if source is not None:
         _insert_edge(change, ref, "artifact", source, {})
     said = {"digest": new.manifest.digest, "framework": new.framework, "request": request, "source": source}
-    trusted = _trusted_in(new)
-    change.tell("version-registered", ref, said | {"why": why} | ({"trusted": trusted} if trusted else {}))
+    posted = outbox.post(change, messages_of_version(change, new.name, number))
+    trusted = {"trusted": found} if (found := _trusted_in(new)) else {}
+    change.tell("version-registered", ref, said | {"why": why, **trusted, **posted})
     return reading.resolve(change.connection, ModelRef(new.name, number))
 
 
@@ -213,8 +215,13 @@ def _insert_edge(change: Change, child: str, kind: EdgeKind, parent: str, facts:
 # --- aliases -------------------------------------------------------------------------------------------
 
 
-def set_alias(change: Change, ref: ModelRef, to: int | None, expect: Expected, why: str) -> AliasMove:
-    """Point an alias to a version, or to none (which deletes it), if it points where the caller believes it does."""
+def set_alias(
+    change: Change, ref: ModelRef, to: int | None, expect: Expected, why: str, also: Mapping[str, Any] | None = None
+) -> AliasMove:
+    """Point an alias to a version, or to none (which deletes it), if it points where the caller believes it does.
+
+    `also` is what else the change does, for the log.
+    """
     connection, name, alias = change.connection, ref.name, str(ref.alias)
     found = reading.alias_target(connection, name, alias)
     if expect is not ANY and found != expect:
@@ -231,7 +238,8 @@ def set_alias(change: Change, ref: ModelRef, to: int | None, expect: Expected, w
     _point(change, name, alias, to, there=found is not None)
     row = {"from_number": found, "to_number": to, "by": change.actor, "why": why}
     connection.execute(insert(schema.alias_move).values(seq=change.seq, name=name, alias=alias, at=change.at, **row))
-    change.tell("alias-moved", str(ref), {"from": found, "to": to, "why": why})
+    posted = outbox.post(change, messages_of_move(change, name, alias, found, to))
+    change.tell("alias-moved", str(ref), {"from": found, "to": to, "why": why, **(also or {}), **posted})
     return AliasMove(change.seq, name, alias, found, to, read_time(change.at), change.actor, why)
 
 
@@ -269,4 +277,5 @@ def set_tag(change: Change, ref: ModelRef, key: str, value: str | None) -> None:
         row = {"name": ref.name, "number": number, "key": key, "value": value}
         connection.execute(insert(schema.tag).values(**row, seq=change.seq))
     kind = "tag-deleted" if value is None else "tag-set"
-    change.tell(kind, str(ref), {"key": key, "from": before, "to": value})
+    posted = outbox.post(change, messages_of_version(change, ref.name, number) if number else ())
+    change.tell(kind, str(ref), {"key": key, "from": before, "to": value, **posted})

@@ -6,14 +6,18 @@ quarter of a tiny model's run; so `run` calls the C session below it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+# Before it is imported: it would open a store in the home directory, and report to its makers what is run.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 from taxiway.core.errors import InvalidConfig, InvalidModel, ModelFailed
 from taxiway.core.tensors import Datatype, TensorSpec

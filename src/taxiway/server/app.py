@@ -27,7 +27,7 @@ from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
 from taxiway.server.signature import WireLimits
-from taxiway.server.statistics import GrpcStatistics, ServerStatistics
+from taxiway.server.totals import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks

@@ -29,7 +29,10 @@ MAX_TEXT = 2000
 """Characters of one field; what is longer is cut."""
 MAX_FRAMES = 20
 ACCESS_LOGGER = "taxiway.access"
-"""Its lines are asked for one by one, so none is held back for being like another."""
+MODEL_LOGGER = "taxiway.models.output"
+"""What models print. Its lines are alike only in their event; who reads them bounds them."""
+_UNLIMITED = frozenset({ACCESS_LOGGER, MODEL_LOGGER})
+"""Whose lines are asked for one by one, so none is held back for being like another."""
 _OWN_FIELDS = "taxiway_fields"
 _WORKER = "taxiway_worker"
 _REPEAT_FIELDS = ("model", "version", "code")
@@ -85,7 +88,7 @@ class RepeatLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write it; sets `record.suppressed` to the lines held back before it."""
-        if record.name == ACCESS_LOGGER:
+        if record.name in _UNLIMITED:
             return True
         fields = getattr(record, _OWN_FIELDS, {})
         event = record.msg if isinstance(record.msg, str) else type(record.msg).__name__

@@ -37,7 +37,7 @@ ROOM = Path(model_config.__file__).parent
 
 def test_the_committed_descriptor_set_is_the_protos() -> None:
     pytest.importorskip("grpc_tools", reason="grpcio-tools compiles the .proto")
-    from tools.compile_protos import compile_proto  # noqa: PLC0415 - needs grpcio-tools
+    from tools.compile_protos import compile_proto
 
     committed = (ROOM / "model_config.binpb").read_bytes()
     assert committed == compile_proto(ROOM / "model_config.proto"), "run `python -m tools.compile_protos`"

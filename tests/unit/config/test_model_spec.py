@@ -229,7 +229,8 @@ def test_wrong_warmup_requests(tmp_path: Path, inputs: str, path: str, rule: str
 )
 def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> None:
     with pytest.raises(Unsupported) as caught:
-        refuse_unsupported(parse_pbtxt(pbtxt, "config.pbtxt"))
+        refuse_unsupported(parse_pbtxt(pbtxt, "config.pbtxt"), "fraud")
+    assert "model 'fraud' asks" in caught.value.message
     assert caught.value.facts["fields"] == fields
     assert all(f"\n  {field}: " in caught.value.message for field in fields)
     assert caught.value.hint
@@ -237,11 +238,11 @@ def test_what_is_not_done_is_refused_by_name(pbtxt: str, fields: list[str]) -> N
 
 @pytest.mark.parametrize("pbtxt", ["", 'backend: "onnxruntime" platform: "onnxruntime_onnx"', "dynamic_batching {}"])
 def test_what_is_done_passes(pbtxt: str) -> None:
-    refuse_unsupported(parse_pbtxt(pbtxt, "config.pbtxt"))
+    refuse_unsupported(parse_pbtxt(pbtxt, "config.pbtxt"), "fraud")
 
 
 def test_a_gpu_makes_kind_gpu_possible() -> None:
-    refuse_unsupported(parse_pbtxt("instance_group { kind: KIND_GPU }", "config.pbtxt"), gpu=True)
+    refuse_unsupported(parse_pbtxt("instance_group { kind: KIND_GPU }", "config.pbtxt"), "fraud", gpu=True)
 
 
 def test_hints_that_change_nothing_are_named() -> None:

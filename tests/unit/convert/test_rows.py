@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taxiway.convert.foreign import MATRIX, Column
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.rows import read_samples
+from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
-TWO = (Column(MATRIX, 2),)
-NAMED = (Column("age"), Column("town", is_text=True))
+TWO = (Column(MATRIX, "FP32", 2),)
+NAMED = (Column("age", "FP32"), Column("town", "BYTES"))
 
 
 def test_an_array_of_rows(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +78,12 @@ def test_inter_op_threads_need_the_parallel_executor(tmp_path: Path, threads: in
     model = OnnxRuntime().load(onnx_models.doubler(tmp_path / "m.onnx"), OnnxOptions(inter_op_threads=threads))
     assert model._session.get_session_options().execution_mode == getattr(ort.ExecutionMode, mode)
     assert model.run({"x": np.ones((1, 2), np.float32)}, ["y"])[0].tolist() == [[2, 2]]
+
+
+def test_nothing_is_reported_to_the_makers_of_the_runtime(tmp_path: Path) -> None:
+    """A process of its own: what the runtime does when it is imported cannot be undone in this one."""
+    code = "import taxiway.runtimes.onnx, onnxruntime; onnxruntime.InferenceSession"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.rglob("*")), "a store of what is to be reported"

@@ -38,7 +38,7 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.signature import WireLimits
-from taxiway.server.statistics import LifecycleStatistics
+from taxiway.server.totals import LifecycleStatistics
 
 FP32 = Datatype.FP32
 

@@ -11,7 +11,8 @@ from taxiway.core.errors import InternalError, ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.models.assembling import Accounts
-from taxiway.server.statistics import MAX_CODES, ModelStatistics, ServerStatistics
+from taxiway.server.statistics import MAX_CODES, ModelStatistics
+from taxiway.server.totals import ServerStatistics
 from taxiway.telemetry.catalogue import CATALOGUE, FailureReason
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.render import render_metrics

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from taxiway.core.errors import InternalError, WrongShape
 from taxiway.server.access import AccessLog
 from taxiway.telemetry.log_fields import LogFields, describe_fields
-from taxiway.telemetry.logs import Log, RepeatLimit, configure_logs, describe_record
+from taxiway.telemetry.logs import MODEL_LOGGER, Log, RepeatLimit, configure_logs, describe_record
 
 
 class HandClock:
@@ -242,3 +242,10 @@ def test_access_lines_are_written_one_by_one_whatever_the_level() -> None:
     assert limit.suppressed == 0
     assert (lines[0]["event"], lines[0]["path"], lines[0]["status"]) == ("request", "/v2", 200)
     assert "caller" not in lines[0]
+
+
+def test_what_models_print_is_never_taken_for_a_repetition(stream: io.StringIO, clock: HandClock) -> None:
+    configure_logs(stream=stream, clock=clock, limit=RepeatLimit(clock, burst=1))
+    for number in range(30):  # a traceback, say
+        Log(MODEL_LOGGER).info("model_output", model="m", version="1", line=f"line {number}")
+    assert [line["line"] for line in _lines(stream)] == [f"line {number}" for number in range(30)]

@@ -14,6 +14,7 @@ from typing import Final
 
 from taxiway.convert.foreign import Foreign
 from taxiway.convert.outcome import Reason, Refused
+from taxiway.core.errors import TaxiwayError, Unsupported, UntrustedPickle
 
 BY_SUFFIX: Final = {
     ".skops": "sklearn",
@@ -25,6 +26,8 @@ BY_SUFFIX: Final = {
     ".txt": "lightgbm",
     ".cbm": "catboost",
 }
+
+_REASONS: Final = ((UntrustedPickle, Reason.UNTRUSTED), (Unsupported, Reason.UNSUPPORTED))
 
 
 def load(path: Path, trusted_digest: str | None) -> Foreign:
@@ -48,5 +51,10 @@ def load(path: Path, trusted_digest: str | None) -> Foreign:
             f"{path.name} needs {problem.name}, which is not installed",
             f"pip install 'taxiway[onnx,{framework}]'",
         ) from problem
-    foreign: Foreign = module.load(path, trusted_digest)
+    trusted = () if trusted_digest is None else (trusted_digest.lower().removeprefix("sha256:"),)
+    try:
+        foreign: Foreign = module.load(path, trusted)
+    except TaxiwayError as problem:
+        reasons = [reason for kind, reason in _REASONS if isinstance(problem, kind)]
+        raise Refused(reasons[0] if reasons else Reason.UNREADABLE, problem.message, problem.hint) from problem
     return foreign

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,20 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from taxiway.convert.foreign import MATRIX, Column, Export, Rows, samples_of_trees
+from taxiway.convert.foreign import Export, Rows, answers, samples_of_trees, widths
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.convert.trees import Tree
 from taxiway.core.tensors import Datatype
-
-_CLASSES = ("Logloss", "MultiClass")
-_NUMBERS = ("RMSE", "MAE", "Quantile", "MAPE", "LogCosh", "Huber", "Expectile", "YetiRank", "QueryRMSE", "PairLogit")
+from taxiway.runtimes.hosted.guests import catboost as hosted
+from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
 
 @dataclass(frozen=True)
 class CatBoostModel:
-    """A model whose borders are float32: one type of inputs says all. `classes` is empty where it predicts numbers."""
+    """A model whose borders are float32: one type of inputs says all."""
 
-    model: catboost.CatBoost
-    classes: NDArray[Any]
-    width: int
+    table: hosted.Model
     trees: list[Tree]
     framework = "catboost"
     converter = "catboost"
@@ -38,35 +35,28 @@ class CatBoostModel:
     datatypes = (Datatype.FP32,)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> Sequence[Column]:
         """One matrix."""
-        return (Column(MATRIX, self.width),)
+        return self.table.columns
 
     @property
     def outputs(self) -> Mapping[str, int | None]:
         """A label with probabilities, or a prediction."""
-        return {"label": None, "probabilities": len(self.classes)} if len(self.classes) else {"prediction": 1}
+        return widths(self.table)
 
     def answer(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """As the model predicts."""
-        matrix = rows[MATRIX].astype(np.float32)
-        if not len(self.classes):
-            return {"prediction": self._predict(matrix, "RawFormulaVal").reshape(len(matrix), -1)}
-        labels = self._predict(matrix, "Class").reshape(-1)
-        return {"label": labels.astype(self.classes.dtype), "probabilities": self._predict(matrix, "Probability")}
-
-    def _predict(self, matrix: NDArray[Any], kind: str) -> NDArray[Any]:
-        return np.asarray(self.model.predict(matrix, prediction_type=kind, thread_count=1))
+        """As it is hosted."""
+        return answers(self.table, rows)
 
     def samples(self, datatype: Datatype, chance: np.random.Generator) -> Samples:
         """Rows at the splits."""
-        return samples_of_trees(self, self.trees, self.width, datatype, chance)
+        return samples_of_trees(self, self.trees, self.columns[0].width, datatype, chance)
 
     def export(self, datatype: Datatype) -> Export:  # noqa: ARG002 - there is one
         """By CatBoost itself; its one input is called `features`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
-            self.model.save_model(str(path), format="onnx")
+            self.table.model.save_model(str(path), format="onnx")
             model = onnx.load(path)
         for node in model.graph.node:
             node.input[:] = [MATRIX if name == "features" else name for name in node.input]
@@ -74,37 +64,28 @@ class CatBoostModel:
         return Export(model)
 
 
-def load(path: Path, trusted_digest: str | None) -> CatBoostModel:  # noqa: ARG001 - the format cannot hold code
+def load(path: Path, trusted: Collection[str]) -> CatBoostModel:  # noqa: ARG001 - the format cannot hold code
     """Read a model.
 
     Raises:
-        Refused: CatBoost does not read it, or it has features that are no numbers.
+        InvalidModel: as if it were to be hosted.
+        Refused: it has features that are no numbers, or trees that CatBoost does not export.
     """
-    try:
-        model = catboost.CatBoost().load_model(str(path), format="cbm")
-        saved = _saved(model)
-    except catboost.CatBoostError as problem:
-        raise Refused(Reason.UNREADABLE, f"CatBoost cannot read {path.name}: {problem}") from problem
-    others = [kind for kind in ("categorical_features", "text_features", "embedding_features") if saved[kind]]
-    if others:
-        raise Refused(Reason.UNSUPPORTED, f"the model has {' and '.join(others)}, which CatBoost's ONNX export has not")
-    loss = str(model.get_all_params().get("loss_function", "")).partition(":")[0]
-    if loss not in _CLASSES + _NUMBERS:
-        raise Refused(Reason.UNSUPPORTED, f"loss function {loss!r} is not one whose answers can be compared")
-    classes = np.asarray(model.classes_) if loss in _CLASSES else np.empty(0)
-    width = 1 + max(feature["flat_feature_index"] for feature in saved["float_features"])
-    return CatBoostModel(model, classes, width, [_tree(tree["splits"] or []) for tree in saved["oblivious_trees"]])
+    table = hosted.load(path)
+    if table.columns[0].name != MATRIX:
+        raise Refused(Reason.UNSUPPORTED, f"{path.name} has features of text, which CatBoost's ONNX export has not")
+    return CatBoostModel(table, [_tree(tree["splits"] or []) for tree in _saved(table.model)])
 
 
-def _saved(model: catboost.CatBoost) -> dict[str, Any]:
+def _saved(model: catboost.CatBoost) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.json")
         model.save_model(str(path), format="json")
         saved = json.loads(path.read_text("utf-8"))
-    kinds = ("float_features", "categorical_features", "text_features", "embedding_features")
     if "oblivious_trees" not in saved:
         raise Refused(Reason.UNSUPPORTED, "the model's trees are not symmetric, which CatBoost's ONNX export needs")
-    return {"oblivious_trees": saved["oblivious_trees"], **{kind: saved["features_info"].get(kind) for kind in kinds}}
+    trees: list[dict[str, Any]] = saved["oblivious_trees"]
+    return trees
 
 
 def _tree(splits: list[Mapping[str, Any]]) -> Tree:

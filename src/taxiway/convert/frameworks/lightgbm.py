@@ -6,7 +6,7 @@ other side of values that float32 inputs can have. So thresholds are mended: the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from onnxmltools.convert import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
-from taxiway.convert.foreign import MATRIX, Column, Export, Rows, samples_of_trees
+from taxiway.convert.foreign import Export, Rows, answers, samples_of_trees, widths
 from taxiway.convert.mending import mend_trees
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.convert.trees import LEAF, Tree
 from taxiway.core.tensors import Datatype
+from taxiway.runtimes.hosted.guests import lightgbm as hosted
+from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
 _ZERO = float(np.float32(1e-35))
-_UNSUPPORTED = ("multiclassova", "cross_entropy", "cross_entropy_lambda", "custom", "none")
 
 
 @dataclass(frozen=True)
 class LightGBMModel:
-    """A booster; `classes` is 0 where numbers are predicted."""
+    """A booster and its trees."""
 
-    booster: lightgbm.Booster
-    classes: int
+    table: hosted.Booster
     trees: list[Tree]
     framework = "lightgbm"
     converter = "onnxmltools"
@@ -41,60 +41,42 @@ class LightGBMModel:
     datatypes = (Datatype.FP32, Datatype.FP64)
 
     @property
-    def width(self) -> int:
-        """How many features a row has."""
-        return int(self.booster.num_feature())
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> Sequence[Column]:
         """One matrix."""
-        return (Column(MATRIX, self.width),)
+        return self.table.columns
 
     @property
     def outputs(self) -> Mapping[str, int | None]:
         """A label with probabilities, or a prediction."""
-        return {"label": None, "probabilities": self.classes} if self.classes else {"prediction": 1}
+        return widths(self.table)
 
     def answer(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """As the booster predicts; labels as LGBMClassifier forms them."""
-        numbers = np.asarray(self.booster.predict(rows[MATRIX], num_threads=1))
-        if not self.classes:
-            return {"prediction": numbers.reshape(len(numbers), -1)}
-        if numbers.ndim == 1:
-            numbers = np.stack([1.0 - numbers, numbers], axis=1)
-        return {"label": numbers.argmax(axis=1).astype(np.int64), "probabilities": numbers}
+        """As it is hosted."""
+        return answers(self.table, rows)
 
     def samples(self, datatype: Datatype, chance: np.random.Generator) -> Samples:
         """Rows at the splits."""
-        return samples_of_trees(self, self.trees, self.width, datatype, chance)
+        return samples_of_trees(self, self.trees, self.columns[0].width, datatype, chance)
 
     def export(self, datatype: Datatype) -> Export:
         """By onnxmltools, its thresholds mended."""
-        model = convert_lightgbm(
-            self.booster, initial_types=[(MATRIX, FloatTensorType([None, self.width]))], zipmap=False
-        )
+        types = [(MATRIX, FloatTensorType([None, self.columns[0].width]))]
+        model = convert_lightgbm(self.table.booster, initial_types=types, zipmap=False)
         mended = mend_trees(model, self.trees, Datatype.FP64, datatype)
         if datatype is Datatype.FP64 and not mended:
             raise Refused(Reason.EXPORT_FAILED, "onnxmltools knows no float64 inputs, and its export cannot be widened")
         return Export(model, mended)
 
 
-def load(path: Path, trusted_digest: str | None) -> LightGBMModel:  # noqa: ARG001 - the format cannot hold code
+def load(path: Path, trusted: Collection[str]) -> LightGBMModel:  # noqa: ARG001 - the format cannot hold code
     """Read a booster.
 
     Raises:
-        Refused: LightGBM does not read it, or it decides in a way that is not a threshold on a number.
+        InvalidModel: as if it were to be hosted.
+        Refused: it decides in a way that is not a threshold on a number.
     """
-    try:
-        booster = lightgbm.Booster(model_file=str(path), params={"verbose": -1})
-    except lightgbm.basic.LightGBMError as problem:
-        raise Refused(Reason.UNREADABLE, f"LightGBM cannot read {path.name}: {problem}") from problem
-    saved = booster.dump_model()
-    objective = str(saved.get("objective", "none")).split()[0]
-    if objective in _UNSUPPORTED:
-        raise Refused(Reason.UNSUPPORTED, f"objective {objective!r} is not one whose answers can be compared")
-    classes = int(saved["num_class"]) if objective == "multiclass" else 2 if objective == "binary" else 0
-    return LightGBMModel(booster, classes, _trees(saved))
+    table = hosted.load(path)
+    return LightGBMModel(table, trees_of(table.booster))
 
 
 def trees_of(booster: lightgbm.Booster) -> list[Tree]:

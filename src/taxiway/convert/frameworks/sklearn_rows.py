@@ -12,11 +12,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from taxiway.convert.foreign import MATRIX, SPLITS_PROBED, Column, Foreign, Rows, takes
+from taxiway.convert.foreign import SPLITS_PROBED, Foreign, Rows, takes
 from taxiway.convert.frameworks.sklearn_trees import every_tree, trees_of
 from taxiway.convert.parity import Samples
 from taxiway.convert.trees import probe_splits
 from taxiway.core.tensors import Datatype
+from taxiway.runtimes.hosted.guests.sklearn import categories_of, steps_of
+from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
 _ROWS: Final = 600
 _SPREADS: Final = np.array([0.1, 1.0, 1.0, 3.0])
@@ -24,25 +26,9 @@ _UNKNOWN: Final = "taxiway: no such category"
 _SEEN: Final = ("support_vectors_", "_fit_X", "X_train_", "X_fit_", "theta_", "means_", "centroids_")
 
 
-def text_columns(estimator: Any) -> frozenset[str] | None:  # noqa: ANN401 - any estimator
-    """The named columns that hold text; None if the estimator takes one matrix of numbers."""
-    first = _steps(estimator)[0]
-    if not hasattr(estimator, "feature_names_in_") or not hasattr(first, "transformers_"):
-        return None
-    selected = [(transformer, names) for _, transformer, names in first.transformers_]
-    if not any(isinstance(name, str) for _, names in selected for name in names):
-        return None
-    return frozenset(
-        str(name)
-        for transformer, names in selected
-        for at, name in enumerate(names)
-        if _categories(transformer, at) is not None
-    )
-
-
 def make_samples(model: Foreign, estimator: Any, datatype: Datatype, chance: np.random.Generator) -> Samples:  # noqa: ANN401
     """Rows at the splits where there are trees that can be led back to, else plausible ones."""
-    steps = _steps(estimator)
+    steps = steps_of(estimator)
     plausible = _plausible_rows(model.columns, steps, chance)
     width = int(steps[-1].n_features_in_)
     trees = trees_of(steps[-1]) or every_tree(steps[-1], width)
@@ -54,12 +40,6 @@ def make_samples(model: Foreign, estimator: Any, datatype: Datatype, chance: np.
     if led_back is None:
         return _with_gaps(model, _narrowed(plausible, datatype), chance)
     return Samples(_narrowed(led_back, datatype), probes.origins, probes.splits, probes.splits_in_all)
-
-
-def _steps(estimator: Any) -> list[Any]:  # noqa: ANN401
-    if not hasattr(estimator, "steps"):
-        return [estimator]
-    return [step for _, step in estimator.steps if step not in (None, "passthrough")]
 
 
 def _narrowed(rows: dict[str, NDArray[Any]], datatype: Datatype) -> dict[str, NDArray[Any]]:
@@ -74,7 +54,7 @@ def _narrowed(rows: dict[str, NDArray[Any]], datatype: Datatype) -> dict[str, ND
 
 
 def _lead_back(
-    rows: NDArray[np.float64], steps: Sequence[Any], columns: tuple[Column, ...], chance: np.random.Generator
+    rows: NDArray[np.float64], steps: Sequence[Any], columns: Sequence[Column], chance: np.random.Generator
 ) -> dict[str, NDArray[Any]] | None:
     """What has to be given so that `rows` come to the last step; None if a step has no way back."""
     for at in range(len(steps) - 1, -1, -1):
@@ -89,7 +69,7 @@ def _lead_back(
 def _through_columns(
     rows: NDArray[np.float64],
     transformer: Any,  # noqa: ANN401
-    columns: tuple[Column, ...],
+    columns: Sequence[Column],
     chance: np.random.Generator,
 ) -> dict[str, NDArray[Any]]:
     found: dict[str | int, NDArray[Any]] = {}
@@ -106,7 +86,7 @@ def _through_columns(
 
 
 def _inverse(part: Any, rows: NDArray[np.float64]) -> NDArray[Any] | None:  # noqa: ANN401
-    for step in reversed(_steps(part)):
+    for step in reversed(steps_of(part)):
         if hasattr(step, "statistics_"):  # an imputer leaves what is there as it is
             continue
         if not hasattr(step, "inverse_transform"):
@@ -116,7 +96,7 @@ def _inverse(part: Any, rows: NDArray[np.float64]) -> NDArray[Any] | None:  # no
 
 
 def _as_inputs(
-    found: Mapping[str | int, NDArray[Any]], columns: tuple[Column, ...], count: int
+    found: Mapping[str | int, NDArray[Any]], columns: Sequence[Column], count: int
 ) -> dict[str, NDArray[Any]]:
     if columns[0].name == MATRIX and len(columns) == 1:
         blank = np.zeros(count)
@@ -137,7 +117,7 @@ def _as_text(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _plausible_rows(
-    columns: tuple[Column, ...], steps: Sequence[Any], chance: np.random.Generator
+    columns: Sequence[Column], steps: Sequence[Any], chance: np.random.Generator
 ) -> dict[str, NDArray[Any]]:
     first = steps[0]
     if hasattr(first, "transformers_"):
@@ -153,29 +133,17 @@ def _plausible_rows(
 
 def _plausible(part: Any, at: int, count: int, chance: np.random.Generator) -> NDArray[Any]:  # noqa: ANN401
     """Values of the column that is the `at`th of what this step was fitted on."""
-    categories = _categories(part, at)
+    categories = categories_of(part, at)
     if categories is not None:
         chosen: NDArray[Any] = chance.choice(np.append(categories.astype(object), _UNKNOWN), count)
         return chosen
-    seen = next((values for step in _steps(part) if (values := _seen_values(step, at)) is not None), None)
+    seen = next((values for step in steps_of(part) if (values := _seen_values(step, at)) is not None), None)
     if seen is not None:
         near: NDArray[np.float64] = chance.choice(seen, count) + chance.normal(0.0, 0.1 * np.std(seen), count)
         return near
-    centre, spread = next((found for step in _steps(part) if (found := _range(step, at))), (0.0, 1.0))
+    centre, spread = next((found for step in steps_of(part) if (found := _range(step, at))), (0.0, 1.0))
     around: NDArray[np.float64] = chance.normal(size=count) * chance.choice(_SPREADS, count)
     return centre + spread * around
-
-
-def _categories(part: Any, at: int) -> NDArray[Any] | None:  # noqa: ANN401
-    """The texts that an encoder or imputer knows of this column; None if it holds numbers."""
-    for step in _steps(part):
-        if hasattr(step, "categories_"):
-            categories = np.asarray(step.categories_[at])
-            return categories if categories.dtype.kind in "OUST" else None
-        statistics = np.asarray(getattr(step, "statistics_", []))
-        if statistics.dtype.kind in "OU" and isinstance(statistics[at], str) and len(_steps(part)) == 1:
-            return statistics[at : at + 1]
-    return None
 
 
 def _seen_values(step: Any, at: int) -> NDArray[np.float64] | None:  # noqa: ANN401

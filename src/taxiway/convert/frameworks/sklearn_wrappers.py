@@ -11,11 +11,6 @@ def _library(estimator: Any) -> str:  # noqa: ANN401 - any estimator
     return type(estimator).__module__.partition(".")[0]
 
 
-def is_native(estimator: Any) -> bool:  # noqa: ANN401 - any estimator
-    """Whether it is scikit-learn's own: some attributes of the others raise when they are looked at."""
-    return _library(estimator) == "sklearn"
-
-
 def libraries(estimator: Any) -> tuple[str, ...]:  # noqa: ANN401 - any estimator
     """The distributions beside scikit-learn's own."""
     wrapped = {"xgboost": ("xgboost", "xgboost-cpu"), "lightgbm": ("lightgbm",)}.get(_library(estimator))

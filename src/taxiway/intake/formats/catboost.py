@@ -6,9 +6,9 @@ import struct
 from typing import Any
 
 from taxiway.core.errors import MalformedArtifact
-from taxiway.core.tensors import Datatype
+from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import one_of_kind, the_one
-from taxiway.intake.formats.trees import rows_in, scores_out
+from taxiway.intake.formats.trees import classes_out, numbers_out, rows_in
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.documents import json_or
 from taxiway.intake.read.flatbuffer import Table
@@ -19,6 +19,9 @@ _TREES, _INFO = 1, 2
 
 _DIMENSION, _CATEGORICAL, _FLOAT = 0, 4, 5
 """Fields of TModelTrees."""
+
+_CLASSIFIES = frozenset({"Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll"})
+"""Losses of classifiers."""
 
 
 def _recognise(staged: Staged) -> bool:
@@ -54,11 +57,18 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             backend="catboost",
             files={"@/model.cbm": file.path},
             inputs=rows_in(floats) if not categorical else (),
-            outputs=scores_out(trees.number(_DIMENSION), Datatype.FP64),
+            outputs=_outputs(facts["objective"], names, trees.number(_DIMENSION)),
             facts=facts,
-            notes=("has categorical features, which are texts: say --input",) if categorical else (),
+            notes=("has categorical features: each feature is an input of its own",) if categorical else (),
         ),
     )
+
+
+def _outputs(objective: str, classes: list[Any], dimension: int) -> tuple[TensorSpec, ...]:
+    if objective not in _CLASSIFIES:
+        return numbers_out(dimension, Datatype.FP64)
+    label = Datatype.BYTES if any(isinstance(name, str) for name in classes) else Datatype.INT64
+    return classes_out(max(2, len(classes), dimension), Datatype.FP64, label)
 
 
 def _objective(info: dict[str, str]) -> str:

@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from taxiway.core.errors import MalformedArtifact
-from taxiway.core.tensors import Datatype
+from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import one_text, the_one
-from taxiway.intake.formats.trees import rows_in, scores_out
+from taxiway.intake.formats.trees import classes_out, numbers_out, rows_in
 from taxiway.intake.nouns import Format, Staged, Understanding
 
 _BEGINS: Final = re.compile(rb"tree\r?\nversion=v\d")
@@ -42,7 +42,7 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             backend="lightgbm",
             files={"@/model.txt": file.path},
             inputs=rows_in(features, Datatype.FP64),
-            outputs=scores_out(scores, Datatype.FP64),
+            outputs=_outputs(values.get("objective", ""), scores),
             facts={
                 "features": features,
                 "classes": classes,
@@ -58,6 +58,13 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError(f"{text[:40]!r} is no count")
     return int(text)
+
+
+def _outputs(objective: str, scores: int) -> tuple[TensorSpec, ...]:
+    word = objective.partition(" ")[0]
+    if word in ("binary", "multiclass", "multiclassova"):
+        return classes_out(max(2, scores), Datatype.FP64)
+    return numbers_out(scores, Datatype.FP64)
 
 
 LIGHTGBM = Format("lightgbm", "LightGBM", _recognise, _understand)

@@ -9,9 +9,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.core.tensors import Datatype
 from taxiway.intake.formats.files import kind_of, the_one, zip_names
-from taxiway.intake.formats.trees import INPUT
+from taxiway.intake.formats.trees import rows_in
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.pickles import read_ops, read_stream
 from taxiway.intake.scan.archives import unpacker
@@ -73,7 +73,7 @@ def _understanding(
         version=str(facts.get("sklearn_version", "")),
         backend=backend,
         files={f"@/{name}": file.path},
-        inputs=(TensorSpec(INPUT, Datatype.FP64, (-1, features)),) if features else (),
+        inputs=rows_in(features, Datatype.FP64) if features else (),
         facts=facts,
         notes=("runs code of whoever made it, as soon as it is loaded",),
     )

@@ -1,4 +1,4 @@
-"""A Python file with a class that has `load` and `predict`. It is parsed, never run."""
+"""A Python file with a class that has `predict`, and `load` where it loads something. It is parsed, never run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from taxiway.intake.formats.files import kind_of, placed
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.scan.content import Kind
 
-_METHODS: Final = frozenset({"load", "predict"})
+_METHOD: Final = "predict"
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -34,14 +34,14 @@ def _candidates(staged: Staged) -> list[StagedFile]:
 
 
 def class_names(file: StagedFile) -> list[str]:
-    """Classes at the top of a Python file that have `load` and `predict`."""
+    """Classes at the top of a Python file that have `predict`."""
     if file.size > _MAX_BYTES or kind_of(file) is not Kind.TEXT or b"class" not in file.head(_MAX_BYTES):
         return []
     try:
         tree = _parsed(file)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _methods(node) >= _METHODS]
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and _METHOD in _methods(node)]
 
 
 def _parsed(file: StagedFile) -> ast.Module:
@@ -95,4 +95,4 @@ def _declared(file: StagedFile, name: str, attribute: str) -> tuple[TensorSpec, 
     return tuple(specs) if len(specs) == len(said) else ()
 
 
-PYTHON_CLASS = Format("python-class", "a Python class with load and predict", _recognise, _understand)
+PYTHON_CLASS = Format("python-class", "a Python class with predict", _recognise, _understand)

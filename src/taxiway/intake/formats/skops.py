@@ -11,7 +11,7 @@ from typing import Any
 
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import the_one, zip_names
-from taxiway.intake.formats.trees import INPUT, OUTPUT
+from taxiway.intake.formats.trees import classes_out, numbers_out, rows_in
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Format, Staged, Understanding
 from taxiway.intake.read.documents import read_json
@@ -19,6 +19,10 @@ from taxiway.intake.scan.skops import SCHEMA
 
 _KINDS = {"i": Datatype.INT64, "u": Datatype.INT64, "f": Datatype.FP64, "b": Datatype.BOOL, "U": Datatype.BYTES}
 """NumPy's kind of a class label -> what it travels as."""
+_BY_NAME = "ColumnTransformer"
+"""It may take each feature by its name: which, is known once it is loaded."""
+_SCORERS = ("Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier", "SVC", "LinearSVC", "NuSVC")
+"""Classifiers that have no probabilities, or only where they were told to."""
 
 
 def _recognise(staged: Staged) -> bool:
@@ -30,17 +34,18 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
     with zipfile.ZipFile(file.at) as archive:
         schema = read_json(archive.read(SCHEMA), f"{file.path}!{SCHEMA}", DEFAULT_LIMITS)
         features = _number(_attribute(schema, "n_features_in_"))
-        labels = _labels(_attribute(schema, "classes_"), archive)
+        classes = _classes(_attribute(schema, "classes_"), archive)
     steps = _steps(schema)
-    last = steps[-1] if steps else str(schema.get("__class__"))
+    first, last = (steps[0], steps[-1]) if steps else 2 * (str(schema.get("__class__")),)
+    takes_rows = bool(features) and first != _BY_NAME
     return (
         Understanding(
             format="skops",
             framework="sklearn",
             backend="sklearn",
             files={"@/model.skops": file.path},
-            inputs=(TensorSpec(INPUT, Datatype.FP64, (-1, features)),) if features else (),
-            outputs=_outputs(last, labels),
+            inputs=rows_in(features, Datatype.FP64) if takes_rows else (),
+            outputs=_outputs(last, classes),
             facts={
                 "estimator": f"{schema.get('__module__')}.{schema.get('__class__')}",
                 "steps": steps,
@@ -51,11 +56,12 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
     )
 
 
-def _outputs(last: str, labels: Datatype | None) -> tuple[TensorSpec, ...]:
+def _outputs(last: str, classes: tuple[Datatype, int] | None) -> tuple[TensorSpec, ...]:
     """A classifier answers with a label, a regressor with a number; of anything else nobody knows."""
-    if labels is not None:
-        return (TensorSpec(OUTPUT, labels, (-1,)),)
-    return (TensorSpec(OUTPUT, Datatype.FP64, (-1,)),) if last.endswith(("Regressor", "Regression")) else ()
+    if classes is not None:
+        label, count = classes
+        return () if last in _SCORERS else classes_out(count, Datatype.FP64, label)
+    return numbers_out(1, Datatype.FP64) if last.endswith(("Regressor", "Regression")) else ()
 
 
 def _attributes(node: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -98,15 +104,17 @@ def _number(node: Any) -> int:  # noqa: ANN401 - JSON
         return 0
 
 
-def _labels(node: Any, archive: zipfile.ZipFile) -> Datatype | None:  # noqa: ANN401 - JSON
-    """What class labels are, by the header of the array that holds them."""
+def _classes(node: Any, archive: zipfile.ZipFile) -> tuple[Datatype, int] | None:  # noqa: ANN401 - JSON
+    """What class labels are and how many, by the header of the array that holds them."""
     name = node.get("file") if isinstance(node, dict) else None
     if not isinstance(name, str) or name not in archive.NameToInfo:
         return None
     head = archive.open(name).read(1024)
     try:
-        descr = ast.literal_eval(io.BytesIO(head[10:]).readline().decode("latin-1"))["descr"]
-        return _KINDS.get(str(descr)[1])
+        header = ast.literal_eval(io.BytesIO(head[10:]).readline().decode("latin-1"))
+        (count,) = header["shape"]
+        kind = _KINDS.get(str(header["descr"])[1])
+        return None if kind is None else (kind, int(count))
     except (ValueError, SyntaxError, KeyError, TypeError, IndexError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from taxiway.core.errors import UnrecognisedModel
@@ -59,8 +60,27 @@ def recognise(staged: Staged) -> Format:
             hint="import each by its own path",
             formats=[one.name for one in found],
         )
+    models = _models_in(staged)
+    if models:
+        raise UnrecognisedModel(
+            f"{staged.name} is no model, but holds some: {', '.join(models)}",
+            hint="import each by its own path",
+            formats=[],
+        )
     raise UnrecognisedModel(
-        f"{staged.name} is no model of a known format; it holds {files}",
+        f"{staged.single or staged.name} is no model of a known format"
+        + (f"; it holds {files}" if staged.single is None else ""),
         hint=f"known are {', '.join(one.title for one in FORMATS)}",
         formats=[],
     )
+
+
+def _models_in(staged: Staged) -> list[str]:
+    """What lies at the top of a directory and is a model by itself, with its format; some of it, if it is much."""
+    told: list[str] = []
+    for path in sorted(staged.top())[:_MAX_TOLD] if staged.single is None else ():
+        one = replace(staged, files={path: staged.files[path]}, single=path)
+        found = [format_.title for format_ in FORMATS if format_.recognise(one)]
+        if len(found) == 1:
+            told.append(f"{path} ({found[0]})")
+    return told

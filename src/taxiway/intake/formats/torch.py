@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from taxiway.core.tensors import Datatype, TensorSpec
@@ -16,6 +16,8 @@ _SCALARS: Final = {
     7: Datatype.FP32, 8: Datatype.FP64, 12: Datatype.BOOL, 13: Datatype.BF16, 28: Datatype.UINT16,
 }  # fmt: skip
 """torch._export.serde.schema.ScalarType."""
+_DEEPEST: Final = 32
+"""Levels of what a program returns that are looked into."""
 
 
 def _is_script(staged: Staged) -> bool:
@@ -58,7 +60,7 @@ def _understand_export(staged: Staged) -> tuple[Understanding, ...]:
             backend="pytorch",
             files={"@/model.pt2": file.path},
             inputs=_specs(inputs, values),
-            outputs=_specs(outputs, values, "output"),
+            outputs=_specs(outputs, values, _returned_names(program, len(outputs))),
             facts={
                 "nodes": len(graph.get("nodes") or []),
                 "opsets": program.get("opset_version", {}),
@@ -88,16 +90,41 @@ def _at(node: Any, *keys: str) -> dict[str, Any]:  # noqa: ANN401 - foreign JSON
     return node if isinstance(node, dict) else {}
 
 
-def _specs(arguments: list[dict[str, Any]], values: Mapping[str, Any], prefix: str = "") -> tuple[TensorSpec, ...]:
-    """The tensors among arguments; outputs have names of the graph's nodes, so they are numbered instead."""
+def _returned_names(program: Mapping[str, Any], count: int) -> list[str]:
+    """What the outputs are called, as the runtime calls them: by their keys, if dictionaries hold them, or by place."""
+    calls = _at(program, "graph_module").get("module_call_graph") or []
+    told = _at(calls[0], "signature").get("out_spec") if isinstance(calls, list) and calls else None
+    spec = json_or(told, None) if isinstance(told, str) else None
+    paths = list(_paths(spec[1], ())) if isinstance(spec, list) and len(spec) > 1 else []
+    if len(paths) != count:
+        paths = [None] * count
+    return [f"output__{place}" if not path else ".".join(path) for place, path in enumerate(paths)]
+
+
+def _paths(spec: Any, path: tuple[str, ...] | None, depth: int = 0) -> Iterator[tuple[str, ...] | None]:  # noqa: ANN401 - foreign JSON
+    """The keys that lead to each leaf of one of torch's tree specifications; None where it is not only keys."""
+    children = spec.get("children_spec") if isinstance(spec, dict) else None
+    if not isinstance(children, list) or not children or depth > _DEEPEST:
+        yield path
+        return
+    keys = json_or(str(spec.get("context")), None) if str(spec.get("type")).endswith("dict") else None
+    steps = keys if isinstance(keys, list) and len(keys) == len(children) else [None] * len(children)
+    for step, child in zip(steps, children, strict=True):
+        yield from _paths(child, None if path is None or step is None else (*path, str(step)), depth + 1)
+
+
+def _specs(
+    arguments: list[dict[str, Any]], values: Mapping[str, Any], names: Sequence[str] = ()
+) -> tuple[TensorSpec, ...]:
+    """The tensors among arguments, under their nodes' names unless others are given."""
     found: list[TensorSpec] = []
-    for argument in arguments:
+    for place, argument in enumerate(arguments):
         name = str(_at(argument, "as_tensor").get("name", ""))
         value = values.get(name)
         datatype = _SCALARS.get(value.get("dtype", 0)) if isinstance(value, dict) else None
         if isinstance(value, dict) and datatype is not None:
             shape = tuple(_size(size) for size in value.get("sizes") or [])
-            found.append(TensorSpec(f"{prefix}__{len(found)}" if prefix else name, datatype, shape))
+            found.append(TensorSpec(names[place] if names else name, datatype, shape))
     return tuple(found)
 
 

@@ -1,13 +1,14 @@
-"""What the three libraries of tree ensembles have in common: a table of numbers in, scores out.
+"""What tables of numbers answer, whichever library made the model: a label with probabilities, or a prediction.
 
-The tensors are called as Triton's FIL backend calls them, so that its clients work.
+The tensors are called as `convert` calls them in ONNX and as the models' own processes do, so that a client cannot tell
+which of them answers.
 """
 
 from __future__ import annotations
 
 from taxiway.core.tensors import Datatype, TensorSpec
 
-INPUT, OUTPUT = "input__0", "output__0"
+INPUT, LABEL, PROBABILITIES, PREDICTION = "X", "label", "probabilities", "prediction"
 
 
 def rows_in(features: int, datatype: Datatype = Datatype.FP32) -> tuple[TensorSpec, ...]:
@@ -15,6 +16,13 @@ def rows_in(features: int, datatype: Datatype = Datatype.FP32) -> tuple[TensorSp
     return (TensorSpec(INPUT, datatype, (-1, features)),)
 
 
-def scores_out(width: int, datatype: Datatype = Datatype.FP32) -> tuple[TensorSpec, ...]:
-    """So many scores for each row; just one score has no dimension of its own."""
-    return (TensorSpec(OUTPUT, datatype, (-1,) if width <= 1 else (-1, width)),)
+def classes_out(
+    count: int, datatype: Datatype = Datatype.FP32, label: Datatype = Datatype.INT64
+) -> tuple[TensorSpec, ...]:
+    """A class for each row, and how probable each of them is."""
+    return TensorSpec(LABEL, label, (-1,)), TensorSpec(PROBABILITIES, datatype, (-1, count))
+
+
+def numbers_out(width: int, datatype: Datatype = Datatype.FP32) -> tuple[TensorSpec, ...]:
+    """So many numbers for each row."""
+    return (TensorSpec(PREDICTION, datatype, (-1, max(1, width))),)

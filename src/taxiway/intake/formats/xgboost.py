@@ -7,8 +7,9 @@ import re
 from typing import Any, Final
 
 from taxiway.core.errors import MalformedArtifact
+from taxiway.core.tensors import TensorSpec
 from taxiway.intake.formats.files import kind_of, one_text, the_one
-from taxiway.intake.formats.trees import rows_in, scores_out
+from taxiway.intake.formats.trees import classes_out, numbers_out, rows_in
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Buffer, Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.documents import json_or
@@ -17,7 +18,7 @@ from taxiway.intake.scan.content import Kind
 
 _JSON: Final = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
 _BINARY: Final = re.compile(rb"\{(i|U|I.|l...|L.......)\x07(learner\{|version\[)", re.DOTALL)
-_ONE_EACH: Final = frozenset({"multi:softmax"})
+_NUMBERS: Final = ("reg:", "count:", "survival:", "rank:")
 _TAIL_BYTES: Final = 1 << 20
 
 
@@ -36,7 +37,6 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
     objective = str(learner.get("objective", {}).get("name", ""))
     features = _count(parameters, "num_feature", file)
     classes, targets = _count(parameters, "num_class", file), _count(parameters, "num_target", file)
-    width = 1 if objective in _ONE_EACH else max(classes, targets)
     return (
         Understanding(
             format="xgboost",
@@ -45,11 +45,20 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             backend="xgboost",
             files={f"@/{'model.ubj' if binary else 'xgboost.json'}": file.path},
             inputs=rows_in(features),
-            outputs=scores_out(width),
+            outputs=_outputs(objective, classes, targets),
             facts={"features": features, "classes": classes, "targets": targets, "objective": objective}
             | ({"feature_names": names} if (names := _names(learner)) else {}),
         ),
     )
+
+
+def _outputs(objective: str, classes: int, targets: int) -> tuple[TensorSpec, ...]:
+    """What its answers mean is said by its objective; of one that is not known here, nothing is told."""
+    if objective in ("binary:logistic", "multi:softprob"):
+        return classes_out(max(2, classes))
+    if objective == "multi:softmax":
+        return numbers_out(1)
+    return numbers_out(targets) if objective.startswith(_NUMBERS) else ()
 
 
 def _from_binary(data: Buffer, file: StagedFile) -> tuple[dict[str, Any], str]:

@@ -57,7 +57,6 @@ class Shared:
     pickles: list[FoundPickle] = field(default_factory=list)
     refusals: list[UnsafeArtifact] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
-    vouched: set[str] = field(default_factory=set)
     unpacked: int = 0
     members: int = 0
 
@@ -123,7 +122,6 @@ class Look:
 
     def vouch(self, said: str) -> None:
         """Keep a finding that would have been a refusal, had nobody trusted the file of the source."""
-        self.shared.vouched.add(self.owner.digest)
         self.note(f"{said}, and is trusted")
 
     def inner(self, name: str, at: Path, reader: RestrictedReader | None = None) -> Look:

@@ -25,7 +25,7 @@ class Scanned:
     Attributes:
         findings: what a person should know.
         kinds: path of each file -> what its bytes are.
-        trusted: digests that were trusted, and were needed.
+        trusted: digests of its files that somebody vouches for.
     """
 
     findings: tuple[Finding, ...]
@@ -57,10 +57,11 @@ def scan(staged: Staged, raw: frozenset[str], trusted: frozenset[str], limits: L
         shared = Shared(staged, limits, raw, trusted, Path(scratch))
         for file in staged.files.values():
             _scan_file(file, shared)
-        needed = _judge_pickles(shared)
+        _judge_pickles(shared)
     if shared.refusals:
         raise _all_of(shared.refusals)
-    return Scanned(tuple(shared.findings), shared.kinds, tuple(sorted(needed)))
+    vouched = {file.digest for file in staged.files.values()} & trusted
+    return Scanned(tuple(shared.findings), shared.kinds, tuple(sorted(vouched)))
 
 
 def _scan_file(file: StagedFile, shared: Shared) -> None:
@@ -150,18 +151,15 @@ _SCANNERS: Mapping[Kind, Callable[[Look], None]] = {
 }
 
 
-def _judge_pickles(shared: Shared) -> set[str]:
-    """Let those pass whose file is trusted, refuse the others; the digests that were needed."""
-    needed = shared.vouched
+def _judge_pickles(shared: Shared) -> None:
+    """Let those pass whose file is trusted, refuse the others."""
     for found, opinions in zip(shared.pickles, ask_opinions(shared.pickles, shared.limits), strict=True):
         if found.owner.digest in shared.trusted:
-            needed.add(found.owner.digest)
             shared.findings.append(
                 Finding(found.shown, f"is a pickle, and is trusted. {pickles.describe(found, opinions)}")
             )
         else:
             shared.refusals.append(pickles.refusal(found, opinions))
-    return needed
 
 
 def _all_of(refusals: list[UnsafeArtifact]) -> UnsafeArtifact:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from time import monotonic_ns
 
-from taxiway.runtimes.hosted.batch import Answer, Arrays, Batch, Settled
+from taxiway.core.errors import ModelFailed, Overloaded
+from taxiway.runtimes.hosted.batch import Answer, Arrays, Batch, Request, Settled
 from taxiway.runtimes.hosted.frames import Laid, Learn, Opened, Part, Ran
 from taxiway.runtimes.hosted.guest import ArrayModel
 from taxiway.runtimes.hosted.lines import Lines
@@ -49,14 +51,18 @@ class ArrayGuest:
             outputs = self._model.predict(inputs, self._wanted(batch))
             computed = monotonic_ns()
             block, whole = self._settled.whole(outputs)
-        except Exception as problem:  # noqa: BLE001 - the boundary: whatever a model raises becomes an answer
+        except Overloaded as problem:  # it is computed, and there is no room for it: nor would there be next time
+            merged = computed = monotonic_ns()
+            block, whole, parts = self._settled.each([problem] * len(batch.requests))
+        except BaseException as problem:  # noqa: BLE001 - the boundary: whatever a model raises becomes an answer
             merged = computed = monotonic_ns()
             block, whole, parts = self._settled.each(self._halved(batch, 0, len(batch.requests), problem))
         self._lines.mailbox.send(Ran(batch.id, block, started, merged, computed, monotonic_ns(), whole, parts))
 
-    def _halved(self, batch: Batch, start: int, stop: int, problem: Exception) -> list[Answer]:
+    def _halved(self, batch: Batch, start: int, stop: int, problem: BaseException) -> list[Answer]:
         """The answers of requests [start, stop), which together failed with `problem`: a poisoned one fails alone."""
         if stop - start == 1 or self._names.stateful:
+            traceback.print_exception(problem)
             return [problem] * (stop - start)
         middle = (start + stop) // 2
         return [answer for low, high in ((start, middle), (middle, stop)) for answer in self._attempt(batch, low, high)]
@@ -64,19 +70,33 @@ class ArrayGuest:
     def _attempt(self, batch: Batch, start: int, stop: int) -> list[Answer]:
         try:
             outputs = self._model.predict(batch.merged(start, stop), self._wanted(batch))
-        except Exception as problem:  # noqa: BLE001 - as above
+            return list(self._cut(outputs, batch.requests[start:stop]))
+        except BaseException as problem:  # noqa: BLE001 - as above
             return self._halved(batch, start, stop, problem)
-        return list(self._cut(outputs, batch, start, stop))
 
-    def _cut(self, outputs: Arrays, batch: Batch, start: int, stop: int) -> list[Arrays]:
-        """The rows of each request."""
-        cuts: list[Arrays] = []
+    def _cut(self, outputs: Arrays, requests: Sequence[Request]) -> Iterator[Arrays]:
+        """The rows of each request.
+
+        Raises:
+            ModelFailed: there are not as many as went in: nobody can tell whose they are.
+        """
+        if not self._names.batches:
+            yield outputs
+            return
+        rows = sum(request.rows for request in requests)
+        for name, array in outputs.items():
+            if array.ndim == 0 or len(array) != rows:
+                raise ModelFailed(
+                    f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows; "
+                    "a model that batches gives one row for each",
+                    hint="set max_batch_size: 0 in config.pbtxt if the first dimension is not a batch",
+                    output=name,
+                )
         row = 0
-        for request in batch.requests[start:stop]:
+        for request in requests:
             end = row + request.rows
-            cuts.append({name: array[row:end] if self._names.batches else array for name, array in outputs.items()})
+            yield {name: array[row:end] for name, array in outputs.items()}
             row = end
-        return cuts
 
     def _wanted(self, batch: Batch) -> Sequence[str]:
         """The outputs that somebody asked for."""

@@ -47,6 +47,14 @@ def aligned(nbytes: int) -> int:
     return (nbytes + ALIGNMENT - 1) & -ALIGNMENT
 
 
+def nbytes_of(data: Any) -> int:  # noqa: ANN401 - any contiguous buffer
+    """How long a buffer is."""
+    if data.__class__ is bytes:
+        return len(data)
+    nbytes: int = data.nbytes if hasattr(data, "nbytes") else memoryview(data).nbytes
+    return nbytes
+
+
 class ArenaWriter:
     """Gives out blocks of the file `number`.
 
@@ -56,7 +64,8 @@ class ArenaWriter:
     def __init__(self, number: int) -> None:
         self._size = os.fstat(number).st_size
         self.memory = mmap.mmap(number, self._size)
-        self._next = _FLAGS
+        self._gaps = [(_FLAGS, self._size)]
+        """Where nothing was given out yet, or everything was taken back."""
         self._flags = list(range(_FLAGS - 1, -1, -1))
         self._free: dict[int, list[int]] = {}
         """By size: offsets of blocks that nobody holds."""
@@ -69,27 +78,43 @@ class ArenaWriter:
         Raises:
             Overloaded: there is none; others have to be given back first.
         """
-        size = _LEAST if nbytes <= _LEAST else 1 << (nbytes - 1).bit_length()
+        size = _size_of(nbytes)
         free = self._free.get(size)
         if not free or not self._flags:
             self._collect()
             free = self._free.get(size)
         if not self._flags:
             raise Overloaded(f"{_FLAGS} blocks of shared memory are held by the model and its callers", hint="retry")
-        if free:
-            offset = free.pop()
-        else:
-            offset = self._next
-            if offset + size > self._size:
-                raise Overloaded(
-                    f"{nbytes} bytes do not fit into the shared memory of the model, which is {self._size} bytes",
-                    hint="raise execution.shared_memory_bytes, or send less at a time",
-                )
-            self._next += size
+        offset = free.pop() if free else self._carve(size)
+        if offset is None:
+            raise Overloaded(
+                f"{nbytes} bytes do not fit into the shared memory of the model, which is {self._size} bytes",
+                hint="raise execution.shared_memory_bytes, or send less at a time",
+            )
         block = Block(offset, size, self._flags.pop())
         self.memory[block.flag] = 1
         self._held.append(block)
         return block
+
+    def give_up(self, block: Block) -> None:
+        """Nobody was told of this block, and it is wanted no more."""
+        self.memory[block.flag] = 0
+
+    def _carve(self, size: int) -> int | None:
+        """Where a new block of `size` can be; None if nowhere."""
+        offset = self._carve_gap(size)
+        if offset is None:  # blocks of other sizes, which nobody holds, may be in the way
+            self._free.clear()
+            self._gaps = _between([(block.offset, block.offset + block.size) for block in self._held], self._size)
+            offset = self._carve_gap(size)
+        return offset
+
+    def _carve_gap(self, size: int) -> int | None:
+        for place, (start, stop) in enumerate(self._gaps):
+            if start + size <= stop:
+                self._gaps[place] = (start + size, stop)
+                return start
+        return None
 
     def take_flag(self) -> int:
         """A byte of its own that both sides see, 1 at first; `drop_flag` takes it back.
@@ -111,9 +136,9 @@ class ArenaWriter:
 
     def write(self, offset: int, data: Any) -> int:  # noqa: ANN401 - any contiguous buffer
         """Lay `data` down at `offset`, within a block that was taken; how many bytes it was."""
-        view = data if data.__class__ is bytes else memoryview(data).cast("B")
-        self.memory[offset : offset + len(view)] = view
-        return len(view)
+        size = nbytes_of(data)
+        self.memory[offset : offset + size] = data
+        return size
 
     def _collect(self) -> None:
         """Take back what the reader has given back."""
@@ -134,6 +159,28 @@ class ArenaWriter:
         stop = (block.offset + block.size) // mmap.PAGESIZE * mmap.PAGESIZE
         with contextlib.suppress(OSError):  # the memory is only kept a while longer
             self.memory.madvise(mmap.MADV_REMOVE, start, stop - start)
+
+
+def _size_of(nbytes: int) -> int:
+    """The size of the block for so many bytes: few different ones, and a quarter too much at most where it matters."""
+    if nbytes <= _LEAST:
+        return _LEAST
+    size = 1 << (nbytes - 1).bit_length()
+    if nbytes > _LARGE:
+        step = size >> 3
+        return -(-nbytes // step) * step
+    return size
+
+
+def _between(taken: list[tuple[int, int]], end: int) -> list[tuple[int, int]]:
+    """What lies between the pieces that are taken, from behind the flags to the end."""
+    gaps = []
+    start = _FLAGS
+    for piece_start, piece_stop in sorted(taken):
+        if piece_start > start:
+            gaps.append((start, piece_start))
+        start = piece_stop
+    return [*gaps, (start, end)]
 
 
 class Lease(np.ndarray[Any, Any]):

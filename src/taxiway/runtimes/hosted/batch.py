@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.tensors import Datatype
-from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, view_of
+from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter, Block, Lease, aligned, nbytes_of, view_of
 from taxiway.runtimes.hosted.frames import Asked, Declared, Laid, Learn, Part, Run
 from taxiway.runtimes.hosted.tensors import DTYPES, laid_out, split_bytes
 
@@ -32,9 +32,11 @@ class Annotated(NamedTuple):
     parameters: dict[str, Any] | None = None
 
 
-Answer = Arrays | Annotated | Exception
+Answer = Arrays | Annotated | BaseException
 """What a model gives for one request: its outputs by name, or what went wrong."""
 _BYTES = Datatype.BYTES.wire_name
+_MESSAGE_CHARS = 2000
+"""Of an error; the log has the rest."""
 
 
 def look(lease: Lease, block: Block, laid: Laid) -> NDArray[Any]:
@@ -116,16 +118,45 @@ class Outbox:
         self._lock = threading.Lock()
 
     def lay(self, arrays: Sequence[NDArray[Any] | None]) -> tuple[Block | None, tuple[Laid | None, ...]]:
-        """Each of these tensors, one after the other in a block."""
-        block, laid = self.lay_rows([None if array is None else [array] for array in arrays])
-        return block, laid
+        """Each of these tensors, one after the other in a block; no block if there is none.
+
+        Raises:
+            ModelFailed: one of them cannot be sent.
+            Overloaded: there is no room.
+        """
+        contents: list[tuple[Datatype, Any, int] | None] = []
+        total = 0
+        for array in arrays:
+            if array is None:
+                contents.append(None)
+                continue
+            datatype, data = laid_out(array)
+            size = nbytes_of(data)
+            contents.append((datatype, data, size))
+            total += aligned(size)
+        if not any(contents):
+            return None, tuple(None for _ in arrays)
+        with self._lock:
+            block = self._arena.take(total)
+        offset = block.offset
+        laid: list[Laid | None] = []
+        for array, content in zip(arrays, contents, strict=True):
+            if array is None or content is None:
+                laid.append(None)
+                continue
+            datatype, data, size = content
+            if size:
+                self._arena.write(offset, data)
+            laid.append(Laid(datatype.wire_name, array.shape, offset, size))
+            offset += aligned(size)
+        return block, tuple(laid)
 
     def lay_rows(
         self, columns: Sequence[Sequence[NDArray[Any]] | None]
     ) -> tuple[Block | None, tuple[Laid | None, ...]]:
-        """Each column as one tensor, whose rows are those of its pieces one after the other."""
+        """Each column as one tensor, whose rows are those of its pieces one after the other. Otherwise as `lay`."""
         contents = [None if column is None else [laid_out(piece) for piece in column] for column in columns]
-        sizes = [0 if content is None else sum(_size(data) for _, data in content) for content in contents]
+        sizes = [0 if content is None else sum(nbytes_of(data) for _, data in content) for content in contents]
         total = sum(aligned(size) for size in sizes)
         if total == 0 and all(content is None for content in contents):
             return None, tuple(None for _ in columns)
@@ -139,7 +170,7 @@ class Outbox:
                 continue
             position = offset
             for _, data in content:
-                position += self._arena.write(position, data) if _size(data) else 0
+                position += self._arena.write(position, data) if nbytes_of(data) else 0
             shape = column[0].shape
             if len(column) > 1:
                 shape = (sum(piece.shape[0] for piece in column), *shape[1:])
@@ -148,15 +179,23 @@ class Outbox:
         return block, tuple(laid)
 
 
-def _size(data: Any) -> int:  # noqa: ANN401 - bytes or an array
-    return len(data) if isinstance(data, bytes) else int(data.nbytes)
-
-
 def error_data(problem: BaseException) -> dict[str, Any]:
-    """What went wrong in a model, as plain data."""
-    if isinstance(problem, TaxiwayError):
-        return problem.to_data()
-    return ModelFailed(f"the model raised {type(problem).__name__}: {problem}").to_data()
+    """What went wrong in a model, as plain data: text that can be sent, and not more of it than anybody reads."""
+    if not isinstance(problem, TaxiwayError):
+        problem = ModelFailed(f"the model raised {type(problem).__name__}: {_words(problem)}")
+    data = problem.to_data()
+    text = data["message"]
+    if len(text) > _MESSAGE_CHARS:
+        text = f"{text[:_MESSAGE_CHARS]}... ({len(text)} characters)"
+    data["message"] = text.encode("utf-8", "replace").decode()
+    return data
+
+
+def _words(problem: BaseException) -> str:
+    try:
+        return str(problem)
+    except Exception:  # noqa: BLE001 - an exception of the model's own may do what it likes
+        return "an exception that has no words"
 
 
 class _Checked(NamedTuple):
@@ -192,9 +231,24 @@ class Settled:
     ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         """The block; then the outputs by place of all rows, or an answer for each request."""
         checked = [self._checked(answer) for answer in answers]
+        try:
+            return self._laid(checked)
+        except Exception:  # noqa: BLE001 - the boundary: what cannot be laid down is told, and to whom it was for
+            checked = [_sendable(answer) for answer in checked]
+        try:
+            return self._laid(checked)
+        except Exception as problem:  # noqa: BLE001 - the same; now there is no room for all of them together
+            told = Part((), error_data(problem))
+            return None, None, tuple(told if isinstance(answer, _Checked) else answer for answer in checked)
+
+    def _laid(
+        self, checked: Sequence[_Checked | Part]
+    ) -> tuple[Block | None, tuple[Laid | None, ...] | None, tuple[Part, ...] | None]:
         good = [answer for answer in checked if isinstance(answer, _Checked)]
         plain = [answer.arrays for answer in good if answer.order is None and answer.parameters is None]
         if len(plain) == len(checked) and (len(plain) == 1 or (self._names.batches and _are_alike(plain))):
+            if len(plain) == 1:
+                return *self._outbox.lay(plain[0]), None
             columns = [None if column[0] is None else column for column in map(list, zip(*plain, strict=True))]
             block, laid = self._outbox.lay_rows(columns)  # alike: all have it or none
             return block, laid, None
@@ -218,7 +272,7 @@ class Settled:
 
     def _checked(self, answer: Answer) -> _Checked | Part:
         """The answer, or the error that takes its place."""
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             return Part((), error_data(answer))
         order, parameters = None, None
         if isinstance(answer, Annotated):
@@ -236,6 +290,19 @@ class Settled:
                 _check(spec, array, expected)
             arrays.append(array)
         return arrays
+
+
+def _sendable(answer: _Checked | Part) -> _Checked | Part:
+    """The same, or why it cannot be sent."""
+    if isinstance(answer, Part):
+        return answer
+    try:
+        for array in answer.arrays:
+            if array is not None:
+                laid_out(array)
+    except Exception as problem:  # noqa: BLE001 - of one answer
+        return Part((), error_data(problem))
+    return answer
 
 
 def _check(spec: Declared, array: NDArray[Any], expected: np.dtype[Any]) -> None:

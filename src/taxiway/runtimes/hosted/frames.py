@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from taxiway.core.errors import InvalidArgument
 from taxiway.runtimes.hosted.arena import Block
 
-MAX_FRAME_BYTES = 64 << 20
+MAX_FRAME_BYTES = 16 << 20
+"""Decoded, a hostile frame takes many times its bytes; an honest one is that long only for what its callers say."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -111,10 +113,15 @@ class Learn(Frame, tag="learn"):
 
 
 class Run(Frame, tag="run"):
-    """Run these requests together. Answered by Ran, or by any number of Piece and then Ran if it is decoupled."""
+    """Run these requests together. Answered by Ran, or by any number of Piece and then Ran if it is decoupled.
+
+    Attributes:
+        mark: the byte of the arena that is 1, and 2 from the moment at which the model is given the requests.
+    """
 
     id: int
     block: Block
+    mark: int
     rows: int
     requests: tuple[Asked, ...]
 
@@ -254,14 +261,26 @@ class Said(Frame, tag="said"):
 ToChild = Open | Learn | Run | CallAnswer | Close
 FromChild = Opened | Failed | Ran | Piece | CallOut | CallBack | Metric | Said
 
-_ENCODER = msgspec.msgpack.Encoder()
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=str)
 decode_to_child = msgspec.msgpack.Decoder(ToChild).decode
 decode_from_child = msgspec.msgpack.Decoder(FromChild).decode
 
 
 def encode(frame: Frame) -> bytes:
-    """A frame as it is sent."""
-    body = _ENCODER.encode(frame)
+    """A frame as it is sent.
+
+    Raises:
+        InvalidArgument: what somebody put into it is too long, or cannot be said.
+    """
+    try:
+        body = _ENCODER.encode(frame)
+    except (OverflowError, UnicodeEncodeError) as problem:
+        raise InvalidArgument(f"what is to be told between the model and its server cannot be: {problem}") from problem
+    if len(body) > MAX_FRAME_BYTES:
+        raise InvalidArgument(
+            f"ids, parameters and error texts take {len(body)} bytes, and may take {MAX_FRAME_BYTES} of one run",
+            hint="put what is large into a tensor",
+        )
     return _LENGTH.pack(len(body)) + body
 
 

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 from taxiway.core.errors import InvalidModel, TaxiwayError
 from taxiway.runtimes.hosted.arena import ArenaReader, ArenaWriter
-from taxiway.runtimes.hosted.batch import Batch, Outbox
+from taxiway.runtimes.hosted.batch import Batch, Outbox, error_data
 from taxiway.runtimes.hosted.frames import Close, Failed, Learn, Open, Run
 from taxiway.runtimes.hosted.guest import Guest, Source
 from taxiway.runtimes.hosted.guests import open_guest
 from taxiway.runtimes.hosted.lines import Lines
 from taxiway.runtimes.hosted.mailbox import Mailbox, end_with
+
+BEGUN = 2
+"""What a run's mark is once its requests are the model's: until then another process may have them instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,56 @@ class Handed:
 
 def main(words: list[str]) -> None:
     """Serve one model."""
-    handed = Handed.read(words)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a terminal's Ctrl-C reaches every process: the data plane says when
+    status = 1
+    try:
+        _main(Handed.read(words))
+        status = 0
+    except BaseException:  # noqa: BLE001 - the boundary: the last line printed is what people are told
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the model may have closed or replaced it
+                stream.flush()
+        os._exit(status)  # threads of the model must not keep a process that is at its end
+
+
+def _main(handed: Handed) -> None:
+    _ignore_signals()
     if handed.cpus:
         os.sched_setaffinity(0, handed.cpus)
     if handed.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (handed.memory_bytes, handed.memory_bytes))
     control = socket.socket(fileno=handed.control)
+    os.set_inheritable(handed.control, False)
     end_with(control)
     mailbox = Mailbox(control)
     lines = Lines(mailbox, ArenaReader(handed.inbox), Outbox(ArenaWriter(handed.outbox)))
+    for number in (handed.inbox, handed.outbox):
+        os.close(number)  # it is mapped
     guest = _open(mailbox, lines)
     if guest is not None:
         _serve(guest, lines)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # threads of the model must not keep a process that is closed
+
+
+def _ignore_signals() -> None:
+    """Whoever stops the server may signal all of its processes: the data plane says when this one is to end.
+
+    By a handler, which what the model starts does not inherit: that is to end when the model terminates it.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        signal.signal(number, _ignore)
+
+    def default() -> None:
+        for number in numbers:
+            if signal.getsignal(number) is _ignore:
+                signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=default)
+
+
+def _ignore(*_: object) -> None:
+    """A signal that is not for this process."""
 
 
 def _open(mailbox: Mailbox, lines: Lines) -> Guest | None:
@@ -77,12 +113,12 @@ def _open(mailbox: Mailbox, lines: Lines) -> Guest | None:
     try:
         guest = open_guest(first.backend, Source.of(first), lines)
     except TaxiwayError as problem:
-        mailbox.send(Failed(problem.to_data()))
+        mailbox.send(Failed(error_data(problem)))
         return None
     except BaseException as problem:  # noqa: BLE001 - the boundary: whatever the model's code raises is told
         traceback.print_exc()
         told = InvalidModel(f"the model's own code raised {type(problem).__name__} while it was loaded: {problem}")
-        mailbox.send(Failed(told.to_data()))
+        mailbox.send(Failed(error_data(told)))
         return None
     mailbox.send(guest.opened)
     return guest
@@ -98,7 +134,9 @@ def _serve(guest: Guest, lines: Lines) -> None:
             runs = [work]
             if names.decoupled and names.max_merged > 1:
                 runs += lines.mailbox.more_runs(names.max_merged - 1, names.max_merged - work.rows)
+            for run in runs:
+                lines.inbox.memory[run.mark] = BEGUN
             guest.run([Batch(run, names, lines.inbox) for run in runs])
+            del runs, run
         del work
-    with contextlib.suppress(Exception):
-        guest.close()
+    guest.close()

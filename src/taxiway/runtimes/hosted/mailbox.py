@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import threading
 from collections import deque
@@ -29,7 +30,7 @@ from taxiway.runtimes.hosted.frames import (
 
 Work = Open | Run | Learn | Close
 T = TypeVar("T")
-_RECEIVED_BYTES = 256 * 1024
+_RECEIVED_BYTES = 64 * 1024
 
 
 class Mailbox:
@@ -38,6 +39,8 @@ class Mailbox:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._splitter = FrameSplitter()
+        self._poll = select.poll()  # select() takes no number over 1023, and the server may have many connections
+        self._poll.register(end, select.POLLIN)
         self._arrived = threading.Condition(threading.Lock())
         self._reading = False
         self._work: deque[Work] = deque()
@@ -60,7 +63,7 @@ class Mailbox:
     def more_runs(self, count: int, rows: int) -> list[Run]:
         """Up to `count` runs of `rows` rows together that have come meanwhile; does not wait."""
         with self._arrived:
-            if not self._reading and select.select([self._socket], [], [], 0)[0]:
+            if not self._reading and self._poll.poll(0):
                 self._sort(self._receive())
             runs: list[Run] = []
             while self._work and len(runs) < count:
@@ -114,7 +117,7 @@ class Mailbox:
     def _receive(self) -> list[bytes]:
         data = self._socket.recv(_RECEIVED_BYTES)
         if not data:
-            os._exit(0)  # the data plane is gone: nobody is left to work for
+            _end()
         return self._splitter.feed(data)
 
     def _sort(self, bodies: list[bytes]) -> None:
@@ -135,6 +138,13 @@ def end_with(end: socket.socket) -> None:
         poll = select.poll()
         poll.register(end, select.POLLRDHUP | select.POLLHUP)
         poll.poll()
-        os._exit(0)
+        _end()
 
     threading.Thread(target=watch, name="sentinel", daemon=True).start()
+
+
+def _end() -> None:
+    """The data plane is gone: nobody is left to work for, nor to end what the model has started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -36,10 +37,17 @@ def datatype_of(array: NDArray[Any]) -> Datatype:
 
 
 def join_bytes(elements: Iterable[Any]) -> bytes:
-    """BYTES elements as the protocol lays them out: each behind its length; text becomes UTF-8."""
+    """BYTES elements as the protocol lays them out: each behind its length; text becomes UTF-8.
+
+    Raises:
+        ModelFailed: a text cannot.
+    """
     parts: list[bytes] = []
     for element in elements:
-        item = element if isinstance(element, bytes) else str(element).encode()
+        try:
+            item = element if isinstance(element, bytes) else str(element).encode()
+        except UnicodeEncodeError as problem:
+            raise ModelFailed(f"a text in a BYTES tensor of the model is not Unicode: {problem}") from problem
         parts += (_LENGTH.pack(len(item)), item)
     return b"".join(parts)
 
@@ -60,6 +68,8 @@ def split_bytes(data: memoryview | bytes, shape: Sequence[int]) -> NDArray[Any]:
         if position > end:
             raise ModelFailed("a BYTES tensor of the model ends within an element")
         elements.append(bytes(data[position - length : position]))
+    if len(elements) != math.prod(shape):
+        raise ModelFailed(f"a BYTES tensor of the model has {len(elements)} elements; its shape is {list(shape)}")
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array.reshape(tuple(shape))

@@ -15,6 +15,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome, Executor
 from taxiway.core.requests import NEVER_NS, InferRequest, RequestState
+from taxiway.server.batching.alarm import Alarm
 from taxiway.server.batching.answers import Answers, OrderedAnswers, late_error, name_errors
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.plan import BatchingPlan
@@ -107,8 +108,7 @@ class Batcher:
         self._answers: Answers = (OrderedAnswers if self._ordered else Answers)(self._report)
         self._running = RunningDeadlines() if expire_running else None
         self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = NEVER_NS
+        self._alarm = Alarm(loop, self._turn)
         self._closed = False
         self._settlers: list[asyncio.Future[None]] = []
 
@@ -181,6 +181,12 @@ class Batcher:
             self._learn(batch, outcome, now_ns, ())
         return outcome
 
+    def resize(self, more: int) -> None:
+        """The executor takes so many runs more at a time than before, or less."""
+        self._idle += more
+        if more > 0 and self._queue.requests:
+            self._turn_soon()
+
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more. True: it never started."""
         queued = self._queue.cancel(request)
@@ -212,20 +218,23 @@ class Batcher:
         for request in self._queue.take_all():
             self._answers.reject(request, _unavailable())
             self._observer.rejected(request, "unavailable")
-        if self._timer is not None and (self._running is None or self._is_idle()):
-            self._timer.cancel()  # it would keep all this in memory until a deadline that nobody waits for
-            self._timer, self._timer_ns = None, NEVER_NS
+        if self._running is None or self._is_idle():
+            self._alarm.clear()
         self._wake_settlers()
 
     def depth(self) -> tuple[int, int, int]:
         """Requests, rows and bytes that wait."""
         return self._queue.requests, self._queue.rows, self._queue.nbytes
 
+    def running(self) -> int:
+        """Runs that are out."""
+        return self._executor.slots - self._idle
+
     def gauges(self) -> BatcherGauges:
         """How things stand now."""
         return BatcherGauges(
             *self.depth(),
-            running_batches=self._executor.slots - self._idle,
+            running_batches=self.running(),
             predicted_wait_ns=self._predict_wait_ns(self._queue.rows, 1),
             dropped_results=self._answers.dropped,
         )
@@ -262,8 +271,8 @@ class Batcher:
             until_ns = min(until_ns, queue.next_expiry_ns)
         if self._running is not None:
             until_ns = min(until_ns, self._running.next_expiry_ns)
-        if until_ns < self._timer_ns:
-            self._arm(until_ns, now_ns)
+        if until_ns < self._alarm.at_ns:
+            self._alarm.set(until_ns, now_ns)
         if self._settlers:
             self._wake_settlers()
 
@@ -346,17 +355,6 @@ class Batcher:
     def _reject_late(self, request: InferRequest, now_ns: int, when: str) -> None:
         self._answers.reject(request, late_error(request, now_ns, when))
         self._observer.rejected(request, "timeout")
-
-    def _arm(self, when_ns: int, now_ns: int) -> None:
-        """Have a turn at `when_ns`. A timer that fires early (uvloop rounds to 1 ms) only sets the next."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_ns = when_ns
-        self._timer = self._loop.call_later(max(0, when_ns - now_ns) / 1e9, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer, self._timer_ns = None, NEVER_NS
-        self._turn()
 
     def _predict_wait_ns(self, rows_ahead: int, rows: int) -> int:
         return predict_wait_ns(rows_ahead, rows, self._idle, self._executor.slots, self._curve, self._plan)

@@ -21,6 +21,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import DeadlineExceeded, Overloaded, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, RequestState
+from taxiway.server.batching.alarm import Alarm
 from taxiway.server.batching.answers import late_error
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.loop import Observer, RejectReason, reason_of
@@ -120,8 +121,7 @@ class CacheFront:
         self._flights: dict[Hashable, _Flight] = {}
         self._flight_of: dict[InferRequest, _Flight] = {}
         self._deadlines = RunningDeadlines()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = NEVER_NS
+        self._alarm = Alarm(loop, self._expire)
 
     # --- the version's front ------------------------------------------------------------------------------
 
@@ -158,8 +158,8 @@ class CacheFront:
         """Close the batcher, and forget the answers: a version that is gone gives none."""
         self._batcher.close()
         self._shelf.clear()
-        if self._timer is not None and not self._flight_of:
-            self._timer.cancel()  # nobody waits any more: a long deadline would keep a closed version in memory
+        if not self._flight_of:
+            self._alarm.clear()
 
     # --- the runs' responder ------------------------------------------------------------------------------
 
@@ -184,18 +184,19 @@ class CacheFront:
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """A run came to nothing: tell its callers, or run again for those that have more time."""
         flight: _Flight = request.ask
-        if isinstance(error, DeadlineExceeded):
+        is_late = isinstance(error, DeadlineExceeded)
+        if is_late and request.deadline_ns <= self._now_ns():  # else it was a step of an ensemble that was late
             self._outlast(flight)
             return
         self._forget(flight)
         is_counted = not isinstance(
-            error, Unavailable | Overloaded
+            error, Unavailable | Overloaded | DeadlineExceeded
         )  # else a run was made, and counted for one of its callers
         while flight.callers:
             caller, _ = self._take_first(flight)
             self._refuse(caller, error)
             if not is_counted:
-                self._statistics.rejected(caller, reason_of(error))
+                self._statistics.rejected(caller, "timeout" if is_late else reason_of(error))
             elif flight.callers:
                 self._statistics.failed_with(caller, error, self._now_ns())
 
@@ -210,14 +211,19 @@ class CacheFront:
 
     def _begin(self, key: Hashable, request: InferRequest, began_ns: int) -> None:
         flight = _Flight(key, 0 if key is request else self._now_ns() - began_ns)
-        run = flight.run = self._run_for(request, flight)
-        try:
-            self._batcher.submit(run)
-        except (Overloaded, Unavailable) as refusal:
-            self._statistics.rejected(request, reason_of(refusal))
-            raise
-        self._flights[key] = flight
+        flight.run = self._run_for(request, flight)
+        came = request.state, request.deadline_ns
+        self._flights[key] = flight  # before it is submitted: its answer may come before that returns
         self._board(flight, request, flight.lookup_ns)
+        try:
+            self._batcher.submit(flight.run)
+        except Exception as refusal:
+            self._forget(flight)
+            del flight.callers[request], self._flight_of[request]
+            request.state, request.deadline_ns = came
+            if isinstance(refusal, Overloaded | Unavailable):
+                self._statistics.rejected(request, reason_of(refusal))
+            raise
 
     def _join(self, flight: _Flight, request: InferRequest, began_ns: int) -> None:
         if self._waiting() >= self._max_waiting > 0:
@@ -239,7 +245,7 @@ class CacheFront:
         self._flight_of[request] = flight
         if request.deadline_ns != NEVER_NS:
             self._deadlines.watch([request])
-            self._arm()
+            self._alarm.set(self._deadlines.next_expiry_ns, self._now_ns())
 
     def _leave(self, flight: _Flight, caller: InferRequest) -> bool:
         """Without `caller`; without any, the run is taken back. True: `caller` cost no execution."""
@@ -276,6 +282,7 @@ class CacheFront:
             caller.parameters,
         )
         run.trace = caller.trace
+        run.timeout_ns, run.sequence = caller.timeout_ns, caller.sequence
         return run
 
     def _lift(self, flight: _Flight, caller: InferRequest) -> None:
@@ -307,18 +314,7 @@ class CacheFront:
 
     # --- deadlines ----------------------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        """Look again when the next deadline comes. A timer that fires early only sets the next."""
-        when_ns = self._deadlines.next_expiry_ns
-        if when_ns >= self._timer_ns:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_ns = when_ns
-        self._timer = self._loop.call_later(max(0, when_ns - self._now_ns()) / 1e9, self._expire)
-
     def _expire(self) -> None:
-        self._timer, self._timer_ns = None, NEVER_NS
         now_ns = self._now_ns()
         for caller in self._deadlines.expire(now_ns):
             flight = self._flight_of.get(caller)
@@ -329,7 +325,7 @@ class CacheFront:
                     self._give_up(flight, caller, now_ns, "while it ran")
             elif self._plan.level_of(caller).timeout_action == "reject":
                 self._give_up(flight, caller, now_ns, "before it started")
-        self._arm()
+        self._alarm.set(self._deadlines.next_expiry_ns, self._now_ns())
 
     def _give_up(self, flight: _Flight, caller: InferRequest, now_ns: int, when: str) -> None:
         caller.state = _DONE

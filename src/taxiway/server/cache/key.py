@@ -41,8 +41,8 @@ class KeyMaker:
             self._begun.update(_sized(spec.name.encode()) + _sized(spec.datatype.wire_name.encode()))
 
     def key_of(self, request: InferRequest) -> bytes | None:
-        """The key; None for a request that is too large to be looked up."""
-        if request.nbytes > self._max_input_bytes:
+        """The key; None for one that is not looked up: it is too large, or a step of a sequence, whose place counts."""
+        if request.nbytes > self._max_input_bytes or request.sequence is not None:
             return None
         digest = self._begun.copy()
         for words in write_request(request, self._every_output):

@@ -116,17 +116,22 @@ class Passage:
         if isinstance(instruction, Ask):
             key = (instruction.step.number, instruction.place)
             self._outside.add(key)
-            self._slots(key).enter((self, key), partial(self._ask, instruction))
+            self._slots(key).enter((self, key), partial(self._enter, instruction))
         elif isinstance(instruction, Give):
             self._give(instruction)
         else:
             self._finish()
 
-    def _ask(self, ask: Ask[Value]) -> None:
-        """There is a slot for it."""
-        key, request = (ask.step.number, ask.place), self.request
+    def _enter(self, ask: Ask[Value]) -> None:
+        """There is a slot for it; perhaps another request has left it, which must not hear of our troubles."""
+        key = (ask.step.number, ask.place)
         self._outside.discard(key)
         self._inside[key] = None
+        with self._telling_bugs():
+            self._ask(key, ask)
+
+    def _ask(self, key: tuple[int, Place], ask: Ask[Value]) -> None:
+        request = self.request
         call = InnerCall(
             ask.step.need.model,
             None if ask.step.need.version is None else str(ask.step.need.version),
@@ -151,18 +156,17 @@ class Passage:
         key = (step.number, place)
         if answer.final:
             del self._inside[key]
-        try:
+        with self._telling_bugs():
             self._take(step, place, answer)
-        finally:
-            if answer.final:
-                self._slots(key).leave((self, key))
+        if answer.final:
+            self._slots(key).leave((self, key))
 
     def _take(self, step: Step, place: Place, answer: InnerAnswer) -> None:
         if answer.error is not None:
             self._fail(self._of_step(step, answer.error))
             return
         outputs = {
-            tensor.name: Value(tensor.array, tensor.datatype, len(tensor.array) if step.batches else 0)
+            tensor.name: Value(tensor.array, tensor.datatype, sum(tensor.array.shape[:1]) if step.batches else 0)
             for tensor in answer.outputs
         }
         self._do(self._walk.answered(step, place, outputs or None, final=answer.final))

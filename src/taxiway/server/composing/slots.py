@@ -10,6 +10,7 @@ class Slots:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._is_filling = False
         self.taken = 0
         self._waiting: dict[Hashable, Callable[[], None]] = {}
 
@@ -20,7 +21,7 @@ class Slots:
 
     def enter(self, who: Hashable, go: Callable[[], None]) -> None:
         """Call `go` once there is a place, which is then taken until `leave`; perhaps before this returns."""
-        if self._limit and self.taken >= self._limit:
+        if self._limit and (self._waiting or self.taken >= self._limit):
             self._waiting[who] = go
             return
         self.taken += 1
@@ -30,8 +31,16 @@ class Slots:
         """`who` has a place, or waits for one, and needs it no more."""
         if self._waiting.pop(who, None) is not None:
             return
-        if not self._waiting:
-            self.taken -= 1
-            return
-        first = next(iter(self._waiting))
-        self._waiting.pop(first)()
+        self.taken -= 1
+        if not self._is_filling:
+            self._fill()
+
+    def _fill(self) -> None:
+        """One after the other: whoever is through at once must not let the next one in from within itself."""
+        self._is_filling = True
+        try:
+            while self._waiting and self.taken < self._limit:
+                self.taken += 1
+                self._waiting.pop(next(iter(self._waiting)))()
+        finally:
+            self._is_filling = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 from taxiway.server.composing.plan import Route, Step
@@ -75,8 +76,12 @@ class Walk(Generic[T]):
     route: Route
     _tensors: dict[tuple[str, Place], _Tensor[T]] = field(default_factory=dict)
     _runs: dict[tuple[int, Place], _Run] = field(default_factory=dict)
+    _first_runs: list[tuple[Place, int]] = field(default_factory=list)
+    """A heap of the places of runs, and their steps; those that are over leave it when they come to its top."""
     _complete: dict[Place, Mapping[str, T]] = field(default_factory=dict)
     """Answers that wait for their turn."""
+    _first_complete: list[Place] = field(default_factory=list)
+    """A heap of their places."""
     _given: int = 0
     _ended: bool = False
 
@@ -137,6 +142,7 @@ class Walk(Generic[T]):
             step = self.route.steps[number]
             if all((tensor, place) in self._tensors for tensor in step.inputs.values()):
                 self._runs[number, place] = _Run(step, place)
+                heappush(self._first_runs, (place, number))
                 asks.append(Ask(step, place, self._read(step, place), self.route.wanted[number]))
         return asks
 
@@ -168,13 +174,28 @@ class Walk(Generic[T]):
                 found[name] = value
             self._use(name, place)
         self._complete[place] = found
+        heappush(self._first_complete, place)
 
     def _in_turn(self) -> list[Give[T]]:
         """The answers that no other one may come before."""
         gives = []
-        for place in sorted(self._complete):
-            if any(run.place < place and run.place != place[: len(run.place)] for run in self._runs.values()):
-                break
-            gives.append(Give(self._complete.pop(place)))
+        while self._first_complete and not self._may_be_preceded(self._first_complete[0]):
+            gives.append(Give(self._complete.pop(heappop(self._first_complete))))
             self._given += 1
         return gives
+
+    def _may_be_preceded(self, place: Place) -> bool:
+        """Whether a run goes on at an earlier place; one above `place` has given it, and gives only later ones."""
+        above = []
+        while self._first_runs and self._first_runs[0][0] < place:
+            at, number = self._first_runs[0]
+            is_over = (number, at) not in self._runs
+            if not is_over and at != place[: len(at)]:
+                break
+            heappop(self._first_runs)
+            if not is_over:
+                above.append((at, number))
+        preceded = bool(self._first_runs) and self._first_runs[0][0] < place
+        for one in above:
+            heappush(self._first_runs, one)
+        return preceded

@@ -23,7 +23,7 @@ from taxiway.server.execution import BatchRunner, HybridExecutor, ThreadExecutor
 from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.models.caching import shelf_for, store_for
-from taxiway.server.models.engine import BatchEngine, SequenceEngine
+from taxiway.server.models.engine import ModelEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.rows import Rows, try_rows
@@ -124,12 +124,14 @@ class Assembler:
         elif store is None:
             batcher = Batcher(plan, executor, clock, loop, curve, observer, expire_running=self._is_strict)
             front, alone = batcher, batcher.run_alone
+            if isinstance(executor, ProcessExecutor) and plan.merge_rows == 1:
+                executor.look_ahead(batcher.resize)  # where requests may be merged, those that wait make a better batch
         else:
             batcher = Batcher(plan, executor, clock, loop, curve, RunAccounts(observer))
             shelf = shelf_for(spec, store, self._settings.cache.max_input_bytes)
             front = CacheFront(batcher, shelf, plan, statistics, clock, loop, expire_running=self._is_strict)
         statistics.depth = batcher.depth
-        engine = BatchEngine(batcher, executor, completed.model)
+        engine = ModelEngine(batcher, executor, completed.model)
         return ServedModel(spec, completed.config, version, engine, statistics, front, traces, alone)
 
     def _assemble_stateful(self, completed: Completed, sequences: SequenceBatching) -> ServedModel:
@@ -165,7 +167,7 @@ class Assembler:
         if isinstance(executor, ProcessExecutor):
             statistics.processes = executor.counts
             statistics.own_metrics = executor.metrics.points
-        engine = SequenceEngine(steps, executor, completed.model)
+        engine = ModelEngine(steps, executor, completed.model)
         config = completed.config
         return ServedModel(spec, config, version, engine, statistics, front, traces, wind_down=steps.wind_down)
 

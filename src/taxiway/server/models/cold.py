@@ -14,7 +14,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import DeadlineExceeded, InternalError, Overloaded, TaxiwayError, Unavailable
 from taxiway.core.requests import NEVER_NS
 from taxiway.server.admission import Admission
-from taxiway.server.statistics import LifecycleStatistics
+from taxiway.server.totals import LifecycleStatistics
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")

@@ -10,7 +10,7 @@ from taxiway.server.models.loading_thread import Loading
 from taxiway.server.models.machine import ModelEvent, ModelState
 from taxiway.server.models.repository import FoundModel
 from taxiway.server.models.roster import Version
-from taxiway.server.statistics import LifecycleStatistics
+from taxiway.server.totals import LifecycleStatistics
 from taxiway.telemetry.catalogue import UnloadReason
 from taxiway.telemetry.logs import Log
 

@@ -102,7 +102,7 @@ class ModelLoader:
         """
         message = _read_config(found)
         name_backend(message, found)
-        refuse_unsupported(message, gpu=uses_gpu(self._settings.for_model(found.name)))
+        refuse_unsupported(message, found.name, gpu=uses_gpu(self._settings.for_model(found.name)))
         if message.HasField("sequence_batching"):
             self._refuse_workers(found)
         chosen = _choose_versions(found, message)

@@ -36,7 +36,7 @@ from taxiway.server.models.roster import IndexEntry, Model, ModelRoutes, Roster,
 from taxiway.server.models.served import ServedModel
 from taxiway.server.models.supplying import Supplier
 from taxiway.server.models.turns import Turns
-from taxiway.server.statistics import LifecycleStatistics
+from taxiway.server.totals import LifecycleStatistics
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.adding import Totals
 from taxiway.telemetry.catalogue import LoadOutcome, UnloadReason

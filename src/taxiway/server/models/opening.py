@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from taxiway.config.autocomplete import Defaults, autocomplete, declared_tensors
 from taxiway.config.backends import ONNX, PYTHON, Backend, backend_of, backend_of_file, recognise
 from taxiway.config.model_config import ModelConfig, from_json, new_config, to_json
+from taxiway.config.model_defaults import uses_gpu
 from taxiway.config.places import environments_place
 from taxiway.config.settings import ModelSettings, Settings
+from taxiway.core.errors import InvalidConfig
 from taxiway.core.ports import LoadedModel
 from taxiway.runtimes.onnx import OnnxRuntime
 from taxiway.server.execution.processes.model import HostedModel
 from taxiway.server.execution.processes.plan import LaunchPlan
 from taxiway.server.models.environments import interpreter_of
 from taxiway.server.models.host import Host
-from taxiway.server.models.options import effective_instances, session_options
+from taxiway.server.models.options import devices_of, effective_instances, session_options
 from taxiway.server.models.repository import FoundModel
 
 _THREADS_AT_MOST = 4
@@ -97,16 +100,21 @@ class Opener:
             python=interpreter_of(parameters, found.directory, kept) or execution.python or sys.executable,
             arena_bytes=execution.shared_memory_bytes,
             memory_bytes=execution.memory_bytes,
-            cpus=_cpus_of(self._host.cpus, instances) if execution.pin_cpus else (),
+            cpus=_share_cpus(sorted(os.sched_getaffinity(0)), self._host.cpus, instances) if execution.pin_cpus else (),
             threads=execution.intra_op_threads or max(1, self._host.cpus // instances),
-            trusted=tuple(digest.removeprefix("sha256:") for digest in self._settings.models.trust),
+            trusted=tuple(digest.removeprefix("sha256:") for digest in settings.trust),
             load_timeout_s=execution.load_timeout_s,
             instances=instances,
+            kinds=devices_of(message, instances, gpu=uses_gpu(settings)),
             compat=self._settings.compat,
         )
         model = HostedModel(plan)
         if model.config is not None:
-            message = from_json(model.config, f"the configuration that model {found.name!r} completed")
+            try:
+                message = from_json(model.config, f"the configuration that model {found.name!r} completed")
+            except InvalidConfig:
+                model.close()
+                raise
         return Opened(model, message, instances)
 
 
@@ -142,7 +150,14 @@ def _file(version: Path, message: ModelConfig, backend: Backend) -> Path:
     return version / named
 
 
-def _cpus_of(cpus: int, instances: int) -> tuple[tuple[int, ...], ...]:
-    """The processors of each instance: as many for each as there are, none for two if that can be."""
-    each = max(1, cpus // instances)
-    return tuple(tuple((index * each + offset) % cpus for offset in range(each)) for index in range(instances))
+def _share_cpus(allowed: Sequence[int], cpus: int, instances: int) -> tuple[tuple[int, ...], ...]:
+    """The processors of each instance: as many for each as there are, none for two if that can be.
+
+    `allowed` are those that this process may use (a container's need not begin with 0), and `cpus` is of how many it
+    gets the time.
+    """
+    each = max(1, min(cpus, len(allowed)) // instances)
+    return tuple(
+        tuple(sorted({allowed[(index * each + offset) % len(allowed)] for offset in range(each)}))
+        for index in range(instances)
+    )

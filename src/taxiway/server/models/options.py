@@ -47,6 +47,21 @@ def effective_instances(settings: ModelSettings, message: ModelConfig, default: 
     return sum(group.count or default for group in message.instance_group if not group.passive) or default
 
 
+def devices_of(message: ModelConfig, instances: int, *, gpu: bool) -> tuple[tuple[str, int], ...]:
+    """CPU or GPU, and which, for each process of a hosted model, in the order of its instance groups.
+
+    `gpu`: what KIND_AUTO means. A group on several GPUs has its count of instances on each, as in Triton.
+    """
+    devices: list[tuple[str, int]] = []
+    for group in message.instance_group:
+        kind = group.Kind.Name(group.kind)
+        on_gpu = kind == "KIND_GPU" or (kind == "KIND_AUTO" and gpu)
+        places = [("GPU", number) for number in group.gpus or (0,)] if on_gpu else [("CPU", 0)]
+        devices += places * (group.count or 1)
+    devices = devices or [("GPU" if gpu else "CPU", 0)]
+    return tuple(devices[index % len(devices)] for index in range(instances))
+
+
 def _refuse_accelerators(settings: ModelSettings, message: ModelConfig) -> None:
     missing = [
         (path, provider)

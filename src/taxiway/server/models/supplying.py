@@ -32,6 +32,8 @@ class Supplier:
         self._loading = loading
         self._turns = turns
         self._bring = bring
+        self._under_way: dict[str, Prepared] = {}
+        """Those whose needs are being loaded: two that ask each other would wait for each other's turn for ever."""
 
     async def supply(self, model: Model, prepared: Prepared) -> None:
         """Load what `model` asks, and is not there.
@@ -39,15 +41,22 @@ class Supplier:
         Raises:
             TaxiwayError: it cannot be loaded, or they ask each other in a circle.
         """
-        self._needs.check_circle(model.name, prepared.needs)
-        for found in await self._find(prepared, (model.name,)):
-            async with self._turns.of(found.name):
-                needed = self._roster.of(found.name)
-                if needed.routed or (needed.cold and needed.specs):
-                    continue  # somebody else has loaded it meanwhile
-                implied = needed.implied if needed.cold else True
-                await self._bring(needed, found)
-                needed.implied = implied
+        self._under_way[model.name] = prepared
+        try:
+            self._needs.check_circle(model.name, prepared.needs, self._under_way)
+            for found in await self._find(prepared, (model.name,)):
+                await self._load(found)
+        finally:
+            del self._under_way[model.name]
+
+    async def _load(self, found: FoundModel) -> None:
+        async with self._turns.of(found.name):
+            needed = self._roster.of(found.name)
+            if needed.routed or (needed.cold and needed.specs):
+                return  # somebody else has loaded it meanwhile
+            implied = needed.implied if needed.cold else True
+            await self._bring(needed, found)
+            needed.implied = implied
 
     async def tell(self, name: str) -> None:
         """`name` is another one now: plan those anew that ask it, and load those that waited for it."""

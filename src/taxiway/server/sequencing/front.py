@@ -22,7 +22,8 @@ from taxiway.core.errors import (
     Unavailable,
 )
 from taxiway.core.ports import BatchOutcome, PinnedExecutor
-from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, InputTensor, RequestState, StreamResponder
+from taxiway.core.requests import BatchResult, InferRequest, InputTensor, RequestState, StreamResponder
+from taxiway.server.batching.alarm import Alarm
 from taxiway.server.batching.answers import as_error, late_error, name_errors
 from taxiway.server.batching.deadlines import RunningDeadlines
 from taxiway.server.batching.loop import Observer, reason_of
@@ -78,8 +79,7 @@ class SequenceFront:
         self._row_of: dict[InferRequest, InferRequest] = {}
         """The row of each step that runs and is still owed an answer."""
         self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_ns = NEVER_NS
+        self._alarm = Alarm(ports.loop, self._turn)
         self._closed = False
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._executor.watch(self._lose)
@@ -124,9 +124,8 @@ class SequenceFront:
         for request in self._machine.take_all():
             self._reject(request, _unavailable())
             self._observer.rejected(request, "unavailable")
-        if self._timer is not None and (self._running is None or self._machine.is_idle):
-            self._timer.cancel()  # it would keep all this in memory until a moment that nobody waits for
-            self._timer, self._timer_ns = None, NEVER_NS
+        if self._running is None or self._machine.is_idle:
+            self._alarm.clear()
         self._wake()
 
     async def settle(self) -> None:
@@ -197,7 +196,7 @@ class SequenceFront:
         until_ns = move.until_ns
         if self._running is not None:
             until_ns = min(until_ns, self._running.next_expiry_ns)
-        self._arm(until_ns, now_ns)
+        self._alarm.set(until_ns, now_ns)
         self._wake()
 
     def _dispatch(self, run: Run, now_ns: int) -> None:
@@ -338,24 +337,12 @@ class SequenceFront:
     def _abandon(self, request: InferRequest) -> None:
         row = self._row_of.pop(request, None)
         if row is not None:  # otherwise it is about to run, or came back just now
+            row.state = _DONE  # what it asks of other models is of no use either
             self._executor.abandon(row)
 
     def _give_up(self, request: InferRequest, error: TaxiwayError) -> None:
         self._reject(request, error)
         self._observer.rejected(request, "timeout")
-
-    def _arm(self, when_ns: int, now_ns: int) -> None:
-        """Have a turn at `when_ns`. A timer that fires early (uvloop rounds to 1 ms) only sets the next."""
-        if when_ns >= self._timer_ns:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_ns = when_ns
-        self._timer = self._loop.call_later(max(0, when_ns - now_ns) / 1e9, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer, self._timer_ns = None, NEVER_NS
-        self._turn()
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():

@@ -20,7 +20,7 @@ from taxiway.telemetry.logs import Log
 
 if TYPE_CHECKING:
     from taxiway.config.settings import LimitSettings
-    from taxiway.server.statistics import ServerStatistics
+    from taxiway.server.totals import ServerStatistics
     from taxiway.server.wire.exchange import Buffer, Exchange
 
 _log = Log("taxiway.http")

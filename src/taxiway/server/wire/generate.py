@@ -27,7 +27,7 @@ from taxiway.core.requests import BatchResult, InferRequest, Responder
 from taxiway.core.tensors import Datatype, Shape, TensorSpec, count_elements
 from taxiway.server.models.served import ServedModel
 from taxiway.server.signature import Given
-from taxiway.server.wire.asks import Parsed
+from taxiway.server.wire.asks import Parsed, read_parameters
 from taxiway.server.wire.elements import elements_of, parse_json, print_elements, print_texts
 from taxiway.server.wire.events import SSE, EventStream, TritonEventStream
 from taxiway.server.wire.exchange import Exchange
@@ -38,6 +38,7 @@ from taxiway.server.wire.streaming import Answered, StreamCodec
 
 _WHOLE = "generate"
 _STREAM = "generate_stream"
+_HEEDED = ("priority", "timeout", "sequence_id", "sequence_start", "sequence_end")
 _NOT_ONE = (
     "generate expects model to produce exactly 1 response, use generate stream for model that generates various number "
     "of responses"
@@ -69,8 +70,12 @@ class GenerateReader(RequestReader):
                 self._take_parameters(value, given, others)
             else:
                 self._take_member(name, value, given, others)
-        parsed.parameters = others or None
+        self._heed(others, parsed)
         return self._assemble(given, parsed, len(body), responder, arrived_ns)
+
+    def _heed(self, parameters: dict[str, Any], parsed: Parsed) -> None:
+        """Take in what is no input: as in Triton, the model is told all of it, and the server heeds none."""
+        parsed.parameters = parameters or None
 
     def _take_parameters(self, value: Any, given: dict[str, Given], others: dict[str, Any]) -> None:  # noqa: ANN401
         """Parameters may feed inputs too."""
@@ -110,6 +115,19 @@ class GenerateReader(RequestReader):
                 f"{count} elements do not fill {list(dims)}"
             )
         return tuple(dim if dim != -1 else rest if axis == free[-1] else 1 for axis, dim in enumerate(dims))
+
+
+class HeedingReader(GenerateReader):
+    """Heeds what the protocol reserves, as /infer does: sequences, deadlines, priorities."""
+
+    def _heed(self, parameters: dict[str, Any], parsed: Parsed) -> None:
+        """Take in what is no input.
+
+        Raises:
+            InvalidArgument: a reserved parameter is used wrongly.
+        """
+        read_parameters({name: parameters.pop(name) for name in _HEEDED if name in parameters}, parsed)
+        super()._heed(parameters, parsed)
 
 
 class GenerateWriter:
@@ -158,7 +176,7 @@ class GenerateCodec(PlainCodec):
     def __init__(self, served: ServedModel, edge: Edge, infer: InferCodec, *, as_triton: bool) -> None:
         super().__init__(served, infer)
         self._as_triton = as_triton
-        self._reader = GenerateReader.of(served.spec, edge.limits)
+        self._reader = (GenerateReader if as_triton else HeedingReader).of(served.spec, edge.limits)
         self._writer = GenerateWriter(served)
 
     def read(self, exchange: Exchange) -> tuple[InferRequest, str]:

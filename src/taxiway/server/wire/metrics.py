@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from taxiway.config.settings import Settings
 from taxiway.core.errors import Unavailable
 from taxiway.server.admission import Admission
-from taxiway.server.statistics import ServerStatistics
+from taxiway.server.totals import ServerStatistics
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.reception import Reception

@@ -76,9 +76,13 @@ class InferCodec:
 
     def submit(self, exchange: Exchange, request: InferRequest) -> None:
         """Hand a request to the queue; whatever its edge, it is counted, and dropped if its client goes away."""
-        self.entrance.submit(request)
-        if exchange.answer is None:
-            exchange.on_abandoned = partial(self.entrance.abandon, request)
+        # Before: it may be answered before that returns, and its answer be packed while its client goes.
+        exchange.on_abandoned = partial(self.entrance.abandon, request)
+        try:
+            self.entrance.submit(request)
+        except Exception:
+            exchange.on_abandoned = None
+            raise
 
     submit_stream = submit
     """As `submit`, whatever becomes of that: for edges whose responders take any number of answers."""

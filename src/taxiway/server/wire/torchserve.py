@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from numpy.typing import NDArray
 
 from taxiway.core.errors import ErrorKind, InvalidArgument, MalformedRequest, ModelFailed, TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
@@ -119,15 +120,25 @@ class PredictionCodec(PlainCodec):
         """What the model is told beside the element."""
         return None
 
-    def write(self, ask: PlainAsk, result: BatchResult, start: int, stop: int) -> None:  # noqa: ARG002 - of one row
+    def write(self, ask: PlainAsk, result: BatchResult, start: int, stop: int) -> None:
         """A single element as it is; anything else as JSON, by name."""
-        arrays = [array[start] if self._batches else array for array in result.arrays]
-        pairs = list(zip(self._outputs, arrays, strict=True))
+        arrays: Sequence[Any] = result.arrays
+        pairs = [
+            (spec, self._row(array if result.notes else array[start:stop]) if self._batches else array)
+            for spec, array in zip(self._outputs, arrays, strict=True)
+            if array is not None
+        ]
         if len(pairs) == 1 and pairs[0][0].datatype is Datatype.BYTES and pairs[0][1].size == 1:
             body = bytes(pairs[0][1].reshape(-1)[0])
             ask.exchange.reply(200, body, _TEXT if _is_text(body) else _BINARY)
         else:
             ask.exchange.reply(200, print_document({spec.name: nested(spec, array) for spec, array in pairs}))
+
+    @staticmethod
+    def _row(rows: NDArray[Any]) -> NDArray[Any]:
+        """The only one without its dimension; all of them where a model gave others than it was asked for."""
+        only: NDArray[Any] = rows[0] if rows.shape[:1] == (1,) else rows
+        return only
 
 
 class HandlerCodec(PredictionCodec):

@@ -93,6 +93,28 @@ def test_large_blocks_that_nobody_holds_give_their_memory_back() -> None:
     os.close(number)
 
 
+def test_what_was_of_other_sizes_is_given_out_again_once_nobody_holds_it(arena: Arena) -> None:
+    writer, reader = arena
+    for size in (SIZE // 2, SIZE // 4, SIZE // 8):
+        reader.give_back(writer.take(size))
+    halves = [writer.take(SIZE // 4) for _ in range(3)]
+    assert len({block.offset for block in halves}) == 3
+    with pytest.raises(Overloaded):
+        writer.take(SIZE // 4)
+
+
+def test_a_block_of_more_than_half_of_the_arena_is_to_be_had() -> None:
+    writer, _ = _arena(64 << 20)
+    assert writer.take(36 << 20).size < 42 << 20
+
+
+def test_a_block_that_nobody_was_told_of_is_free_again(arena: Arena) -> None:
+    writer, _ = arena
+    block = writer.take(SIZE // 2)
+    writer.give_up(block)
+    assert writer.take(SIZE // 2).offset == block.offset
+
+
 class Blocks(RuleBasedStateMachine):
     """Blocks of any size, taken and given back in any order."""
 

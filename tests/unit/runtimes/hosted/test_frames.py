@@ -21,7 +21,7 @@ from taxiway.runtimes.hosted.frames import (
 )
 
 ASKED = Asked(7, (Laid("FP32", (2, 4), 4096, 32), None), ("y",), "an id", 3, 1000, {"a": 1}, Place("s", True, False))
-RUN = Run(1, Block(4096, 1024, 9), 2, (ASKED,))
+RUN = Run(1, Block(4096, 1024, 9), 8, 2, (ASKED,))
 
 
 def test_a_run_arrives_as_it_was_sent() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 from tests.unit.server.batching.fakes import MS
 from tests.unit.server.batching.test_batcher import virtual
 from tests.unit.server.cache.bench import MAX_INPUT_BYTES, Bench
 
 from taxiway.core.errors import DeadlineExceeded, InvalidArgument, ModelFailed, Overloaded, Unavailable
-from taxiway.core.requests import BatchResult
+from taxiway.core.requests import BatchResult, InferRequest, RequestState, SequenceStep
 from taxiway.server.batching.plan import BatchingPlan, LevelPolicy, QueueLimits
 from taxiway.server.cache.store import AnswerStore, weigh
 from taxiway.telemetry.catalogue import CACHE_JOINED
@@ -378,3 +380,83 @@ async def test_an_answer_larger_than_the_store_is_given_and_not_kept() -> None:
     await _pass(11)
     assert bench.callers.number("a") == bench.callers.number("b") == 10
     assert (len(bench.store), bench.store.bytes, bench.store.oversized) == (0, 0, 1)
+
+
+# --- runs that are no batcher's: of an ensemble, which may answer at once, and whose steps have deadlines of their own
+
+
+class Runs:
+    """Has each run end as `ends` says, before `submit` returns."""
+
+    def __init__(self, ends: Callable[[InferRequest], None]) -> None:
+        self.came: list[InferRequest] = []
+        self._ends = ends
+
+    def submit(self, request: InferRequest) -> None:
+        self.came.append(request)
+        request.state = RequestState.DONE
+        self._ends(request)
+
+    readmit = submit
+
+    def cancel(self, request: InferRequest) -> bool:
+        raise AssertionError("it is over")
+
+    def close(self) -> None:
+        """Nothing is taken any more."""
+
+
+def _with(ends: Callable[[InferRequest], None]) -> tuple[Bench, Runs]:
+    bench, runs = Bench(), Runs(ends)
+    bench.front._batcher = runs
+    return bench, runs
+
+
+@virtual
+async def test_a_run_may_be_answered_before_it_is_taken() -> None:
+    result = BatchResult(["y"], [np.array([[6]])], 1)
+    bench, runs = _with(lambda run: run.responder.resolve(run, result, 0, 1))
+    for name in ("first", "again"):
+        bench.submit(name, 3)
+        assert bench.callers.number(name) == 6
+    assert len(runs.came) == 1
+    assert bench.cache() == (1, 1)
+    bench.assert_nobody_is_left()
+
+
+@virtual
+async def test_a_run_that_is_late_by_its_own_rules_is_not_made_again() -> None:
+    bench, runs = _with(lambda run: run.responder.reject(run, DeadlineExceeded("step 1 waited too long")))
+    bench.submit("patient", 3)
+    assert isinstance(bench.callers.answers["patient"], DeadlineExceeded)
+    assert len(runs.came) == 1
+    assert bench.statistics.failure_count == 1
+    bench.assert_nobody_is_left()
+
+
+@virtual
+async def test_a_refused_request_is_as_it_was() -> None:
+    def refuse(_: InferRequest) -> None:
+        raise Overloaded("full", key="queue.max_requests")
+
+    bench, _ = _with(refuse)
+    request = bench.make("a", 3, timeout_ms=50)
+    before = request.state, request.deadline_ns
+    with pytest.raises(Overloaded):
+        bench.front.submit(request)
+    assert (request.state, request.deadline_ns) == before
+    bench.assert_nobody_is_left()
+    await _pass(60)
+    assert not bench.callers.answers
+
+
+@virtual
+async def test_steps_of_sequences_are_run_as_they_are_and_not_kept() -> None:
+    result = BatchResult(["y"], [np.array([[6]])], 1)
+    bench, runs = _with(lambda run: run.responder.resolve(run, result, 0, 1))
+    for name in ("first", "second"):
+        request = bench.make(name, 3)
+        request.sequence, request.timeout_ns = SequenceStep(7), 5
+        bench.front.submit(request)
+    assert [(run.sequence, run.timeout_ns) for run in runs.came] == [(SequenceStep(7), 5)] * 2
+    assert bench.cache() == (0, 0)

@@ -18,6 +18,7 @@ from tests.unit.server.composing.graphs import Made, evaluate, graphs
 from taxiway.config.model_spec import ModelSpec, VersionPolicy
 from taxiway.core.errors import (
     DeadlineExceeded,
+    InternalError,
     ModelFailed,
     ModelNotFound,
     Overloaded,
@@ -318,11 +319,29 @@ async def test_a_long_line_of_steps_that_answer_at_once_nests_nothing() -> None:
     assert bench.counted.ended
 
 
+@virtual
+async def test_a_long_queue_before_a_step_that_answers_at_once_nests_nothing() -> None:
+    bench = Bench(line(length=1, max_inflight=1), Later())
+    callers = [bench.submit() for _ in range(1000)]
+    assert bench.front.depth()[0] == 999
+    bench.models._order = AtOnce()
+    await bench.front.settle()
+    assert [caller.parts for caller in callers] == [bench.expected(index) for index in range(1000)]
+    assert bench.models.most == {"m0": 1}
+
+
 class AtOnce(random.Random):
     """Everything is answered at once."""
 
     def random(self) -> float:
         return 0.0
+
+
+class Later(random.Random):
+    """Nothing is answered at once."""
+
+    def random(self) -> float:
+        return 0.9
 
 
 # --- how it ends otherwise -----------------------------------------------------------------------------
@@ -421,6 +440,18 @@ async def test_what_is_broken_in_a_caller_costs_nobody_else() -> None:
     await bench.front.settle()
     assert second.parts == bench.expected(1)
     assert told == ["composing: a responder failed"]
+
+
+@virtual
+async def test_an_answer_that_nobody_understands_is_an_error_of_its_request_alone() -> None:
+    bench = Bench(line(length=1, max_inflight=1), chance(3))
+    understood = bench.models._answer
+    bench.models._answer = lambda *_: InnerAnswer([object()])  # type: ignore[method-assign,list-item]
+    first, second = bench.submit(), bench.submit()
+    bench.models._answer = understood  # type: ignore[method-assign]
+    await bench.front.settle()
+    assert isinstance(first.error, InternalError)
+    assert second.parts == bench.expected(1)
 
 
 # --- tensors -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.support import onnx_models
-from tests.support.engines import NoModels, batch_engine
+from tests.support.engines import NoModels, batcher_of, engine_of
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
@@ -28,8 +28,8 @@ def test_merges_have_the_fixed_rows_and_nothing_else_is_preferred(tmp_path: Path
     (found,) = find_models([directory])
     loader = ModelLoader(Settings(), Host(loop, SystemClock(), 1, NoModels()))
     served = loader.load(loader.prepare(found), 1, {})
-    plan = batch_engine(served).batcher._plan
+    plan = batcher_of(served)._plan
     assert (plan.max_rows, plan.merge_rows, plan.preferred_rows) == (32, 4, ())
-    batch_engine(served).executor.close()
-    batch_engine(served).model.close()
+    engine_of(served).executor.close()
+    engine_of(served).model.close()
     loop.close()

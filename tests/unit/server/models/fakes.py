@@ -20,7 +20,7 @@ from taxiway.core.errors import InvalidArgument, InvalidConfig, InvalidModel
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.server.batching.loop import Batcher
 from taxiway.server.batching.plan import BatchingPlan
-from taxiway.server.models.engine import BatchEngine
+from taxiway.server.models.engine import ModelEngine
 from taxiway.server.models.fingerprint import Fingerprint, Stamps
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.repository import FoundModel, Look
@@ -144,7 +144,7 @@ class FakeLoading:
         spec = _spec(name)
         traces = TraceGate(spec, version)
         return ServedModel(
-            spec, {}, version, BatchEngine(batcher, executor, model), statistics, batcher, traces, batcher.run_alone
+            spec, {}, version, ModelEngine(batcher, executor, model), statistics, batcher, traces, batcher.run_alone
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support import onnx_models
-from tests.support.engines import NoModels, batch_engine
+from tests.support.engines import NoModels, batcher_of
 
 from taxiway.config.settings import Settings
 from taxiway.core.clock import SystemClock
@@ -39,7 +39,7 @@ def load() -> Iterator[Load]:
 
     yield load_one
     for version in served:
-        batch_engine(version).batcher.close()
+        batcher_of(version).close()
         version.engine.close()
     loop.close()
 
@@ -135,8 +135,8 @@ def test_a_configuration_that_cannot_be_read_is_named(
 
 def test_a_bare_file_whose_rows_mix_is_not_merged(tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture) -> None:
     (served,) = load(onnx_models.softmax_of_rows(tmp_path / "m.onnx"))
-    assert batch_engine(served).batcher._plan.merge_rows == 1
-    assert batch_engine(served).batcher._plan.max_rows > 1
+    assert batcher_of(served)._plan.merge_rows == 1
+    assert batcher_of(served)._plan.max_rows > 1
     assert "requests_not_merged" in _events(caplog)
 
 
@@ -144,7 +144,7 @@ def test_a_bare_file_whose_rows_are_independent_is_merged(
     tmp_path: Path, load: Load, caplog: pytest.LogCaptureFixture
 ) -> None:
     (served,) = load(onnx_models.doubler(tmp_path / "m.onnx"), batching={"best_batch": 8})
-    assert batch_engine(served).batcher._plan.merge_rows == 8
+    assert batcher_of(served)._plan.merge_rows == 8
     assert not _events(caplog)
 
 
@@ -153,7 +153,7 @@ def test_rows_that_cannot_be_tried_are_merged_and_told(
 ) -> None:
     caplog.set_level(logging.INFO)
     (served,) = load(onnx_models.echo_texts(tmp_path / "m.onnx"), batching={"best_batch": 8})
-    assert batch_engine(served).batcher._plan.merge_rows == 8
+    assert batcher_of(served)._plan.merge_rows == 8
     assert _events(caplog) == ["rows_not_tried"]
 
 
@@ -162,7 +162,7 @@ def test_who_asks_for_batches_is_believed(tmp_path: Path, load: Load, text: str)
     model = _config(tmp_path / "m", text)
     onnx_models.softmax_of_rows(model / "1" / "model.onnx")
     (served,) = load(model, batching={"best_batch": 8})
-    assert batch_engine(served).batcher._plan.merge_rows == 8
+    assert batcher_of(served)._plan.merge_rows == 8
 
 
 def test_what_was_loaded_is_closed_when_the_rest_of_it_fails(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.engines import batch_engine
+from tests.support.engines import engine_of
 from tests.unit.server.batching.fakes import MS, RecordingResponder, make_request
 from tests.unit.server.models.fakes import FakeFiles, FakeLoading
 
@@ -55,7 +55,7 @@ class Bench:
         return dict(self.routes[name].served)
 
     def contents(self, name: str) -> dict[int, str]:
-        return {number: batch_engine(served).model.content for number, served in self.served(name).items()}  # type: ignore[attr-defined]
+        return {number: engine_of(served).model.content for number, served in self.served(name).items()}  # type: ignore[attr-defined]
 
     def submit(self, served: ServedModel, *names: str) -> None:
         for name in names:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.engines import batch_engine
+from tests.support.engines import engine_of
 from tests.unit.server.batching.fakes import MS
 from tests.unit.server.models.fakes import BROKEN, FakeFiles
 from tests.unit.server.models.test_manager import Bench
@@ -51,7 +51,7 @@ class Story:
     def check(self) -> None:
         for routes in self.bench.routes.values():
             for served in routes.served.values():
-                assert batch_engine(served).model.open, "a closed version is in the routes"  # type: ignore[attr-defined]
+                assert engine_of(served).model.open, "a closed version is in the routes"  # type: ignore[attr-defined]
 
     async def _write(self, name: str, version: int, content: str) -> None:
         self.bench.disk.setdefault(name, FakeFiles()).versions[version] = content
@@ -121,9 +121,7 @@ def test_nothing_is_lost_and_nothing_stays_behind(steps: list[tuple[Any, ...]], 
         assert all(isinstance(answer, tuple) for answer in answers.values()), (
             "what was routed was answered by its model"
         )
-        routed = {
-            id(batch_engine(served).model) for routes in bench.routes.values() for served in routes.served.values()
-        }
+        routed = {id(engine_of(served).model) for routes in bench.routes.values() for served in routes.served.values()}
         assert {id(model) for model in bench.loading.models if model.open} == routed, "only what is served is in memory"
         used, _ = bench.manager.statistics.memory()
         assert not memory_bytes or used <= memory_bytes

@@ -10,7 +10,7 @@ from taxiway.config.model_config import parse_pbtxt
 from taxiway.config.settings import Settings
 from taxiway.core.errors import Unsupported
 from taxiway.runtimes.onnx import OnnxOptions
-from taxiway.server.models.options import session_options
+from taxiway.server.models.options import devices_of, session_options
 
 CUDA: dict[str, Any] = {"execution": {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}}
 
@@ -73,3 +73,23 @@ def test_an_accelerator_is_had_or_does_not_apply() -> None:
     tensorrt: dict[str, Any] = {"execution": {"providers": ["TensorrtExecutionProvider", "CUDAExecutionProvider"]}}
     assert _options(GPU_ACCELERATOR, **tensorrt).providers[0] == "TensorrtExecutionProvider"
     assert _options(GPU_ACCELERATOR).providers == ("CPUExecutionProvider",)
+
+
+@pytest.mark.parametrize(
+    ("text", "instances", "gpu", "devices"),
+    [
+        ("", 2, False, [("CPU", 0), ("CPU", 0)]),
+        ("", 1, True, [("GPU", 0)]),
+        ("instance_group { count: 2 }", 2, True, [("GPU", 0), ("GPU", 0)]),
+        ("instance_group { kind: KIND_CPU }", 1, True, [("CPU", 0)]),
+        ("instance_group { kind: KIND_GPU gpus: [1, 2] }", 2, False, [("GPU", 1), ("GPU", 2)]),
+        (
+            "instance_group { kind: KIND_GPU } instance_group { kind: KIND_CPU count: 2 }",
+            3,
+            False,
+            [("GPU", 0), ("CPU", 0), ("CPU", 0)],
+        ),
+    ],
+)
+def test_each_process_has_its_device(text: str, instances: int, gpu: bool, devices: list[tuple[str, int]]) -> None:
+    assert devices_of(parse_pbtxt(text, "test"), instances, gpu=gpu) == tuple(devices)

@@ -13,7 +13,7 @@ import pytest
 from taxiway.config.settings import LimitSettings
 from taxiway.core.errors import Overloaded, Unavailable
 from taxiway.server.admission import Admission
-from taxiway.server.statistics import ServerStatistics
+from taxiway.server.totals import ServerStatistics
 from taxiway.server.wire import http1
 from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront

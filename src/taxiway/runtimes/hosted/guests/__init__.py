@@ -17,6 +17,11 @@ from taxiway.runtimes.hosted.lines import Lines
 _MODULES = {
     "python": "triton",
     "class": "plain",
+    "sklearn": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "mlflow": "mlflow",
     "pytorch": "pytorch",
     "torchserve": "torchserve",
     "transformers": "transformers",

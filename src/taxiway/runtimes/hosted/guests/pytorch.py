@@ -7,7 +7,6 @@ arguments and the keys of what is returned, else by the number behind `__` (INPU
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +18,9 @@ from taxiway.runtimes.hosted.batch import Arrays
 from taxiway.runtimes.hosted.frames import Declared
 from taxiway.runtimes.hosted.guest import Source
 from taxiway.runtimes.hosted.lines import Lines
+from taxiway.runtimes.hosted.naming import match_names
 from taxiway.runtimes.hosted.torch_programs import Program, Signature, open_program, returned_parts
 from taxiway.runtimes.hosted.torch_tensors import device_of, set_threads, to_array, to_tensor
-
-_NUMBERED = re.compile(r".*__(\d+)")
 
 
 class TorchModel:
@@ -81,24 +79,6 @@ class TorchModel:
         return values
 
 
-def match_names(side: str, names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Which place of `known` each of `names` stands for.
-
-    Raises:
-        InvalidModel: there are more names than places, or a number is none of them.
-    """
-    if set(names) <= set(known):
-        return [known.index(name) for name in names]
-    numbers = [int(found.group(1)) for name in names if (found := _NUMBERED.fullmatch(name))]
-    places = numbers if len(numbers) == len(names) and len(set(numbers)) == len(names) else list(range(len(names)))
-    if places and max(places) >= len(known):
-        raise InvalidModel(
-            f"the configuration has the {side}s {list(names)}; the model has {len(known)}: {list(known)}",
-            hint=f"name each {side} as the model does, or NAME__0, NAME__1, ... by its place",
-        )
-    return places
-
-
 def open_model(source: Source, lines: Lines) -> ArrayGuest:
     """Load the program."""
     set_threads(source.options)
@@ -132,8 +112,8 @@ def _renamed(told: Sequence[Declared], names: Sequence[str], places: Sequence[in
 
 
 def _bounded(config: dict[str, Any], signature: Signature | None) -> str | None:
-    """The configuration with the rows that the program was exported for, if those are bounded and it says nothing."""
-    if signature is None or not signature.most_rows or config.get("max_batch_size"):
+    """The configuration with the rows that the program was exported for; None if it says enough, or they are free."""
+    if signature is None or not signature.most_rows or config.get("max_batch_size") or config.get("input"):
         return None
     return json.dumps({**config, "max_batch_size": signature.most_rows})
 

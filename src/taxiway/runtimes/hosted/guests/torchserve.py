@@ -26,7 +26,7 @@ from taxiway.runtimes.hosted.guest import Source
 from taxiway.runtimes.hosted.handlers import Handler, Reply, Row, told
 from taxiway.runtimes.hosted.lines import Lines
 from taxiway.runtimes.hosted.ts_shim.ts.metrics.metric_type_enum import MetricTypes
-from taxiway.runtimes.hosted.ts_shim.ts.metrics.metrics_store import MetricsStore
+from taxiway.runtimes.hosted.ts_shim.ts.metrics.metrics_store import MetricsStore, Report
 
 _INPUTS = (Declared("data", "BYTES", (-1, 1)),)
 _OUTPUTS = (
@@ -101,7 +101,7 @@ def open_model(source: Source, lines: Lines) -> TorchServeGuest:
             rows=config["max_batch_size"],
             gpu=source.device if source.kind == "GPU" else None,
             trusted=source.trusted,
-            metrics=MetricsStore(_reporter(lines)),
+            metrics=MetricsStore(_reporter(source, lines)),
         )
     except BaseException:
         archive.close()
@@ -120,14 +120,21 @@ def _completed(source: Source, archive: Archive) -> dict[str, Any]:
     return config
 
 
-def _reporter(lines: Lines) -> Any:  # noqa: ANN401 - a Report
-    """Tells of a handler's metrics under names that Prometheus takes."""
+def _reporter(source: Source, lines: Lines) -> Report:
+    """Tells of a handler's metrics under names that Prometheus takes; they are told apart by model and version."""
+    own = {"model": source.name, "version": str(source.version)}
 
     def report(name: str, kind: MetricTypes, value: float, labels: Mapping[str, str]) -> None:
-        clean = {re.sub(r"\W", "_", label): text for label, text in labels.items()}
-        lines.mailbox.send(Metric(re.sub(r"\W", "_", name), kind.value, "", clean, _ACTS[kind], value))
+        clean = {_clean(label): text for label, text in labels.items()}
+        if kind is not MetricTypes.COUNTER or value >= 0:
+            lines.mailbox.send(Metric(_clean(name), kind.value, "", clean | own, _ACTS[kind], value))
 
     return report
+
+
+def _clean(name: str) -> str:
+    """A name as Prometheus takes it."""
+    return re.sub(r"^(?=\d)|\W", "_", name, flags=re.ASCII)
 
 
 def _rows_of(request: Request) -> list[Row] | TaxiwayError:

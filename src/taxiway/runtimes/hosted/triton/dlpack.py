@@ -48,6 +48,15 @@ class _Lent:
         return _CPU, 0
 
 
+class _Alias:
+    """The same memory, without numpy's mark that it must not be written to: it could not be lent on with that."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array  # which holds the capsule
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
 def is_capsule(given: object) -> bool:
     """Whether it is a capsule itself, and not something that makes one."""
     return type(given).__name__ == "PyCapsule"
@@ -73,7 +82,7 @@ def borrow(capsule: object) -> tuple[NDArray[Any], bool]:
     bfloat = tensor.code == _BFLOAT and tensor.bits == np.dtype(np.uint16).itemsize * 8
     if bfloat:
         tensor.code = _UINT
-    return np.from_dlpack(cast("Any", _Lent(capsule))), bfloat
+    return np.asarray(_Alias(np.from_dlpack(cast("Any", _Lent(capsule))))), bfloat
 
 
 def _look(capsule: object) -> _Tensor:

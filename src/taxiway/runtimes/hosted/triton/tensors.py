@@ -104,9 +104,11 @@ class Tensor:
     def words(self) -> NDArray[Any]:
         """The array; of bfloat16 the 16-bit words that it is in memory."""
         if self._array is None:
+            if self._on_gpu is not None:
+                return _from_gpu(self._on_gpu)
             view, laid = self._view
             self._array = view(laid)
-        return self._array if self._on_gpu is None else _from_gpu(self._on_gpu)
+        return self._array
 
     def triton_dtype(self) -> int:
         """Triton's number of its datatype."""
@@ -154,7 +156,7 @@ class Tensor:
                     "Provided tensor is not supported. Tensor must be a DLPack capsule or have `__dlpack__` attribute"
                 )
             if hasattr(tensor, "__dlpack_device__") and tensor.__dlpack_device__()[0] == _GPU:
-                made._array, made._number, made._on_gpu = None, 0, tensor
+                made._array, made._number, made._on_gpu = None, _number_on_gpu(tensor), tensor
                 return made
             tensor = tensor.__dlpack__()
         try:
@@ -203,6 +205,15 @@ def _number_of(datatype: str) -> int:
     if datatype == Datatype.BYTES.wire_name:
         return _BYTES_NUMBER
     return list(TRITON_STRING_TO_NUMPY).index(f"TYPE_{datatype}") + 1
+
+
+def _number_on_gpu(tensor: Any) -> int:  # noqa: ANN401
+    """By the name of its dtype, which libraries spell alike: torch.float32, float32."""
+    name = str(tensor.dtype).rpartition(".")[2]
+    try:
+        return _BF16_NUMBER if name == "bfloat16" else _NUMBERS[np.dtype(name)]
+    except (KeyError, TypeError):
+        raise TritonModelException("DLPack data type is not supported.") from None
 
 
 def _from_gpu(tensor: Any) -> NDArray[Any]:  # noqa: ANN401

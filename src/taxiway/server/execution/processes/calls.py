@@ -10,12 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from taxiway.core.errors import Cancelled, ModelFailed, TaxiwayError
+from taxiway.core.errors import Cancelled, TaxiwayError
 from taxiway.core.ports import InnerAnswer, InnerCall, InnerCaller, InnerTensor
 from taxiway.core.requests import NEVER_NS, InferRequest, RequestState, SequenceStep
 from taxiway.core.tensors import Datatype
 from taxiway.runtimes.hosted.batch import Outbox
 from taxiway.runtimes.hosted.frames import CallAnswer, CallOut
+from taxiway.runtimes.hosted.tensors import DTYPES
+from taxiway.server.execution.processes.confusion import Confused
 from taxiway.server.execution.processes.layout import BlockView
 from taxiway.server.execution.processes.process import ModelProcess
 
@@ -43,7 +45,13 @@ class Calls:
         self._out: dict[int, _Out] = {}
 
     def begin(self, call: CallOut, parent: InferRequest | None) -> None:
-        """Have the call answered, made for `parent` if the model says so; what is wrong with it is its answer."""
+        """Have the call answered, made for `parent` if the model says so; what is wrong with it is its answer.
+
+        Raises:
+            Confused: the frame cannot be true.
+        """
+        if call.call in self._out or len(call.names) != len(call.tensors):
+            raise Confused("it asked another model in a way that cannot be")
         self._out[call.call] = _Out(parent, _nothing)
         try:
             inner = self._read(call, parent)
@@ -74,19 +82,19 @@ class Calls:
             one.take_back()
 
     def _read(self, call: CallOut, parent: InferRequest | None) -> InnerCall:
+        tensors = self._tensors(call)
         if parent is not None and parent.state is not RequestState.RUNNING:
-            self._give_back(call)
             raise Cancelled("the request that this call is made for was taken back, or has expired")
         place = call.sequence
         return InnerCall(
             call.model,
             call.version,
-            self._tensors(call),
+            tensors,
             call.outputs,
             call.id,
             call.parameters,
             call.priority,
-            self._now_ns() + call.timeout_us * 1000 if call.timeout_us else NEVER_NS,
+            min(self._now_ns() + call.timeout_us * 1000, NEVER_NS) if call.timeout_us else NEVER_NS,
             None if place is None else SequenceStep(place.id, place.starts, place.ends),
             parent,
             call.timeout_us * 1000,
@@ -99,16 +107,11 @@ class Calls:
             for name, laid in zip(call.names, call.tensors, strict=True):
                 datatype = Datatype.by_name(laid.datatype)
                 if datatype is None:
-                    raise ModelFailed(f"tensor {name!r} of a call has datatype {laid.datatype!r}, which is none")
-                tensors.append(InnerTensor(name, datatype, view.array(laid)))
+                    raise Confused(f"it asked another model with a tensor of {laid.datatype!r}")
+                tensors.append(InnerTensor(name, datatype, view.array(laid, DTYPES[laid.datatype])))
             return tensors
         finally:
             view.done()
-
-    def _give_back(self, call: CallOut) -> None:
-        if call.block is not None:
-            self._process.inbox.check(call.block)
-            self._process.inbox.give_back(call.block)
 
     def _answered(self, number: int, answer: InnerAnswer) -> None:
         if number not in self._out:

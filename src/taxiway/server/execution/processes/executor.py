@@ -9,64 +9,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from taxiway.core.clock import Clock
-from taxiway.core.errors import InternalError, ModelProcessDied, TaxiwayError, Unavailable
+from taxiway.core.errors import ModelProcessDied, TaxiwayError, Unavailable
 from taxiway.core.ports import BatchOutcome, InnerCaller
-from taxiway.core.requests import NEVER_NS, NO_MORE, InferRequest, RequestState, StreamResponder
-from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran, Said
+from taxiway.core.requests import InferRequest, RequestState, StreamResponder
+from taxiway.runtimes.hosted.frames import CallBack, CallOut, FromChild, Learn, Metric, Piece, Ran
+from taxiway.runtimes.hosted.frames import Run as RunFrame
+from taxiway.runtimes.hosted.host import BEGUN
 from taxiway.server.execution.processes.calls import Calls
+from taxiway.server.execution.processes.confusion import Confused
+from taxiway.server.execution.processes.instances import Instance, Run, Waiting
+from taxiway.server.execution.processes.keeper import Keeper
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
-from taxiway.server.execution.processes.machine import Event, Life, State, step
+from taxiway.server.execution.processes.machine import Event, State, step
 from taxiway.server.execution.processes.metrics import OwnMetrics
 from taxiway.server.execution.processes.plan import LaunchPlan
-from taxiway.server.execution.processes.process import ModelProcess
+from taxiway.server.execution.processes.process import Ending, ModelProcess
 from taxiway.server.execution.threads import Done
 from taxiway.server.statistics import ProcessCounts
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.models")
-_WAITING, _ABANDONED = 1, 2
+_ABANDONED = 2
 _NAMED_REQUESTS = 8
-
-
-Waiting = tuple[list[InferRequest], Done]
-"""A batch that no process has yet."""
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """A batch that a process has."""
-
-    batch: list[InferRequest]
-    done: Done
-    flags: list[int]
-    began_ns: int
-
-
-@dataclass(eq=False, slots=True)
-class _Instance:
-    """One place for a process, and whichever is there now."""
-
-    index: int
-    process: ModelProcess | None
-    life: Life = field(default_factory=lambda: Life(State.READY))
-    runs: dict[int, _Run] = field(default_factory=dict)
-    calls: Calls | None = None
-    """What the process asks of other models, from its first call on."""
-    is_deaf: bool = False
-    """Nothing can be sent to it any more, though what it sent last may yet come."""
-    pinned: deque[Waiting] = field(default_factory=deque)
-    """What waits for this one and no other."""
-
-    def can_take(self, streams: int) -> bool:
-        """Whether it is alive and has less than enough to do."""
-        return self.process is not None and not self.is_deaf and len(self.runs) < streams
+_MOST_AHEAD = 16
+"""Runs that one process has at a time, at most."""
+_WORTH_NS = 500_000
+"""How long all runs that a process has may take together: what is given away can no longer be overtaken."""
+_LONG_NS = 10_000_000
+"""What a run is taken to cost before one has come back."""
 
 
 class ProcessExecutor:
@@ -104,10 +79,12 @@ class ProcessExecutor:
         self.metrics = OwnMetrics(plan.name, str(plan.version))
         """Those that the model's own code counts."""
         self._streams = streams
-        self._instances = [_Instance(process.index, process) for process in processes]
+        self._resize: Callable[[int], None] | None = None
+        self._cost_ns = _LONG_NS
+        self._instances = [Instance(process.index, process) for process in processes]
         self._pending: deque[Waiting] = deque()
         self._numbers = itertools.count(1)
-        self._places: dict[int, tuple[_Instance, int]] = {}
+        self._places: dict[int, tuple[Instance, int]] = {}
         """By the identity of a request that runs: who has it, and its flag."""
         self._deaths = 0
         self._lost: Callable[[int], None] | None = None
@@ -115,8 +92,7 @@ class ProcessExecutor:
         self._closed = False
         self._attached = False
         self._labels = plan.labels
-        for process in processes:
-            process.tell(learn)
+        self._keeper = Keeper(plan, learn, loop, processes)
         loop.call_soon_threadsafe(self._attach_all)
 
     # --- the executor's face ------------------------------------------------------------------------------
@@ -127,11 +103,11 @@ class ProcessExecutor:
             self._attach_all()
         instance = self._free_instance()
         if instance is not None:
-            self._hand(instance, (batch, done), self._pending)
-        elif (trouble := self.trouble()) is not None:
-            self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
+            self._hand(instance, batch, done)
+        elif all(instance.life.is_broken for instance in self._instances):
+            self._refuse(batch, done)
         else:
-            self._pending.append((batch, done))
+            self._pending.append(Waiting(batch, done, self._now_ns()))
 
     def submit_to(self, instance: int, batch: list[InferRequest], done: Done) -> None:
         """Hand it to that process, or to the one that comes in its place."""
@@ -139,11 +115,11 @@ class ProcessExecutor:
             self._attach_all()
         place = self._instances[instance]
         if place.can_take(self._streams):
-            self._hand(place, (batch, done), place.pinned)
-        elif (trouble := self.trouble()) is not None:
-            self._end(batch, done, Unavailable(trouble, hint="the log has what the model printed", retry_after_s=5.0))
+            self._hand(place, batch, done, is_pinned=True)
+        elif place.life.is_broken:
+            self._refuse(batch, done)
         else:
-            place.pinned.append((batch, done))
+            place.pinned.append(Waiting(batch, done, self._now_ns()))
 
     @property
     def instances(self) -> int:
@@ -153,6 +129,14 @@ class ProcessExecutor:
     def watch(self, lost: Callable[[int], None]) -> None:
         """Call `lost` with the number of an instance whose process has died; what waits for that process then fails."""
         self._lost = lost
+
+    def look_ahead(self, resize: Callable[[int], None]) -> None:
+        """Let a process have several runs at a time while each is so short that the way to it costs as much.
+
+        Args:
+            resize: told by how many the slots have become more or less.
+        """
+        self._resize = resize
 
     def run_here(self, batch: list[InferRequest]) -> None:
         """Nothing of it runs in this process."""
@@ -166,16 +150,19 @@ class ProcessExecutor:
                 place[0].calls.abandon(request)
 
     def running_since_ns(self) -> int:
-        """When the oldest run began that has not come back."""
-        began = [run.began_ns for instance in self._instances for run in instance.runs.values()]
-        return min(began, default=NEVER_NS)
+        """When the oldest run began that has not come back, or the oldest batch came that no process has."""
+        since_ns = min(instance.busy_since_ns() for instance in self._instances)
+        return min(since_ns, self._pending[0].since_ns) if self._pending else since_ns
 
     def trouble(self) -> str | None:
         """Why nobody is answered now: every process has died again and again. None if somebody is."""
-        if any(instance.life.state is not State.BROKEN for instance in self._instances):
+        if not all(instance.life.is_broken for instance in self._instances):
             return None
-        reason = self._instances[0].life.reason
-        return f"the processes of model '{self._plan.name}' died again and again, at last so: {reason}"
+        return f"{self._died_often()}, at last so: {self._instances[0].life.reason}"
+
+    def pids(self) -> list[int]:
+        """The processes that are alive."""
+        return [instance.process.pid for instance in self._instances if instance.process is not None]
 
     def counts(self) -> ProcessCounts:
         """How the processes stand."""
@@ -183,22 +170,27 @@ class ProcessExecutor:
         return ProcessCounts(ready, len(self._instances) - ready, self._deaths)
 
     def close(self) -> None:
-        """End the processes. Blocks."""
+        """End the processes. Blocks. What has not come back by then fails."""
         self._closed = True
-        processes = [instance.process for instance in self._instances if instance.process is not None]
-        threads = [threading.Thread(target=process.close, name=f"closing-{process.name}") for process in processes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for process in processes:
-            process.release()
+        self._keeper.close()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        """All is closed: let go of the shared memory, which must not wait for the garbage collector."""
+        closed = Unavailable("the model was closed before this request was answered", hint="retry")
         for instance in self._instances:
-            instance.process = None  # and with it the shared memory, which must not wait for the garbage collector
+            instance.process = instance.calls = None
+            runs, instance.runs = list(instance.runs.values()), {}
+            for run in runs:
+                self._end(run.batch, run.done, closed.retold(), run.began_ns)
+            self._end_all(instance.pinned, closed)
+        self._end_all(self._pending, closed)
+        self._places.clear()
 
     # --- handing out --------------------------------------------------------------------------------------
 
-    def _free_instance(self) -> _Instance | None:
+    def _free_instance(self) -> Instance | None:
         """The least busy process that can take one more run."""
         best = None
         for instance in self._instances:
@@ -210,104 +202,136 @@ class ProcessExecutor:
                 best = instance
         return best
 
-    def _hand(self, instance: _Instance, waiting: Waiting, line: deque[Waiting]) -> None:
-        """Give it what waits; what it cannot be sent goes back to its line."""
-        batch, done = waiting
+    def _hand(self, instance: Instance, batch: list[InferRequest], done: Done, *, is_pinned: bool = False) -> None:
+        """Give it this batch; what cannot be laid down or said has failed."""
         process = instance.process
         assert process is not None  # noqa: S101 - it is ready
         outbox = process.outbox
         number = next(self._numbers)
         flags: list[int] = []
         try:
-            flags += [outbox.take_flag() for _ in batch]
+            flags += [outbox.take_flag() for _ in range(len(batch) + 1)]
             run = self._writer.write(number, batch, flags, outbox)
-        except TaxiwayError as problem:
+            self._send(process, run)
+        except Exception as problem:  # noqa: BLE001 - the boundary: what waits after it must be handed out too
             for flag in flags:
                 outbox.drop_flag(flag)
             self._end(batch, done, problem)
             return
-        if not process.send(run):
-            instance.is_deaf = True  # it died unseen, and its end comes next
-            line.append(waiting)
-            return
-        instance.runs[number] = _Run(batch, done, flags, self._now_ns())
-        for request, flag in zip(batch, flags, strict=True):
+        instance.runs[number] = Run(batch, done, flags, self._now_ns(), is_pinned)
+        for request, flag in zip(batch, flags, strict=False):
             self._places[id(request)] = (instance, flag)
 
-    def _end(self, batch: list[InferRequest], done: Done, problem: TaxiwayError) -> None:
-        now_ns = self._now_ns()
-        done(batch, BatchOutcome(started_ns=now_ns, finished_ns=now_ns, error=problem))
+    def _send(self, process: ModelProcess, run: RunFrame) -> None:
+        try:
+            process.send(run)
+        except TaxiwayError:
+            process.outbox.give_up(run.block)
+            raise
 
     def _hand_pending(self) -> None:
         for instance in self._instances:
             while instance.pinned and instance.can_take(self._streams):
-                self._hand(instance, instance.pinned.popleft(), instance.pinned)
+                waiting = instance.pinned.popleft()
+                self._hand(instance, waiting.batch, waiting.done, is_pinned=True)
         while self._pending and (free := self._free_instance()) is not None:
-            self._hand(free, self._pending.popleft(), self._pending)
+            waiting = self._pending.popleft()
+            self._hand(free, waiting.batch, waiting.done)
+
+    def _end(self, batch: list[InferRequest], done: Done, problem: Exception, began_ns: int | None = None) -> None:
+        """It has failed; `began_ns` is when a process got it, if one did."""
+        now_ns = self._now_ns()
+        started_ns = now_ns if began_ns is None else began_ns
+        done(batch, BatchOutcome(started_ns=started_ns, finished_ns=now_ns, error=problem))
+
+    def _end_all(self, line: deque[Waiting], problem: TaxiwayError) -> None:
+        """What waits in this line has failed; whatever comes into it meanwhile has not."""
+        for _ in range(len(line)):
+            waiting = line.popleft()
+            self._end(waiting.batch, waiting.done, problem.retold())
+
+    def _died_often(self) -> str:
+        return f"the processes of model '{self._plan.name}' died again and again"
+
+    def _refusal(self) -> Unavailable:
+        """What callers are told: not what the last one printed, which may be about anybody's request."""
+        return Unavailable(
+            self._died_often(), hint="the log and the repository index tell of what; retry", retry_after_s=5.0
+        )
+
+    def _refuse(self, batch: list[InferRequest], done: Done) -> None:
+        self._end(batch, done, self._refusal())
 
     # --- what comes back ----------------------------------------------------------------------------------
 
-    def _take(self, instance: _Instance, frame: FromChild) -> None:
+    def _take(self, instance: Instance, process: ModelProcess, frame: FromChild) -> None:
+        """What a process says.
+
+        Raises:
+            Confused: it cannot be true.
+        """
+        if frame.__class__ is Ran:
+            self._ran(instance, process, frame)
+            return
         match frame:
-            case Ran():
-                self._ran(instance, frame)
             case Piece():
-                self._piece(instance, frame)
-            case Said():
-                assert instance.process is not None  # noqa: S101 - it speaks
-                instance.process.say(frame)
+                self._piece(instance, process, frame)
             case CallOut():
-                self._called(instance, frame)
+                self._called(instance, process, frame)
             case CallBack():
                 if instance.calls is not None:
                     instance.calls.take_back(frame.call)
             case Metric():
                 self.metrics.take(instance.index, frame)
             case _:
-                _log.error(
-                    "bug",
-                    **self._labels,
-                    error=InternalError(f"a model process sent {type(frame).__name__}"),
-                )
+                raise Confused(f"it sent {type(frame).__name__} when it was loaded already")
 
-    def _ran(self, instance: _Instance, ran: Ran) -> None:
-        process, run = instance.process, instance.runs.pop(ran.id, None)
-        if process is None or run is None:
-            return
+    def _ran(self, instance: Instance, process: ModelProcess, ran: Ran) -> None:
+        run = instance.runs.get(ran.id)
+        if run is None:
+            raise Confused("it answered what it was not asked, or twice")
+        outcome = self._reader.outcome(ran, run.batch, process.inbox)
+        del instance.runs[ran.id]
         self._forget(process, run)
-        if ran.whole is None and ran.parts is None:
-            now_ns = ran.finished_ns
-            outcome = BatchOutcome(started_ns=ran.started_ns, finished_ns=now_ns, result=NO_MORE)
-        else:
-            outcome = self._reader.outcome(ran, run.batch, process.inbox)
         run.done(run.batch, outcome)
+        if self._resize is not None:
+            self._learn_cost(ran.finished_ns - ran.started_ns, self._resize)
         if not self._closed:
             self._hand_pending()
 
-    def _piece(self, instance: _Instance, piece: Piece) -> None:
-        process, run = instance.process, instance.runs.get(piece.id)
-        if process is None or run is None:
-            return
-        (request,) = run.batch
-        answer = self._reader.piece(piece.part, piece.block, request, process.inbox)
+    def _learn_cost(self, ns: int, resize: Callable[[int], None]) -> None:
+        self._cost_ns += (ns - self._cost_ns) >> 3
+        streams = max(1, min(_MOST_AHEAD, _WORTH_NS // max(1, self._cost_ns)))
+        if streams != self._streams:
+            more = (streams - self._streams) * len(self._instances)
+            self._streams = streams
+            self.slots += more
+            resize(more)
+
+    def _piece(self, instance: Instance, process: ModelProcess, piece: Piece) -> None:
+        run = instance.runs.get(piece.id)
+        if run is None:
+            raise Confused("it sent a part of an answer to what it was not asked")
+        (request,) = (
+            run.batch
+        )  # more than one request are no run of a decoupled model, and pieces of another are refused
+        answer = self._reader.piece(piece, request, process.inbox)
         if request.state is RequestState.RUNNING:
             responder: StreamResponder = request.responder  # type: ignore[assignment]  # of a decoupled model
             responder.part(request, answer)
 
-    def _called(self, instance: _Instance, call: CallOut) -> None:
+    def _called(self, instance: Instance, process: ModelProcess, call: CallOut) -> None:
         """The model asks another one."""
-        process = instance.process
-        if process is None:
-            return
         if instance.calls is None:
             instance.calls = Calls(process, self._inner, self._now_ns)
         run = instance.runs.get(call.run)
         is_known = run is not None and 0 <= call.request < len(run.batch)
         instance.calls.begin(call, run.batch[call.request] if run is not None and is_known else None)
 
-    def _forget(self, process: ModelProcess, run: _Run) -> None:
-        for request, flag in zip(run.batch, run.flags, strict=True):
+    def _forget(self, process: ModelProcess, run: Run) -> None:
+        for request in run.batch:
             self._places.pop(id(request), None)
+        for flag in run.flags:
             process.outbox.drop_flag(flag)
 
     # --- lives --------------------------------------------------------------------------------------------
@@ -319,132 +343,106 @@ class ProcessExecutor:
         for instance in self._instances:
             self._attach(instance)
 
-    def _attach(self, instance: _Instance) -> None:
+    def _attach(self, instance: Instance) -> None:
         process = instance.process
         if process is not None and not self._closed:
-            process.attach(self._loop, partial(self._take, instance), partial(self._gone, instance, process))
+            process.attach(self._loop, partial(self._take, instance, process), partial(self._gone, instance, process))
 
-    def _gone(self, instance: _Instance, process: ModelProcess) -> None:
+    def _gone(self, instance: Instance, process: ModelProcess) -> None:
         if self._closed or instance.process is not process:
             return
         self._deaths += 1
         instance.process = None
-        runs, instance.runs = list(instance.runs.values()), {}
+        runs = self._take_back(instance, process)
         if instance.calls is not None:
             instance.calls.end()
             instance.calls = None
         self.metrics.forget(instance.index)
-        process.kill()
+        self._keeper.bury(process, partial(self._died, instance, process.pid, runs))
         if self._lost is not None:
             self._lost(instance.index)
-            self._fail_pinned(instance)
-        thread = threading.Thread(target=self._bury, args=(instance, process, runs), daemon=True)
-        thread.start()
+            self._end_all(instance.pinned, self._lost_state())
 
-    def _fail_pinned(self, instance: _Instance) -> None:
-        """What waited for a process that kept something, and is gone: another one has not got it."""
-        waiting, instance.pinned = instance.pinned, deque()
-        for batch, done in waiting:
-            problem = ModelProcessDied(
-                f"the process of model '{self._plan.name}' ended before it could run this request",
-                hint="begin the sequence again, with sequence_start; the log has what the model printed",
-            )
-            self._end(batch, done, problem)
+    def _lost_state(self) -> ModelProcessDied:
+        """Of what waited for a process that kept something: another one has not got it."""
+        return ModelProcessDied(
+            f"the process of model '{self._plan.name}' ended before it could run this request",
+            hint="begin the sequence again, with sequence_start; the log has what the model printed",
+        )
 
-    def _bury(self, instance: _Instance, process: ModelProcess, runs: list[_Run]) -> None:
-        """In a thread: find out what it died of, and say so on the loop."""
-        reason = process.told_end()
-        process.bury()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._died, instance, process, runs, reason)
-
-    def _died(self, instance: _Instance, process: ModelProcess, runs: list[_Run], reason: str) -> None:
-        for run in runs:
+    def _take_back(self, instance: Instance, process: ModelProcess) -> list[Run]:
+        """What a process had that is no more; what it had not begun waits for another one, before all others."""
+        marks = process.outbox.memory
+        begun: list[Run] = []
+        unbegun: list[Run] = []
+        for run in instance.runs.values():
+            (begun if run.is_pinned or marks[run.flags[-1]] == BEGUN else unbegun).append(run)
+        instance.runs = {}
+        for run in unbegun:
             for request in run.batch:
                 self._places.pop(id(request), None)
-            self._tell_death(run, process, reason)
-        self._happened(instance, Event.DIED, reason)
+        self._pending.extendleft(Waiting(run.batch, run.done, run.began_ns) for run in reversed(unbegun))
+        return begun
 
-    def _tell_death(self, run: _Run, process: ModelProcess, reason: str) -> None:
-        named = [request.id for request in run.batch[:_NAMED_REQUESTS] if request.id is not None]
+    def _died(self, instance: Instance, pid: int, runs: list[Run], ending: Ending) -> None:
         _log.error(
             "model_process_died",
             **self._labels,
-            instance=process.index,
-            pid=process.pid,
-            reason=reason,
-            request_id=", ".join(named),
-            rows=sum(request.rows for request in run.batch),
+            instance=instance.index,
+            pid=pid,
+            reason=str(ending),
+            request_id=", ".join(self._named([request for run in runs for request in run.batch])),
+            rows=sum(request.rows for run in runs for request in run.batch),
             hint="what it ran is answered 500; another is started in its place",
         )
+        for run in runs:
+            for request in run.batch:
+                self._places.pop(id(request), None)
+            self._tell_death(run, ending)
+        self._happened(instance, Event.DIED, str(ending))
+
+    def _named(self, batch: list[InferRequest]) -> list[str]:
+        return [request.id for request in batch if request.id is not None][:_NAMED_REQUESTS]
+
+    def _tell_death(self, run: Run, ending: Ending) -> None:
         others = f" and {len(run.batch) - 1} others" if len(run.batch) > 1 else ""
         problem = ModelProcessDied(
-            f"the process of model '{self._plan.name}' ended while it ran this request{others}: {reason}",
+            f"the process of model '{self._plan.name}' ended while it ran this request{others}: {ending.how}",
             hint="send it again only if it may have been the others'; the log has what the model printed",
-            requests=named,
+            requests=self._named(run.batch),
         )
-        self._end(run.batch, run.done, problem)
+        self._end(run.batch, run.done, problem, run.began_ns)
 
-    def _happened(self, instance: _Instance, event: Event, reason: str = "") -> None:
+    def _happened(self, instance: Instance, event: Event, reason: str = "") -> None:
         if self._closed:
             return
-        before = instance.life.state
+        was_broken = instance.life.is_broken
         instance.life, after_ns = step(instance.life, event, self._now_ns(), self._plan.respawn, reason)
-        if instance.life.state is State.BROKEN and before is not State.BROKEN:
-            _log.error(
-                "model_process_gives_up",
-                **self._labels,
-                instance=instance.index,
-                reason=reason,
-            )
+        if instance.life.is_broken and not was_broken:
+            _log.error("model_process_gives_up", **self._labels, instance=instance.index, reason=reason)
         if event is Event.DIED and after_ns is not None:
             self._loop.call_later(after_ns / 1e9, self._happened, instance, Event.RESTED)
         elif event is Event.RESTED:
-            threading.Thread(target=self._start, args=(instance,), daemon=True).start()
-        if self.trouble() is not None:
-            self._refuse_pending()
-        else:
-            self._hand_pending()
-
-    def _start(self, instance: _Instance) -> None:
-        """In a thread: another process in its place."""
-        tell: Callable[[], None]
-        process: ModelProcess | None = None
-        try:
-            process, _ = ModelProcess.start(self._plan, instance.index)
-            process.tell(self._learn)
-        except TaxiwayError as problem:
-            _log.error(
-                "model_process_not_started",
-                **self._labels,
-                instance=instance.index,
-                error=problem,
+            self._keeper.start(
+                instance.index,
+                partial(self._started, instance),
+                partial(self._happened, instance, Event.DIED),
             )
-            tell = partial(self._happened, instance, Event.DIED, problem.message)
-        else:
-            tell = partial(self._started, instance, process)
-        try:
-            self._loop.call_soon_threadsafe(tell)
-        except RuntimeError:  # the loop is closed
-            if process is not None:
-                process.kill()
+        self._settle_lines()
 
-    def _started(self, instance: _Instance, process: ModelProcess) -> None:
-        if self._closed:
-            process.kill()
-            threading.Thread(target=process.bury, daemon=True).start()
-            return
-        instance.process, instance.is_deaf = process, False
-        self._attach(instance)
-        _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
-        self._happened(instance, Event.OPENED)
-
-    def _refuse_pending(self) -> None:
-        trouble = self.trouble()
-        waiting = list(self._pending)
-        self._pending.clear()
+    def _settle_lines(self) -> None:
+        """Hand out what waits, or refuse it where nobody is to be waited for."""
         for instance in self._instances:
-            waiting += instance.pinned
-            instance.pinned.clear()
-        for batch, done in waiting:
-            self._end(batch, done, Unavailable(trouble or "", hint="the log has what the model printed"))
+            if instance.life.is_broken:
+                self._end_all(instance.pinned, self._refusal())
+        if all(instance.life.is_broken for instance in self._instances):
+            self._end_all(self._pending, self._refusal())
+        self._hand_pending()
+
+    def _started(self, instance: Instance, process: ModelProcess) -> None:
+        if self._closed:
+            return
+        instance.process = process
+        _log.info("model_process_started", **self._labels, instance=instance.index, pid=process.pid)
+        self._attach(instance)
+        self._happened(instance, Event.OPENED)

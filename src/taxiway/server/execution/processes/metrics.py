@@ -6,12 +6,15 @@ once.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from taxiway.runtimes.hosted.frames import Metric
+from taxiway.server.execution.processes.confusion import Confused
 from taxiway.telemetry.catalogue import CATALOGUE, Family, MetricKind
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.logs import Log
@@ -21,6 +24,9 @@ _log = Log("taxiway.models")
 MAX_SERIES = 1000
 """Of one version of a model, all its families together."""
 _RESERVED = {family.name for family in CATALOGUE}
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,199}")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,199}")
+_KINDS = frozenset(kind.value for kind in MetricKind)
 _SUFFIXES = ("_bucket", "_count", "_sum")
 
 
@@ -44,10 +50,10 @@ class _Series:
         """It has moved."""
         match act:
             case "set":
-                self.value = value
+                self.value = float(value)
             case "add" | "observe":
                 self.value += value
-        if act == "observe":
+        if act == "observe" and self.counts:
             self.counts[bisect_left(self.le, value)] += 1
 
     def point(self) -> Point:
@@ -56,6 +62,16 @@ class _Series:
             return Point(self.family, self.labels, self.value)
         le = tuple(f"{bound:g}" for bound in self.le)
         return Point(self.family, self.labels, Distribution(le, tuple(self.counts), self.value))
+
+
+def _check(moved: Metric) -> None:
+    """Refuse what our own code in the process would not have let the model say.
+
+    Raises:
+        Confused: so it does not come from there.
+    """
+    if moved.kind not in _KINDS or any(low >= high for low, high in pairwise(moved.buckets)):
+        raise Confused("it counted what cannot be counted")
 
 
 class OwnMetrics:
@@ -69,7 +85,12 @@ class OwnMetrics:
         self._complained = False
 
     def take(self, process: int, moved: Metric) -> None:
-        """What the process of this index has said."""
+        """What the process of this index has said.
+
+        Raises:
+            Confused: it cannot be true.
+        """
+        _check(moved)
         labels = tuple(sorted(moved.labels.items()))
         key = (moved.name, labels)
         series = self._series.get(key)
@@ -98,7 +119,7 @@ class OwnMetrics:
 
     def _new(self, moved: Metric, labels: tuple[tuple[str, str], ...]) -> _Series | None:
         kind = MetricKind(moved.kind)
-        if (reason := self._refusal(moved.name, kind)) is not None:
+        if (reason := self._refusal(moved, kind)) is not None:
             if not self._complained:
                 self._complained = True
                 _log.warning(
@@ -110,7 +131,10 @@ class OwnMetrics:
         counts = [0] * (len(moved.buckets) + 1) if kind is MetricKind.HISTOGRAM else []
         return _Series(family, tuple(value for _, value in labels), moved.buckets, counts=counts)
 
-    def _refusal(self, name: str, kind: MetricKind) -> str | None:
+    def _refusal(self, moved: Metric, kind: MetricKind) -> str | None:
+        name = moved.name
+        if not _NAME.fullmatch(name) or not all(_LABEL.fullmatch(label) for label in moved.labels):
+            return "Prometheus knows no such names"  # and would refuse all metrics for one of them
         bare = next((name.removesuffix(end) for end in _SUFFIXES if name.endswith(end)), name)
         if name in _RESERVED or bare in _RESERVED:
             return "taxiway's own metrics have this name"

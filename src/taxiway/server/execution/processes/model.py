@@ -15,9 +15,10 @@ from taxiway.config.model_spec import ModelSpec
 from taxiway.core.clock import Clock
 from taxiway.core.errors import InvalidModel, ModelFailed, TaxiwayError
 from taxiway.core.ports import InnerCaller
-from taxiway.core.requests import BatchResult, InferRequest, InputTensor
+from taxiway.core.requests import NO_MORE, BatchResult, InferRequest, InputTensor
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.runtimes.hosted.frames import Declared, Learn
+from taxiway.server.execution.processes.confusion import Confused
 from taxiway.server.execution.processes.executor import ProcessExecutor
 from taxiway.server.execution.processes.layout import RunReader, RunWriter
 from taxiway.server.execution.processes.plan import LaunchPlan
@@ -44,13 +45,17 @@ class HostedModel:
         self._plan = plan
         first, opened = ModelProcess.start(plan, 0)
         self._processes = [first]
+        try:
+            self.inputs = tuple(_spec(one) for one in opened.inputs or ())
+            self.outputs = tuple(_spec(one) for one in opened.outputs or ())
+        except InvalidModel:
+            first.close()
+            raise
         self._executor: ProcessExecutor | None = None
         self._learn: Learn | None = None
         self.config = opened.config
         self.declares = opened.inputs is not None and opened.outputs is not None
         self.batches = opened.batches
-        self.inputs = tuple(_spec(one) for one in opened.inputs or ())
-        self.outputs = tuple(_spec(one) for one in opened.outputs or ())
 
     def learn(self, spec: ModelSpec) -> None:
         """The configuration is complete: runs may follow, here to warm up."""
@@ -60,7 +65,7 @@ class HostedModel:
         merged = max(1, spec.max_batch_size) if spec.dynamic_batching is not None else 1
         self._learn = Learn(inputs, outputs, batches, spec.decoupled, merged, spec.sequences is not None)
         self._writer = RunWriter(spec.inputs, spec.outputs, spec.reshapes, batches=batches)
-        self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches)
+        self._reader = RunReader(spec.outputs, spec.reshapes, batches=batches, decoupled=spec.decoupled)
         self._spec = spec
 
     def spread(
@@ -84,28 +89,39 @@ class HostedModel:
         self._executor = ProcessExecutor(
             self._plan, self._processes, self._learn, self._writer, self._reader, loop, clock, inner, streams=streams
         )
+        self._processes = []  # they are the executor's: one that dies must leave no memory behind
         return self._executor
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
         """Compute `outputs` in the first process, before the executor has it: for warming up.
 
         Raises:
-            ModelFailed: the model refused or crashed on these inputs.
+            ModelFailed: the model refused these inputs.
+            InvalidModel: its process ended, took too long, or is not to be believed.
         """
+        try:
+            return self._run(feeds, outputs)
+        except Confused as problem:
+            raise InvalidModel(
+                f"the process of model {self._plan.name!r} is not to be believed: {problem}"
+            ) from problem
+
+    def _run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
         assert self._learn is not None  # noqa: S101 - `learn` comes first
         process = self._processes[0]
         process.tell(self._learn)
         inputs = [_tensor(feeds[spec.name], spec) if spec.name in feeds else None for spec in self._spec.inputs]
         rows = next((tensor.shape[0] for tensor in inputs if tensor is not None and tensor.shape), 1)
         request = InferRequest(inputs, rows if self._learn.batches else 1, _NOBODY, 0)
-        flag = process.outbox.take_flag()
-        ran, pieces = process.ask(self._writer.write(0, [request], [flag], process.outbox), self._plan)
-        process.outbox.drop_flag(flag)
-        answers = [self._reader.piece(one.part, one.block, request, process.inbox) for one in pieces]
-        if ran.whole is not None or ran.parts is not None:
-            outcome = self._reader.outcome(ran, [request], process.inbox)
-            if outcome.result is None:
-                raise outcome.error or ModelFailed("the model did not answer its warm-up")
+        flags = [process.outbox.take_flag() for _ in range(2)]
+        ran, pieces = process.ask(self._writer.write(0, [request], flags, process.outbox))
+        for flag in flags:
+            process.outbox.drop_flag(flag)
+        answers = [self._reader.piece(one, request, process.inbox) for one in pieces]
+        outcome = self._reader.outcome(ran, [request], process.inbox)
+        if outcome.result is None:
+            raise outcome.error or ModelFailed("the model did not answer its warm-up")
+        if outcome.result is not NO_MORE:
             answers.append(outcome.result)
         if problem := next((answer for answer in answers if isinstance(answer, TaxiwayError)), None):
             raise problem
@@ -116,8 +132,10 @@ class HostedModel:
         return [result.arrays[places[name]] for name in outputs]
 
     def close(self) -> None:
-        """End what the executor does not end. Blocks."""
-        if self._executor is None:
+        """End all of them, also where nobody has come to use, and to close, the executor. Blocks."""
+        if self._executor is not None:
+            self._executor.close()
+        else:
             for process in self._processes:
                 process.close()
         self._processes.clear()

@@ -22,7 +22,8 @@ class RespawnPlan:
     """When a process that died is started again, and when its model is given up for a while.
 
     Attributes:
-        crashes: as many deaths of one process within `window_ns` break the version: it is not ready.
+        crashes: as many deaths of one process within `window_ns` of being ready break it; a version all of whose
+            processes are broken is not ready.
         first_rest_ns: how long to wait after the second death; nothing after the first, and twice as long each time.
         longest_rest_ns: and never longer than this.
         broken_rest_ns: how long a broken one rests before it is tried again.

@@ -11,7 +11,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined] # the annotations lack it
 
 from taxiway.core.errors import InternalError, MalformedRequest, Overloaded, TaxiwayError, Unavailable
 from taxiway.core.requests import NEVER_NS
-from taxiway.server.statistics import GrpcStatistics
+from taxiway.server.totals import GrpcStatistics
 from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.grpc.protos import Message, MessageClass
 from taxiway.server.wire.status import Profile

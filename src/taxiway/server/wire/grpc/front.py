@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Final
 
@@ -25,6 +26,20 @@ _PATIENCE_S: Final = 3600.0
 _REFUSING_S: Final = 0.1
 _SPARE_CALLS: Final = 256
 """Calls beside inference that are answered although as many requests are in flight as may be: health above all."""
+
+_GRPCIO: Final = "grpc._cython.cygrpc"
+"""The logger of grpcio's server."""
+
+
+class GoneClients(logging.Filter):
+    """Drops what grpcio says of clients that went while they were answered: an error to it, if it hears late."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told."""
+        return not str(record.msg).startswith("ExecuteBatchError raised in core by servicer method")
+
+
+_GONE_CLIENTS: Final = GoneClients()
 
 
 class GrpcFront:
@@ -59,6 +74,7 @@ class GrpcFront:
         Raises:
             FailedPrecondition: it is taken, not ours to open, or no address of this machine.
         """
+        logging.getLogger(_GRPCIO).addFilter(_GONE_CLIENTS)
         host = host.strip("[]")
         _probe(host, port, reuse_port=reuse_port)
         server = grpc.aio.server(

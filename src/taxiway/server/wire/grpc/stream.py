@@ -237,7 +237,8 @@ class InferStream:
             answer.cancel()
             raise
         except Exception as problem:  # noqa: BLE001 - the boundary: the stream goes on
-            answer.set_result(problem)
+            if not answer.done():  # else the server gave up waiting for it
+                answer.set_result(problem)
             return Owed(answer, body, None, None)
 
     def _worded(self, owed: Owed, told: bytes | Exception) -> bytes:

@@ -20,7 +20,7 @@ PROTOS = sorted(ROOM.glob("*.proto"))
 @pytest.mark.parametrize("proto", PROTOS, ids=lambda path: path.stem)
 def test_the_committed_descriptor_sets_are_the_protos(proto: Path) -> None:
     pytest.importorskip("grpc_tools", reason="grpcio-tools compiles the .proto")
-    from tools.compile_protos import compile_proto  # noqa: PLC0415 - needs grpcio-tools
+    from tools.compile_protos import compile_proto
 
     assert proto.with_suffix(".binpb").read_bytes() == compile_proto(proto), "run `python -m tools.compile_protos`"
 

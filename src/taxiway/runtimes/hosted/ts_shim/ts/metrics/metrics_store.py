@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .dimension import Dimension
 from .metric_type_enum import MetricTypes
 
-Report = Callable[[str, MetricTypes, float, dict[str, str]], None]
+Report = Callable[[str, MetricTypes, float, Mapping[str, str]], None]
 """Tells of a metric: its name, its kind, by how much it moves or what it is, its labels."""
 
 
@@ -38,7 +38,9 @@ class MetricsStore:
     def tell(self, name: str, kind: MetricTypes, value: float, labels: dict[str, str]) -> None:
         """Tell of a metric; what is not a number is not one."""
         if isinstance(value, int | float):
-            self._report(name, kind, float(value), labels)
+            self._report(
+                name, MetricTypes(kind.value), float(value), labels
+            )  # TorchServe's own kinds have these values
 
     def add_metric_to_cache(
         self,
