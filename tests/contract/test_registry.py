@@ -308,6 +308,10 @@ TAMPERING = {
     ),
     "a tag changed": ("UPDATE taxiway_tag SET value = 'me'", "tags: fraud:1 owner is me; the audit log says risk"),
     "a lineage deleted": ("DELETE FROM taxiway_edge WHERE seq = 1", "lineage: 1 is not there"),
+    "a name's meaning changed": (
+        "UPDATE taxiway_model SET last_number = 1",
+        "models: fraud is 1; the audit log says 2",
+    ),
     "a recipe changed": ("UPDATE taxiway_variant SET recipe = '{}'", "variants: fraud:1-int8"),
 }
 

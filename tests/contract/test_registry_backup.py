@@ -1,7 +1,10 @@
 """What is backed up comes back, in whichever database and store."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.postgres import Cluster
@@ -12,6 +15,7 @@ from taxiway.core.errors import (
     AlreadyRegistered,
     DataLoss,
     InvalidArgument,
+    RegistryUnavailable,
     SchemaTooNew,
     TaxiwayError,
 )
@@ -97,3 +101,34 @@ def test_a_damaged_backup_restores_nothing(new_place: NewPlace, tmp_path: Path, 
     assert type(caught.value) is {"header": InvalidArgument, "later": SchemaTooNew}.get(part, DataLoss)
     with there.open() as second:
         assert (second.models(), second.audit_log()) == ([], [])
+
+
+def _no_tables(folder: Path, header: dict[str, Any]) -> None:
+    del header["tables"]
+
+
+def _broken_rows(folder: Path, header: dict[str, Any]) -> None:
+    data = b'{"x\\"; DROP TABLE taxiway_model; --": 1}\n'
+    (folder / "tables/tag.jsonl").write_bytes(data)
+    header["tables"]["tag"] = {"rows": 1, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _no_json(folder: Path, header: dict[str, Any]) -> None:
+    (folder / "tables/blob.jsonl").write_bytes(b"{\n")
+    header["tables"]["blob"] = {"rows": 1, "sha256": hashlib.sha256(b"{\n").hexdigest()}
+
+
+@pytest.mark.parametrize("spoil", [_no_tables, _broken_rows, _no_json])
+def test_a_backup_made_by_hand_is_refused_in_a_sentence(
+    spoil: Callable[[Path, dict[str, Any]], None], registry: Registry, new_place: NewPlace, tmp_path: Path
+) -> None:
+    register(registry, "fraud")
+    registry.backup(tmp_path / "backup")
+    header = json.loads((tmp_path / "backup/registry.json").read_text())
+    spoil(tmp_path / "backup", header)
+    (tmp_path / "backup/registry.json").write_text(json.dumps(header), encoding="utf-8")
+    there = new_place()
+    with pytest.raises((DataLoss, RegistryUnavailable)):
+        Registry.restore(tmp_path / "backup", there.url, there.blobs, actor="grace")
+    with there.open() as empty:
+        assert empty.models() == []

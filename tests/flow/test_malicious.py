@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.malicious import CASES, RAW_PICKLES, Case
+from tests.support.malicious import CASES, POLYGLOTS, RAW_PICKLES, Case
 
 from taxiway.core.errors import TaxiwayError
 from taxiway.intake.walk import Office, Wanted, import_models
@@ -50,10 +50,10 @@ def test_the_corpus_is_large_and_its_names_differ() -> None:
 def test_the_corpus_is_alive(tmp_path: Path) -> None:
     """Python's own unpickler runs those that say so: what is refused above is no dummy."""
     expected: list[Path] = []
-    for name, (payload, runs) in RAW_PICKLES.items():
-        if runs:
-            expected.append(tmp_path / f"{name}.canary")
-            (tmp_path / f"{name}.pkl").write_bytes(payload(expected[-1]))
+    alive = {name: payload for name, (payload, runs) in RAW_PICKLES.items() if runs} | POLYGLOTS
+    for name, payload in alive.items():
+        expected.append(tmp_path / f"{name}.canary")
+        (tmp_path / f"{name}.pkl").write_bytes(payload(expected[-1]))
     subprocess.run([sys.executable, "-c", _LOAD_ALL, str(tmp_path)], check=True, capture_output=True, timeout=60)
     assert [path.name for path in expected if not path.exists()] == []
 

@@ -15,6 +15,7 @@ import click
 
 from taxiway.cli.options import load_from, section_options
 from taxiway.config.places import MlflowPlaces, RegistryPlaces, mlflow_places, registry_places
+from taxiway.intake.read.plain import plain_json, plain_lines
 from taxiway.registry import Registry
 from taxiway.registry.plain import to_plain
 
@@ -82,6 +83,6 @@ output_option = click.option(
 def tell(output: str, value: object, lines: Callable[[], Sequence[str]]) -> None:
     """Print `value` as JSON for a script, or `lines` for a person."""
     if output == "json":
-        click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+        click.echo(plain_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False)))
     else:
-        click.echo("\n".join(lines()))
+        click.echo(plain_lines("\n".join(lines())))

@@ -9,6 +9,7 @@ import click
 
 from taxiway import __version__
 from taxiway.core.errors import EXIT_CODES, TaxiwayError
+from taxiway.intake.read.plain import plain_lines
 
 _VERBS = {
     "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
@@ -58,9 +59,9 @@ def main() -> None:
     try:
         taxiway()
     except TaxiwayError as error:
-        click.echo(f"error: {error.message}", err=True)
+        click.echo(f"error: {plain_lines(error.message)}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {plain_lines(error.hint)}", err=True)
         sys.exit(EXIT_CODES[error.kind])
 
 

@@ -34,6 +34,8 @@ Bring = Callable[[str], AbstractContextManager[Brought]]
 
 def bring_path(source: str) -> AbstractContextManager[Brought]:
     """A path is where it is."""
+    if not source:
+        raise InvalidArgument("SOURCE is empty", hint="give a model's file or directory; . is the one you are in")
     path = Path(source)
     kind = "directory" if path.is_dir() else "file"
     return nullcontext(Brought(path, {"source": str(path.absolute()), "kind": kind}))

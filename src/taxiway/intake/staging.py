@@ -7,15 +7,18 @@ there is no moment between the look at a file and its use.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taxiway.core.errors import NotFound, OversizedArtifact, UnsafePath
+from taxiway.core.errors import ArtifactChanged, NotFound, OversizedArtifact, UnsafePath
 from taxiway.intake.limits import Limits
 from taxiway.intake.nouns import Staged, StagedFile
+from taxiway.registry.disk import writing_to
 
 _CHUNK_BYTES = 4 << 20
 _VERSION_CONTROL = frozenset({".git", ".gitattributes", ".gitignore", ".github"})
@@ -108,13 +111,14 @@ class _Copying:
     directories: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     total: int = 0
+    seen: int = 0
 
     def walk(self, directory: Path, prefix: str, depth: int) -> Iterator[tuple[Path, str]]:
         """Every file below, with its path in the source."""
         if depth > self.limits.max_depth:
             rule = f"directories nest deeper than max_depth ({self.limits.max_depth})"
             raise OversizedArtifact(f"{prefix}: {rule}", file=prefix, rule="max_depth")
-        for entry in sorted(os.scandir(directory), key=lambda one: one.name):
+        for entry in self._entries(directory, prefix):
             path = f"{prefix}{entry.name}"
             check_name(path, entry.name)
             if entry.name in self.left_out:
@@ -124,6 +128,18 @@ class _Copying:
                 yield from self.walk(Path(entry.path), f"{path}/", depth + 1)
             else:
                 yield Path(entry.path), path
+
+    def _entries(self, directory: Path, prefix: str) -> list[os.DirEntry[str]]:
+        """What lies in a directory, by name; directories count as files do, and no more are held than may be there."""
+        with os.scandir(directory) as scanned:
+            entries = list(itertools.islice(scanned, self.limits.max_files + 1))
+        self.seen += len(entries)
+        if self.seen > self.limits.max_files:
+            rule = f"more files and directories than max_files ({self.limits.max_files})"
+            raise OversizedArtifact(
+                f"{self.root}: {rule}", file=prefix or ".", rule="max_files", hint="import one model's files"
+            )
+        return sorted(entries, key=lambda one: one.name)
 
     def copy(self, source: Path, path: str) -> None:
         """Copy and hash one file."""
@@ -135,12 +151,19 @@ class _Copying:
         target = self.into / path
         target.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
-        with open(self._open(source, path), "rb", closefd=True) as original, target.open("xb") as copied:  # noqa: PTH123
+        with (
+            open(self._open(source, path), "rb", closefd=True) as original,  # noqa: PTH123 - a descriptor
+            writing_to(self.into),
+            target.open("xb") as copied,
+        ):
+            said = os.fstat(original.fileno()).st_size
+            self._count(said, path)
             while chunk := original.read(_CHUNK_BYTES):
                 size += len(chunk)
-                self._count(len(chunk), path)
+                _check_size(size, said, path)
                 digest.update(chunk)
                 copied.write(chunk)
+        _check_size(said, size, path)
         self.files[path] = StagedFile(path, target, digest.hexdigest(), size)
 
     def _count(self, more: int, path: str) -> None:
@@ -149,6 +172,14 @@ class _Copying:
             rule = f"more bytes than max_bytes ({self.limits.max_bytes})"
             raise OversizedArtifact(
                 f"{self.root}: {rule}", file=path, rule="max_bytes", hint="import one model's files"
+            )
+        room = shutil.disk_usage(self.into.parent).free
+        if more > room:
+            raise OversizedArtifact(
+                f"{path} has {more} bytes, and {room} are free where imports are copied to ({self.into.parent})",
+                hint="make room there, or name another place: --registry.cache",
+                file=path,
+                rule="room",
             )
 
     def _open(self, source: Path, path: str) -> int:
@@ -164,6 +195,10 @@ class _Copying:
             raise UnsafePath(
                 f"{path} cannot be opened as a file: {problem.strerror}", hint=_HINT_LINK, file=path, rule="plain-file"
             ) from problem
+        opened = Path(f"/proc/self/fd/{descriptor}")
+        if opened.exists() and not any(opened.resolve().is_relative_to(root) for root in self.roots):
+            os.close(descriptor)  # a directory on the way became a link after it was resolved
+            raise UnsafePath(f"{path} was replaced while it was opened", hint=_HINT_LINK, file=path, rule="link")
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise UnsafePath(
@@ -175,15 +210,25 @@ class _Copying:
         return descriptor
 
 
+def _check_size(more: int, than: int, path: str) -> None:
+    if more > than:
+        raise ArtifactChanged(
+            f"{path} changed while it was copied: it had {than} bytes, then {more}",
+            hint="import it once it is complete",
+            file=path,
+            rule="growing",
+        )
+
+
 def check_name(path: str, name: str) -> None:
     """Refuse a name that a terminal, a shell or another file system would take for something else.
 
     Raises:
-        UnsafePath: it holds control characters, a backslash, or is not Unicode.
+        UnsafePath: it holds what does not print (controls, marks of direction), a backslash, or is not Unicode.
     """
-    if any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 or char == "\\" for char in name):
+    if not name.isprintable() or "\\" in name:
         raise UnsafePath(
-            f"{path!r} has a control character, a backslash or a byte that is not UTF-8 in its name",
+            f"{path!r} has a character that does not print, a backslash or a byte that is not UTF-8 in its name",
             hint="rename it",
             file=ascii(path),
             rule="name",

@@ -32,6 +32,7 @@ from taxiway.intake.serving_config import write_config
 from taxiway.intake.signing import SignatureState, verify_signature
 from taxiway.intake.sources import Bring, Brought, choose_source
 from taxiway.intake.staging import stage
+from taxiway.registry.disk import make_private
 from taxiway.registry.nouns import (
     ANY,
     AliasMove,
@@ -195,6 +196,7 @@ def _staged(brought: Brought, office: Office) -> Iterator[Staged]:
             hint="name the model's own directory",
         )
     office.workplace.mkdir(parents=True, exist_ok=True)
+    make_private(office.workplace)
     with tempfile.TemporaryDirectory(dir=office.workplace, prefix="import-") as directory:
         yield stage(brought.path, Path(directory), office.limits, _companions)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from taxiway.core.errors import AlreadyExists, InvalidArgument, NotFound
 from taxiway.registry.directory_blobs import flush
+from taxiway.registry.disk import writing_to
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from 3.12 on
@@ -36,8 +37,13 @@ def new_archive(path: Path) -> Iterator[Archive]:
     path = path.absolute()
     if path.exists():
         raise AlreadyExists(f"{path} is there already", hint="name a file or directory that is not there yet")
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with writing_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield from _writing(path, aside)
+
+
+def _writing(path: Path, aside: Path) -> Iterator[Archive]:
     try:
         if path.suffix == ".tar":
             yield from _writing_tar(aside)

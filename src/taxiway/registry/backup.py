@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Connection, column, insert, select, table, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from taxiway.core.clock import Clock
 from taxiway.core.errors import AlreadyExists, DataLoss, InvalidArgument, SchemaTooNew
@@ -40,6 +41,7 @@ _TABLES: Final = (
 
 _ROWS_AT_ONCE: Final = 500
 _HEADER_BYTES: Final = 1 << 20
+_MAX_SAID: Final = 200
 
 
 def back_up(database: Database, store: BlobStore, clock: Clock, path: Path) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def restore(database: Database, store: BlobStore, clock: Clock, path: Path, acto
         SchemaTooNew: a later release wrote the backup.
     """
     now = time_text(clock.now_utc())
-    with tempfile.TemporaryDirectory(prefix="taxiway-restore-") as name:
+    with tempfile.TemporaryDirectory(prefix="taxiway-restore-") as name, _foreign(path):
         folder = Path(name)
         parts = read_archive(path)
         header = _read_header(parts, path)
@@ -125,8 +127,18 @@ def restore(database: Database, store: BlobStore, clock: Clock, path: Path, acto
             verifying.verify_audit(connection)
     migrate(database, now)
     with change(database, clock, actor) as this:
-        this.tell("registry-restored", path.name, {"written_at": header["written_at"], "entries": this.seq - 1})
+        this.tell("registry-restored", path.name, {"written_at": header.get("written_at"), "entries": this.seq - 1})
     return header
+
+
+@contextlib.contextmanager
+def _foreign(path: Path) -> Iterator[None]:
+    """Whatever else a backup that somebody made by hand makes us stumble over is damage of it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SQLAlchemyError) as problem:
+        told = str(problem).split("\n", 1)[0][:_MAX_SAID]
+        raise DataLoss(f"{path} is no whole backup: {type(problem).__name__}: {told}", hint=_HINT) from problem
 
 
 def _read_header(parts: Iterator[tuple[str, BinaryIO]], path: Path) -> dict[str, Any]:
@@ -135,7 +147,7 @@ def _read_header(parts: Iterator[tuple[str, BinaryIO]], path: Path) -> dict[str,
         header = json.loads(part.read(_HEADER_BYTES)) if part is not None and name == HEADER else {}
     except ValueError:
         header = {}
-    if not isinstance(header, dict) or header.get("format") != FORMAT or not isinstance(header.get("schema"), int):
+    if not isinstance(header, dict) or header.get("format") != FORMAT or not _is_schema(header.get("schema")):
         raise InvalidArgument(f"{path} is not a backup of a registry", hint="name what `registry backup` wrote")
     if header["schema"] > LATEST:
         found = header["schema"]
@@ -146,6 +158,10 @@ def _read_header(parts: Iterator[tuple[str, BinaryIO]], path: Path) -> dict[str,
             known=LATEST,
         )
     return header
+
+
+def _is_schema(number: object) -> bool:
+    return type(number) is int and number > 0
 
 
 def _prepare(database: Database, wanted: int, now: str) -> None:

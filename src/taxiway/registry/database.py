@@ -16,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable
+from taxiway.registry.disk import make_private
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -93,7 +94,7 @@ class Database:
             with self._engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
         except DBAPIError as error:
-            if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+            if _is_from_outside(error):
                 raise self._told(error) from error
             raise  # a statement of ours is wrong
 
@@ -112,6 +113,17 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+_REFUSED: Final = frozenset({"25006", "42501"})
+"""PostgreSQL's states for a database that is read-only, and for a user that may not do what is asked."""
+
+
+def _is_from_outside(error: DBAPIError) -> bool:
+    """Whether the database is in trouble, or does not let us; nothing that we asked was wrong."""
+    if isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+        return True
+    return getattr(error.orig, "sqlstate", None) in _REFUSED
 
 
 def _parse(url: str) -> URL:
@@ -136,7 +148,7 @@ def _parse(url: str) -> URL:
 def _sqlite(url: URL) -> Engine:
     path = Path(url.database or "")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
     except OSError as error:
         raise RegistryUnavailable(f"the registry's folder {path.parent} cannot be made: {error.strerror}") from error
     engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": BUSY_TIMEOUT_S})

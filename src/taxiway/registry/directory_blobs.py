@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from taxiway.registry.blobs import CHUNK_BYTES, Opener, blob_path
+from taxiway.registry.disk import make_private, writing_to
 from taxiway.registry.nouns import StoredFile
 
 _ABANDONED_S: Final = 3600.0
@@ -26,7 +27,8 @@ class DirectoryBlobs:
         self.url = str(root)
         self._root = root
         self._aside = root / "incoming"
-        self._aside.mkdir(parents=True, exist_ok=True)
+        make_private(root)
+        self._aside.mkdir(exist_ok=True)
 
     @contextlib.contextmanager
     def stage(self, open_: Opener) -> Iterator[_StagedFile]:
@@ -34,7 +36,7 @@ class DirectoryBlobs:
         aside = self._aside / secrets.token_hex(16)
         try:
             digest, size = hashlib.sha256(), 0
-            with open_() as source, aside.open("xb", buffering=0) as target:
+            with open_() as source, writing_to(self.url), aside.open("xb", buffering=0) as target:
                 while chunk := source.read(CHUNK_BYTES):
                     digest.update(chunk)
                     size += len(chunk)
@@ -87,7 +89,10 @@ class _StagedFile:
 
     def publish(self) -> None:
         """Rename: all of it is there or nothing. The folder is flushed too, or a power cut could undo the rename."""
-        folder = self.place.parent
+        with writing_to(self.place.parent):
+            self._publish(self.place.parent)
+
+    def _publish(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             flush(folder.parent.parent)

@@ -8,12 +8,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from taxiway.core.errors import AlreadyExists, FilesDisagree
 from taxiway.registry.blobs import BlobStore, verified_chunks
 from taxiway.registry.canonical import canonical_json, digest_of
 from taxiway.registry.directory_blobs import flush
+from taxiway.registry.disk import writing_to
 from taxiway.registry.nouns import VERSION_FOLDER, FileEntry, StoredFile, Version
 
 Layout = dict[str, FileEntry]
@@ -63,6 +64,11 @@ def write_repository(store: BlobStore, layout: Layout, directory: Path) -> Path:
     directory = directory.absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise AlreadyExists(f"{directory} is not empty", hint="name a directory that is not there yet")
+    with writing_to(directory.parent):
+        return _write_all(store, layout, directory)
+
+
+def _write_all(store: BlobStore, layout: Layout, directory: Path) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _aside(directory) as aside:
         for place, file in layout.items():
@@ -95,10 +101,19 @@ def _write(store: BlobStore, file: FileEntry, path: Path) -> None:
 
 def is_intact(layout: Layout, directory: Path) -> bool:
     """Whether `directory` holds exactly these files; whatever else lies there could be loaded too."""
-    found = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if not path.is_dir()}
-    return found.keys() == layout.keys() and all(
-        path.is_file() and not path.is_symlink() and _sha256(path) == layout[place].sha256
-        for place, path in found.items()
+    files: set[str] = set()
+    folders: set[str] = set()
+    for folder, below, names in os.walk(directory):
+        here = Path(folder)
+        if any((here / name).is_symlink() for name in (*below, *names)):
+            return False
+        folders.update((here / name).relative_to(directory).as_posix() for name in below)
+        files.update((here / name).relative_to(directory).as_posix() for name in names)
+    expected = {str(parent) for place in layout for parent in PurePosixPath(place).parents} - {"."}
+    return (
+        files == layout.keys()
+        and folders == expected
+        and all((directory / place).is_file() and _sha256(directory / place) == layout[place].sha256 for place in files)
     )
 
 

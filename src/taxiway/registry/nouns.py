@@ -125,8 +125,8 @@ def broken_path_rule(path: str) -> str:
         return "must be a relative path without empty parts, '.' and '..'"
     if "\\" in path or not path.isprintable() or len(path.encode(errors="replace")) > MAX_PATH_BYTES:
         return f"must be printable, without backslashes, of at most {MAX_PATH_BYTES} bytes"
-    if len(parts) > 1 and parts[0].isdecimal():
-        return f"lies in a numbered folder; write {VERSION_FOLDER}/ for the version's own, and keep other versions out"
+    if parts[0].isdecimal():
+        return f"lies where a version's folder would; write {VERSION_FOLDER}/ for the version's own, and no other's"
     if path == VERSION_FOLDER:
         return f"cannot be called {VERSION_FOLDER}, which stands for the version's folder"
     return ""

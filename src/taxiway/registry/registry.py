@@ -16,6 +16,7 @@ from taxiway.registry import audit, backup, keeping, materialising, reading, wri
 from taxiway.registry.blobs import BlobStore
 from taxiway.registry.canonical import checked_text, time_text
 from taxiway.registry.database import Database
+from taxiway.registry.disk import make_private, require_private
 from taxiway.registry.explaining import Explanation, explain
 from taxiway.registry.following import Followings
 from taxiway.registry.garbage import GRACE_S, Garbage, collect_garbage, find_garbage
@@ -112,10 +113,19 @@ class Registry:
         return materialising.write_repository(self._store, layout, directory)
 
     def cached(self, refs: Sequence[Ref], cache: Path) -> Path:
-        """As `materialise`, once, in a directory of `cache` that is named by its content and verified at each use."""
+        """As `materialise`, once, in a directory of `cache` that is named by its content and verified at each use.
+
+        Raises:
+            FailedPrecondition: others may write to `cache`.
+            FilesDisagree, DataLoss: as `materialise`.
+        """
         layout = materialising.lay_out([self.resolve(ref) for ref in refs])
+        make_private(cache)
+        require_private(cache, "the cache of models")
         directory = cache / materialising.layout_name(layout)
-        if directory.is_dir():
+        if directory.is_symlink():
+            directory.unlink()
+        elif directory.is_dir():
             if materialising.is_intact(layout, directory):
                 return directory
             shutil.rmtree(directory)

@@ -13,6 +13,9 @@ from taxiway.registry.nouns import AuditEntry
 class Told:
     """Each piece of state, by what it is about, as the log tells it."""
 
+    models: dict[str, str] = field(default_factory=dict)
+    """Name -> the number of its newest version, which is what the bare name means."""
+
     versions: dict[str, str] = field(default_factory=dict)
     """Reference -> digest of all that was registered."""
 
@@ -61,6 +64,8 @@ def _follow(told: Told, entry: AuditEntry) -> None:
         told.followed[f"{said['followed']['source']} {entry.subject}"] = followed_text(said["followed"])
     match entry.kind:
         case "version-registered":
+            name, _, number = entry.subject.rpartition(":")
+            told.models[name] = number
             told.versions[entry.subject] = f"{said['digest']} {said['request']}"
             if said["source"]:
                 told.lineage[str(entry.seq)] = f"{entry.subject} artifact {said['source']}"

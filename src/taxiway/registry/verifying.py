@@ -81,6 +81,11 @@ def _read_state(connection: Connection) -> Told:
     return Told(**{name: dict(read(connection)) for name, (since, read) in _READERS.items() if found >= since})
 
 
+def _models(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(schema.model)):
+        yield row.name, str(row.last_number)
+
+
 def _versions(connection: Connection) -> Iterator[tuple[str, str]]:
     for row in connection.execute(select(schema.version)):
         digest = digest_of(row.manifest)
@@ -132,6 +137,7 @@ def _followed(connection: Connection) -> Iterator[tuple[str, str]]:
 
 
 _READERS: dict[str, tuple[int, Callable[[Connection], Iterator[tuple[str, str]]]]] = {
+    "models": (1, _models),
     "versions": (1, _versions),
     "variants": (1, _variants),
     "aliases": (1, _aliases),

@@ -76,8 +76,16 @@ def register(change: Change, new: NewVersion, why: str, key: str | None) -> Vers
         _insert_edge(change, ref, "artifact", source, {})
     said = {"digest": new.manifest.digest, "framework": new.framework, "request": request, "source": source}
     posted = outbox.post(change, messages_of_version(change, new.name, number))
-    change.tell("version-registered", ref, said | {"why": why, **posted})
+    trusted = {"trusted": found} if (found := _trusted_in(new)) else {}
+    change.tell("version-registered", ref, said | {"why": why, **trusted, **posted})
     return reading.resolve(change.connection, ModelRef(new.name, number))
+
+
+def _trusted_in(new: NewVersion) -> list[str]:
+    """What somebody vouched for so that it came in: the log tells who, when and why, as a server will load it."""
+    scan = new.facts.get("scan")
+    trusted = scan.get("trusted") if isinstance(scan, Mapping) else None
+    return [str(digest) for digest in trusted] if isinstance(trusted, list) else []
 
 
 def _source_of(new: NewVersion) -> str | None:

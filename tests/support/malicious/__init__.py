@@ -6,14 +6,18 @@ made in the same way and harmless, which must pass; where a twin is a pickle it 
 
 from __future__ import annotations
 
-from tests.support.malicious import bombs, disguises, liars, paths, pickles
+from tests.support.malicious import bombs, disguises, exported, liars, paths, pickles, polyglots, reaching
 from tests.support.malicious.case import Case
 from tests.support.malicious.pickles import RAW_PICKLES
+from tests.support.malicious.polyglots import POLYGLOTS
 
-__all__ = ["CASES", "RAW_PICKLES", "Case"]
+__all__ = ["CASES", "POLYGLOTS", "RAW_PICKLES", "Case"]
 
 CASES: tuple[Case, ...] = (
     *pickles.cases(),
+    *polyglots.cases(),
+    *exported.cases(),
+    *reaching.cases(),
     *disguises.cases(),
     *paths.cases(),
     *bombs.cases(),

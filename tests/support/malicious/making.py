@@ -68,12 +68,12 @@ def torch_legacy(pickled: bytes) -> bytes:
     return b"".join(pickle.dumps(one, 2) for one in head) + pickled
 
 
-def torch_script(pickled: bytes) -> bytes:
+def torch_script(pickled: bytes, code: bytes = b"class M(Module):\n  def forward(self, x):\n    return x\n") -> bytes:
     """The layout of torch.jit.save."""
     items = [
         ("m/data.pkl", pickled),
         ("m/constants.pkl", pickle.dumps((), 2)),
-        ("m/code/__torch__.py", b"class M(Module):\n  def forward(self, x):\n    return x\n"),
+        ("m/code/__torch__.py", code),
         ("m/version", b"3\n"),
         ("m/data/0", b"\0\0\x80?"),
     ]

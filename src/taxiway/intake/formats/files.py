@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from taxiway.core.errors import UnsafeArtifact
+from taxiway.core.errors import MalformedArtifact, UnsafeArtifact
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Staged, StagedFile
 from taxiway.intake.read.documents import read_json
@@ -37,6 +37,23 @@ def the_one(staged: Staged) -> StagedFile:
     one = staged.one()
     assert one is not None, "recognised before"  # noqa: S101 - a broken promise of ours
     return one
+
+
+def placed(model: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """Path in the manifest -> path in the source, of a model under its backend's name and of what lies beside it.
+
+    Raises:
+        MalformedArtifact: another file has that name, and would be served in the model's place.
+    """
+    for path in model.keys() & others.keys():
+        if model[path] != others[path]:
+            raise MalformedArtifact(
+                f"{others[path]} lies where {model[path]} would be served from",
+                hint=f"rename {others[path]}, or leave it out",
+                file=others[path],
+                rule="model-file-name",
+            )
+    return {**model, **others}
 
 
 def zip_names(staged: Staged) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
     head = file.head(_HEADER_BYTES).decode("utf-8", "replace").partition("\nTree=")[0]
     values = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
     try:
-        features = int(values["max_feature_idx"]) + 1
-        scores = int(values["num_tree_per_iteration"])
-        classes = int(values.get("num_class", "1"))
+        features = _count(values["max_feature_idx"]) + 1
+        scores = _count(values["num_tree_per_iteration"])
+        classes = _count(values.get("num_class", "1"))
     except (KeyError, ValueError) as problem:
         raise MalformedArtifact(
             f"{file.path} has a broken LightGBM header: {problem}",
@@ -52,6 +52,12 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             },
         ),
     )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{text[:40]!r} is no count")
+    return int(text)
 
 
 def _outputs(objective: str, scores: int) -> tuple[TensorSpec, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any, Final
 
-from taxiway.core.errors import MalformedArtifact
+from taxiway.core.errors import MalformedArtifact, UnsafePath
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Format, Staged, Understanding
@@ -39,7 +40,10 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
         raise MalformedArtifact(
             f"{file.path} names no flavors", hint="log the model again", file=file.path, rule="mlmodel"
         )
+    _check_paths(flavours, file.path)
     signature = document.get("signature") or {}
+    pyfunc = flavours.get("python_function")
+    loader, code = (str(pyfunc.get(key) or "") if isinstance(pyfunc, dict) else "" for key in ("loader_module", "code"))
     own = sorted(flavour for flavour in flavours if flavour != "python_function")
     return (
         Understanding(
@@ -52,14 +56,48 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             outputs=_specs(signature, "outputs", "output"),
             facts={
                 "flavors": sorted(flavours),
-                "run_id": document.get("run_id") or "",
-                "model_uuid": document.get("model_uuid") or "",
+                "run_id": str(document.get("run_id") or ""),
+                "model_uuid": str(document.get("model_uuid") or ""),
+                "loader_module": loader,
                 "pyfunc": "python_function" in flavours,
             },
-            notes=() if "python_function" in flavours else ("has no python_function flavor, so pyfunc cannot load it",),
+            notes=_notes(flavours, loader, code),
             servable="python_function" in flavours,
         ),
     )
+
+
+def _check_paths(flavours: dict[Any, Any], where: str) -> None:
+    """MLflow joins the paths that flavors name to the model's directory, and unpickles what it finds there."""
+    waiting: list[tuple[str, Any]] = [(str(name), flavour) for name, flavour in flavours.items()]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(str(inner), part) for inner, part in value.items()]
+        elif isinstance(value, list):
+            waiting += [(key, part) for part in value]
+        elif isinstance(value, str) and (
+            ".." in PurePosixPath(value).parts or (value.startswith("/") and key in _PATHS)
+        ):
+            raise UnsafePath(
+                f"{where}: {key} names {value!r}, which leads out of the model",
+                hint="log the model again",
+                file=where,
+                rule="mlmodel-path",
+            )
+
+
+_PATHS: Final = frozenset(
+    {"code", "conda", "data", "env", "model_binary", "model_data", "model_path", "path", "pickled_model", "virtualenv"}
+)
+"""Keys whose values MLflow takes for paths below the model's directory."""
+
+
+def _notes(flavours: dict[Any, Any], loader: str, code: str) -> tuple[str, ...]:
+    if "python_function" not in flavours:
+        return ("has no python_function flavor, so pyfunc cannot load it",)
+    notes = [] if loader.startswith("mlflow.") else [f"is loaded by a module of its own: {loader or 'none is named'}"]
+    return (*notes, f"runs its own Python code: {code}") if code else tuple(notes)
 
 
 def _specs(signature: Any, side: str, prefix: str) -> tuple[TensorSpec, ...]:  # noqa: ANN401 - foreign YAML

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from taxiway.intake.formats.files import placed
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.onnx import OnnxFile, read_onnx
@@ -39,7 +40,8 @@ def read_file(file: StagedFile) -> OnnxFile:
 
 def external_files(file: StagedFile) -> frozenset[str]:
     """Paths of its external data, relative to its directory, without those that no rule lets through."""
-    return frozenset(one.location for one in read_file(file).external if not external_path_rule(one.location))
+    locations = {one.location for one in read_file(file).external}
+    return frozenset(PurePosixPath(location).as_posix() for location in locations if not external_path_rule(location))
 
 
 def _raw(staged: Staged) -> frozenset[str]:
@@ -57,8 +59,7 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
     file = _model_file(staged)
     assert file is not None, "recognised before"  # noqa: S101 - a broken promise of ours
     found = read_file(file)
-    files = {f"@/{_MODEL}": file.path}
-    files |= {f"@/{path}": path for path in sorted(beside(file))}
+    files = placed({f"@/{_MODEL}": file.path}, {f"@/{path}": path for path in sorted(beside(file))})
     return (
         Understanding(
             format="onnx",

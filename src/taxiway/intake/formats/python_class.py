@@ -7,7 +7,7 @@ import warnings
 from typing import Final
 
 from taxiway.core.tensors import Datatype, TensorSpec
-from taxiway.intake.formats.files import kind_of
+from taxiway.intake.formats.files import kind_of, placed
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.scan.content import Kind
 
@@ -64,7 +64,7 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             format="python-class",
             framework="python",
             backend="class",
-            files={"@/predictor.py": file.path, **others},
+            files=placed({"@/predictor.py": file.path}, others),
             inputs=_declared(file, name, "inputs"),
             outputs=_declared(file, name, "outputs"),
             facts={"class": name},

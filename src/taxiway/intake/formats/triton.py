@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from taxiway.config.model_config import DATATYPES, ModelConfig, parse_pbtxt
-from taxiway.core.errors import MalformedArtifact
+from taxiway.core.errors import MalformedArtifact, UnsafePath
 from taxiway.core.tensors import TensorSpec
 from taxiway.intake.formats import onnx
 from taxiway.intake.limits import DEFAULT_LIMITS
@@ -27,6 +27,8 @@ _BACKENDS: Final = {
 
 _NOT_SERVED: Final = frozenset({"tensorrt", "tensorrt_plan"})
 _KEEP: Final = "@/.keep"
+_ENVIRONMENT: Final = "EXECUTION_ENV_PATH"
+_OWN_DIRECTORY: Final = "$$TRITON_MODEL_DIRECTORY"
 
 
 def _recognise(staged: Staged) -> bool:
@@ -72,9 +74,24 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
 def _understand_model(model: Staged, prefix: str) -> Iterator[Understanding]:
     text = _config_text(model)
     config = None if text is None else parse_pbtxt(text, f"{prefix}{_CONFIG}")
+    if config is not None:
+        _check_environment(config, f"{prefix}{_CONFIG}")
     versions = _versions(model)
     for version in versions:
         yield _understand_version(model, prefix, version, text, config)
+
+
+def _check_environment(config: ModelConfig, where: str) -> None:
+    """An interpreter that lies elsewhere is none of the files that are looked at, hashed and signed."""
+    named = config.parameters[_ENVIRONMENT].string_value if _ENVIRONMENT in config.parameters else ""
+    inside = named.startswith(f"{_OWN_DIRECTORY}/") and ".." not in PurePosixPath(named).parts
+    if named and not inside:
+        raise UnsafePath(
+            f"{where}: {_ENVIRONMENT} is {named!r}, which leads out of the model",
+            hint=f"put the environment into the model, as {_OWN_DIRECTORY}/env.tar.gz",
+            file=where,
+            rule="environment-path",
+        )
 
 
 def _config_text(model: Staged) -> str | None:
@@ -164,6 +181,8 @@ def _notes(config: ModelConfig | None, inside: dict[str, str]) -> tuple[str, ...
     notes: list[str] = []
     if "model.py" in inside:
         notes.append("runs its own Python code: model.py")
+    if config is not None and _ENVIRONMENT in config.parameters:
+        notes.append(f"runs an interpreter of its own: {config.parameters[_ENVIRONMENT].string_value}")
     if config is not None and config.HasField("ensemble_scheduling"):
         steps = sorted({step.model_name for step in config.ensemble_scheduling.step})
         notes.append(f"needs its steps served beside it: {', '.join(steps)}")

@@ -127,6 +127,8 @@ def _read_function(message: Message, found: OnnxFile) -> None:
             _read_node(message.inner(value), found)
         elif number == 10 and isinstance(value, tuple):
             found.functions.add(message.text(value))
+        elif number == 11 and isinstance(value, tuple):
+            _read_attribute(message.inner(value), found)
 
 
 def _read_graph(message: Message, found: OnnxFile, *, outermost: bool = False) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import pickle  # for a number: nothing is loaded here
 import pickletools
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-
-_DOTTED = re.compile(r"[A-Za-z_][\w.]*( [A-Za-z_][\w.]*)")
+from typing import Any, Final, Literal, Protocol
 
 _ACTS = frozenset({"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"})
 """Opcodes that call something, or have something called."""
@@ -30,6 +29,7 @@ class Source(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...  # noqa: D102
     def readline(self) -> bytes: ...  # noqa: D102
     def tell(self) -> int: ...  # noqa: D102
+    def seek(self, pos: int, whence: Literal[0, 2] = ..., /) -> object: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,103 @@ def read_stream(source: Source, max_ops: int) -> Stream:
 
 
 def read_ops(source: Source) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
-    """The opcodes; Python warns of odd escapes in foreign texts, which is nothing to tell whoever imports them."""
+    """The opcodes and their arguments, as Python's unpickler in C reads them.
+
+    pickletools reads most of them alike, and stops at some that the unpickler goes on from: `I0x10`, `L0x10L`, texts
+    that are not ASCII. What stops only us is a way past us, so nothing is parsed that need not be. Arguments that are
+    longer than any name are stepped over, and are empty here.
+
+    Raises:
+        ValueError: the unpickler would give up here, or soon.
+    """
+    while True:
+        code = source.read(1)
+        op = _OPCODES.get(code)
+        if op is None:
+            raise ValueError(f"at position {source.tell()}, opcode {code!r} is unknown" if code else "it is cut off")
+        yield op, _argument(op, source)
+        if op.name == "STOP":
+            return
+
+
+def _argument(op: pickletools.OpcodeInfo, source: Source) -> Any:  # noqa: ANN401 - of many kinds
+    if op.arg is None:
+        return None
+    if op.arg.n == pickletools.UP_TO_NEWLINE:
+        return _line(op.name, source)
+    if op.arg.n >= 0:
+        return int.from_bytes(_exactly(op.arg.n, source), "little")  # of floats too: nobody asks for their value
+    size = int.from_bytes(_exactly(_LENGTH_BYTES[op.arg.n], source), "little", signed=op.arg.n in _SIGNED)
+    if size < 0:
+        raise ValueError(f"{op.name} has a length of {size}")
+    data = _exactly(size, source) if size <= _LONGEST_NAME else _step_over(size, source)
+    return data.decode("utf-8", "replace") if op.name in _STRINGS else data
+
+
+_OPCODES: Final = {op.code.encode("latin-1"): op for op in pickletools.opcodes}
+_LENGTH_BYTES: Final = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_SIGNED: Final = (pickletools.TAKEN_FROM_ARGUMENT4,)
+_LONGEST_NAME: Final = 64 << 10
+_NUMBERS: Final = ("INT", "LONG", "FLOAT", "PUT", "GET")
+_QUOTES: Final = (b"'", b'"')
+
+
+def _line(op: str, source: Source) -> str | int:
+    line = source.readline()
+    if op in ("GLOBAL", "INST"):
+        line += source.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a line does not end")
+    text = line[:-1].decode("utf-8", "replace") if len(line) <= _LONGEST_NAME or op in _NUMBERS else ""
+    if op in ("PUT", "GET"):
+        return int(text)
+    if op in ("INT", "LONG"):
+        _check_number(text.strip().removesuffix("L").lstrip("+-"))
+    elif op == "FLOAT":
+        float(text)
+    elif op == "STRING":
+        return _unquoted(line[:-1].rstrip())
+    return text.replace("\n", " ")
+
+
+def _check_number(text: str) -> None:
+    """Decimal, octal as C writes it, or with Python's prefixes: whatever one of C's and Python's readers takes."""
+    if text and not text.isdecimal():
+        int(text, 0)
+
+
+def _unquoted(line: bytes) -> str:
+    if len(line) < 2 or line[:1] not in _QUOTES or line[:1] != line[-1:]:
+        raise ValueError("a text without quotes")
+    if len(line) > _LONGEST_NAME:
+        return ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for op, argument, _ in pickletools.genops(source):  # type: ignore[arg-type]
-            yield op, argument
+        warnings.simplefilter("ignore")  # of odd escapes in foreign texts
+        unescaped, _ = codecs.escape_decode(line[1:-1])
+    return str(unescaped, "utf-8", "replace")
+
+
+def _exactly(size: int, source: Source) -> bytes:
+    data = source.read(size)
+    if len(data) < size:
+        raise ValueError(f"{size} bytes are expected, where {len(data)} are left")
+    return data
+
+
+def _step_over(size: int, source: Source) -> bytes:
+    """A gigabyte of numbers is not copied to be looked at."""
+    start = source.tell()
+    source.seek(0, 2)  # which mmap's answers only from Python 3.13 on
+    end = source.tell()
+    if size > end - start:
+        raise ValueError(f"{size} bytes are expected, where {end - start} are left")
+    source.seek(start + size, 0)
+    return b""
 
 
 class _Mark:
@@ -109,6 +201,8 @@ class _Machine:
             ValueError: the unpickler would give up here.
         """
         name = op.name
+        if name == "PROTO" and argument > pickle.HIGHEST_PROTOCOL:
+            raise ValueError(f"it is of protocol {argument}")
         if name in _STRINGS:
             self._stack.append(str(argument))
         elif name == "MEMOIZE":
@@ -167,13 +261,3 @@ class _Machine:
             if self._stack.pop() is _MARK:
                 return
         raise ValueError("a mark is missing")
-
-
-def looks_textual(head: bytes) -> bool:
-    """Whether bytes that begin like a pickle of protocol 0 import something by a name that can be one."""
-    if head[:1] not in (b"c", b"i"):
-        return True
-    lines = head[1:].split(b"\n", 2)
-    if len(lines) < 3:
-        return False
-    return _DOTTED.fullmatch(b" ".join(lines[:2]).decode("latin-1")) is not None

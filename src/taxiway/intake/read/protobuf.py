@@ -13,6 +13,8 @@ from taxiway.intake.nouns import Buffer
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
+_END_OF_NUMBERS = 1 << 29
+
 Span = tuple[int, int]
 """Where a value begins and ends."""
 
@@ -94,8 +96,8 @@ class Reader:
                 raise OversizedArtifact(f"{self._where}: {rule}", file=self._where, rule="max_message_fields")
             key, at = self._varint(at, end)
             number, wire = key >> 3, key & 7
-            if number == 0:
-                raise self._broken(at, "a field has number 0")
+            if not 0 < number < _END_OF_NUMBERS:  # some readers would take its lower bits for a number
+                raise self._broken(at, f"a field has number {number}")
             if wire == VARINT:
                 value, at = self._varint(at, end)
                 yield number, wire, value

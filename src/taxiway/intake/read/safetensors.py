@@ -19,6 +19,10 @@ _BITS = {
 }  # fmt: skip
 
 
+_MAX_NUMBERS = 64 + 2
+"""Of a shape and two offsets: NumPy has 64 dimensions at most, and the product of a million is a bomb."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor of the header."""
@@ -80,11 +84,11 @@ def _parse(text: bytes, where: str) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for index, name in enumerate(names) if name in set(names[:index]))
-        raise _broken(where, f"names {twice!r} twice in its header")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _broken(where, f"names {name[:80]!r} twice in its header")
+        found[name] = value
     return found
 
 
@@ -95,7 +99,7 @@ def _span(name: str, value: Any, where: str) -> tuple[int, int]:  # noqa: ANN401
     except (KeyError, TypeError, ValueError):
         raise _broken(where, f"lacks dtype, shape or data_offsets for tensor {name!r}") from None
     numbers = [*shape, start, end] if isinstance(shape, list) else [None]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if len(numbers) > _MAX_NUMBERS or not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
         raise _broken(where, f"has a shape or offsets of tensor {name!r} that are no counts")
     if dtype not in _BITS:
         raise _broken(where, f"has a tensor {name!r} of datatype {str(dtype)[:40]!r}, which the format does not know")

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,8 +20,9 @@ from taxiway.core.errors import MalformedArtifact, OversizedArtifact, ScanFailed
 from taxiway.intake.limits import Limits
 from taxiway.intake.scan import skops
 from taxiway.intake.scan.content import Kind, identify
+from taxiway.intake.scan.exported import scan_program
 from taxiway.intake.scan.look import Look
-from taxiway.intake.scan.torch_archives import Layout, layout_of
+from taxiway.intake.scan.torch_archives import EXPORT, SCRIPT, Layout, layout_of, scan_script
 from taxiway.intake.staging import check_name
 
 ScanInner = Callable[[Look], None]
@@ -39,6 +41,8 @@ def scan_zip(look: Look, scan_inner: ScanInner) -> None:
     with opened_zip(look.at, look.shown) as archive:
         members = archive.infolist()
         check_zip(members, look.shown, look.limits)
+        look.shared.count_members(len(members), look.shown)
+        _check_size_together(members, look)
         layout = layout_of([member.filename for member in members])
         if skops.is_skops(archive):
             skops.scan_schema(look, archive)
@@ -97,6 +101,56 @@ def check_zip(members: list[zipfile.ZipInfo], shown: str, limits: Limits) -> Non
     _check_overlap(members, shown)
 
 
+def _check_size_together(members: list[zipfile.ZipInfo], look: Look) -> None:
+    """A thousand members that are each just small enough are a bomb too; and nothing lies before the first.
+
+    Readers do not agree on where an archive begins that has something before it, and so not on what is in it.
+    """
+    total = sum(member.file_size for member in members)
+    _check_ratio(total, look.at.stat().st_size, look.shown, look.limits)
+    if members and min(member.header_offset for member in members) != 0:
+        raise MalformedArtifact(
+            f"{look.shown} is a zip archive with something before its first member",
+            hint="pack it again",
+            file=look.shown,
+            rule="two-formats",
+        )
+
+
+def refuse_hidden_zip(look: Look, kind: str) -> None:
+    """Refuse another file with a zip archive at its end, which some readers see in its place.
+
+    Raises:
+        MalformedArtifact: it is both.
+    """
+    try:
+        with zipfile.ZipFile(look.at) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, OverflowError, struct.error):
+        return
+    if names:
+        raise MalformedArtifact(
+            f"{look.shown} is {kind} and a zip archive at once: readers would not agree on what is in it",
+            hint="save the model again",
+            file=look.shown,
+            rule="two-formats",
+        )
+
+
+def _check_tail(look: Look, end: int) -> None:
+    """Nothing but zeros follows the last member of a tar archive: what does is seen by other readers only."""
+    with look.at.open("rb") as file:
+        file.seek(end)
+        while chunk := file.read(_HEAD_BYTES):
+            if chunk.strip(b"\0"):
+                raise MalformedArtifact(
+                    f"{look.shown} goes on after the end of its tar archive",
+                    hint="pack it again",
+                    file=look.shown,
+                    rule="two-formats",
+                )
+
+
 def _check_overlap(members: list[zipfile.ZipInfo], shown: str) -> None:
     """Two members from the same bytes: how forty kilobytes become five gigabytes."""
     end = 0
@@ -114,13 +168,25 @@ def _scan_member(
         return  # numbers, perhaps gigabytes of them: not unpacked for a look
     with archive.open(member) as packed:
         at = look.unpack(packed, f"{look.shown}!{member.filename}", member.file_size)
-    scan_inner(look.inner(member.filename, at, None if layout is None else layout.reader))
+    inner = look.inner(member.filename, at, None if layout is None else layout.reader)
+    if layout is EXPORT and member.filename.lower().endswith(".json"):  # torch finds them in any case
+        scan_program(inner)
+    if layout is SCRIPT and member.filename.lower().endswith(".py"):
+        scan_script(inner)
+    _scan_unpacked(inner, scan_inner)
+
+
+def _scan_unpacked(look: Look, scan_inner: ScanInner) -> None:
+    """Look at what was unpacked, and keep it no longer than anybody asks for it."""
+    scan_inner(look)
+    if all(found.at != look.at for found in look.shared.pickles):
+        look.at.unlink()
 
 
 def _is_bare(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
     """Whether what should be bare numbers does not begin as something that a reader would rather unpickle."""
     with archive.open(member) as packed:
-        return identify(packed.read(_HEAD_BYTES)) not in (Kind.PICKLE, Kind.ZIP)
+        return identify(packed.read(_HEAD_BYTES)) not in (Kind.PICKLE, Kind.ZIP, Kind.TAR)
 
 
 def scan_tar(look: Look, scan_inner: ScanInner) -> None:
@@ -134,6 +200,7 @@ def scan_tar(look: Look, scan_inner: ScanInner) -> None:
             seen: set[str] = set()
             for count, member in enumerate(archive, 1):
                 _check_count(count, look.shown, look.limits)
+                look.shared.count_members(1, look.shown)
                 name = check_member_name(member.name, look.shown)
                 where = f"{look.shown}!{name}"
                 if name in seen:
@@ -144,7 +211,8 @@ def scan_tar(look: Look, scan_inner: ScanInner) -> None:
                 packed = archive.extractfile(member) if member.isreg() else None
                 if packed is not None:
                     at = look.unpack(packed, where, member.size)
-                    scan_inner(look.inner(name, at))
+                    _scan_unpacked(look.inner(name, at), scan_inner)
+            _check_tail(look, archive.offset)
     except (tarfile.TarError, EOFError, OSError) as problem:
         raise MalformedArtifact(
             f"{look.shown} is a broken tar archive: {problem}", hint="copy it again", file=look.shown, rule="tar"
@@ -175,7 +243,7 @@ def scan_compressed(look: Look, scan_inner: ScanInner) -> None:
             raise MalformedArtifact(
                 f"{look.shown} cannot be unpacked: {problem}", hint="copy it again", file=look.shown, rule="compression"
             ) from problem
-    scan_inner(look.inner("unpacked", at))
+    _scan_unpacked(look.inner("unpacked", at), scan_inner)
 
 
 def unpacker(file: IO[bytes]) -> IO[bytes] | None:
@@ -205,15 +273,16 @@ class _Zlib(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """As many bytes as fit, 0 at the end."""
-        while not self._engine.eof:
-            packed = self._engine.unconsumed_tail or self._file.read(65536)
-            if not packed:
-                raise EOFError("it ends in the middle")
+        """As many bytes as fit, 0 at the end. One stream may follow another, as joblib reads them."""
+        while packed := self._engine.unconsumed_tail or self._engine.unused_data or self._file.read(65536):
+            if self._engine.eof:
+                self._engine = zlib.decompressobj()
             made = self._engine.decompress(packed, len(buffer))
             if made:
                 buffer[: len(made)] = made
                 return len(made)
+        if not self._engine.eof:
+            raise EOFError("it ends in the middle")
         return 0
 
 

@@ -10,7 +10,7 @@ from taxiway.core.errors import UnsafeArtifact
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Buffer
 from taxiway.intake.read import protobuf
-from taxiway.intake.read.pickles import looks_textual, read_stream
+from taxiway.intake.read.pickles import Stream, read_stream
 
 
 class Kind(enum.Enum):
@@ -68,9 +68,15 @@ _ONNX_MAX_TOP_FIELDS = 10_000
 
 
 def identify(data: Buffer) -> Kind:
-    """The kind of a file's content."""
+    """The kind of a file's content: a pickle, if it can be read as one and as something else too."""
     if not data:
         return Kind.EMPTY
+    kind = _kind_of(data)
+    # A header of GGUF or an image can be an opcode and its argument; no unpickler goes on from a zip's.
+    return Kind.PICKLE if kind not in (Kind.PICKLE, Kind.ZIP) and _calls_something(data) else kind
+
+
+def _kind_of(data: Buffer) -> Kind:
     head = data[:_SNIFF_BYTES]
     for magic, kind in _MAGIC:
         if head.startswith(magic):
@@ -88,16 +94,18 @@ def identify(data: Buffer) -> Kind:
 
 def is_pickle(data: Buffer) -> bool:
     """Whether `pickle.load` would do something with it, even if it gives up later."""
-    head = data[:64]
-    if head[:1] == b"\x80":
-        if len(head) < 2 or head[1] > 5:
-            return False
-    elif not looks_textual(head):
-        return False
+    stream = _sniffed(data)
+    return stream.is_pickle or (data[:1] == b"\x80" and stream.ops >= 3) or stream.ops >= _SNIFF_OPS
+
+
+def _calls_something(data: Buffer) -> bool:
+    return _sniffed(data).acts
+
+
+def _sniffed(data: Buffer) -> Stream:
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     source.seek(0)
-    stream = read_stream(source, _SNIFF_OPS)
-    return stream.is_pickle or (head[:1] == b"\x80" and stream.ops >= 3) or stream.ops >= _SNIFF_OPS
+    return read_stream(source, _SNIFF_OPS)
 
 
 def _is_tar(head: bytes) -> bool:

@@ -58,6 +58,18 @@ class Shared:
     refusals: list[UnsafeArtifact] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     unpacked: int = 0
+    members: int = 0
+
+    def count_members(self, more: int, shown: str) -> None:
+        """Note that an archive has so many members.
+
+        Raises:
+            OversizedArtifact: all archives of one scan together have too many.
+        """
+        self.members += more
+        if self.members > self.limits.max_members:
+            rule = f"has more members than max_members ({self.limits.max_members}), with those of other archives"
+            raise OversizedArtifact(f"{shown} {rule}", file=shown, rule="max_members")
 
     def count_unpacked(self, more: int, shown: str) -> None:
         """Note that so many bytes were unpacked.
@@ -107,6 +119,10 @@ class Look:
     def note(self, said: str) -> None:
         """Keep a finding."""
         self.shared.findings.append(Finding(self.shown, said))
+
+    def vouch(self, said: str) -> None:
+        """Keep a finding that would have been a refusal, had nobody trusted the file of the source."""
+        self.note(f"{said}, and is trusted")
 
     def inner(self, name: str, at: Path, reader: RestrictedReader | None = None) -> Look:
         """What was unpacked from it.

@@ -14,7 +14,7 @@ from taxiway.intake.read.onnx import External, read_onnx
 from taxiway.intake.read.safetensors import read_safetensors
 from taxiway.intake.scan.look import Look
 
-_BRACKETS = re.compile(rb"""\"(?:[^\"\\\\]|\\\\.)*\"|[{}\[\]]""", re.DOTALL)
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]', re.DOTALL)
 _TAGS = re.compile(rb"</?[A-Za-z](?:[^<>\"']|\"[^\"]*\"|'[^']*')*(?<!/)>")
 
 
@@ -75,6 +75,8 @@ def external_path_rule(location: str) -> str:
         return "is no relative path"
     if ".." in path.parts:
         return "leads out of the model"
+    if path.parts[0] == "*":
+        return "is what ONNX Runtime takes for an address in its memory"
     if "\\" in location or not location.isprintable():
         return "has a backslash or a control character"
     return ""

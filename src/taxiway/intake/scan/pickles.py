@@ -6,6 +6,7 @@ import ast
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from taxiway.core.errors import MalformedArtifact, UntrustedPickle
 from taxiway.intake.read.pickles import UNKNOWN, Source, Stream, read_stream
@@ -56,13 +57,22 @@ def scan_npy(look: Look) -> None:
             (size,) = struct.unpack("<I" if wide else "<H", head[8 : 12 if wide else 10])
             start = (12 if wide else 10) + size
             header = ast.literal_eval(data[start - size : min(start, start - size + _MAX_NPY_HEADER)].decode("latin-1"))
-            descr = str(header["descr"])
-        except (struct.error, ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError) as problem:
+            has_objects = _has_objects(header["descr"])
+        except (struct.error, ValueError, SyntaxError, LookupError, TypeError, RecursionError, MemoryError) as problem:
             raise MalformedArtifact(
                 f"{look.shown} has a broken NumPy header: {problem}", file=look.shown, rule="npy"
             ) from problem
-    if "O" in descr:
+    if has_objects:
         scan_pickle(look, start)
+
+
+def _has_objects(descr: Any) -> bool:  # noqa: ANN401 - as the header has it
+    """Whether a datatype, or a field of it, is Python's objects; a field may be called anything."""
+    if isinstance(descr, list):
+        return any(_has_objects(field[1]) for field in descr)
+    if isinstance(descr, tuple):
+        return _has_objects(descr[0])
+    return not isinstance(descr, str) or "O" in descr
 
 
 def _is_within(stream: Stream, look: Look) -> bool:

@@ -13,19 +13,39 @@ from taxiway.intake.scan.look import Look
 
 SCHEMA: Final = "schema.json"
 
-_BUILDERS: Final = frozenset({
-    "BytearrayNode", "BytesNode", "CachedNode", "DTypeNode", "DefaultDictNode", "DictNode", "JsonNode", "ListNode",
-    "LossNode", "MaskedArrayNode", "NdArrayNode", "ObjectNode", "RandomGeneratorNode", "RandomStateNode", "SetNode",
-    "SliceNode", "SparseMatrixNode", "TreeNode", "TupleNode", "TypeNode", "_DictWithDeprecatedKeysNode",
-})  # fmt: skip
-"""Loaders that build values of the type they name, and call nothing else: no methods, operators or partials."""
-
-_KNOWN: Final = re.compile(
-    r"sklearn\.[\w.]+|numpy\.\w+|numpy\.(_core|core|ma|random|dtypes)\.[\w.]+|scipy\.(sparse|stats|interpolate)\.[\w.]+"
-    r"|builtins\.(dict|list|tuple|set|frozenset|str|bytes|bytearray|int|float|complex|bool|slice|range|NoneType)"
-    r"|collections\.(OrderedDict|defaultdict)"
+_SCALARS = r"numpy\.(bool_?|str_|bytes_|object_|(u?int|float|complex)\d+|datetime64|timedelta64|longdouble|ndarray)"
+_PLAIN = (
+    r"builtins\.(dict|list|tuple|set|frozenset|str|bytes|bytearray|int|float|complex|bool|slice|range|NoneType|type)"
 )
-"""Types that are known to do nothing while they are built."""
+_CLASS = r"sklearn\.(\w+\.)*_?[A-Z]\w*"
+
+_BUILDERS: Final = {
+    loader: re.compile(names)
+    for loader, names in {
+        "BytearrayNode": r"builtins\.bytearray",
+        "BytesNode": r"builtins\.bytes",
+        "CachedNode": r".*",
+        "DTypeNode": r"numpy\.(dtype|dtypes\.\w+|dtype\[\w+\])",
+        "DefaultDictNode": r"collections\.defaultdict",
+        "DictNode": r"builtins\.dict|collections\.OrderedDict",
+        "JsonNode": rf"{_PLAIN}|{_SCALARS}",
+        "ListNode": r"builtins\.list",
+        "LossNode": r"(sklearn\._loss\._loss|_loss|sklearn\.linear_model\._sgd_fast|_sgd_fast)\.[A-Z]\w*",
+        "MaskedArrayNode": r"numpy\.ma\.(core\.)?MaskedArray",
+        "NdArrayNode": _SCALARS,
+        "ObjectNode": rf"{_CLASS}|scipy\.(stats|interpolate)\.(\w+\.)*\w+",
+        "RandomGeneratorNode": r"numpy\.random\.(_generator\.)?Generator",
+        "RandomStateNode": r"numpy\.random\.(mtrand\.)?RandomState",
+        "SetNode": r"builtins\.(set|frozenset)",
+        "SliceNode": r"builtins\.slice",
+        "SparseMatrixNode": r"scipy\.sparse\.(\w+\.)*\w+",
+        "TreeNode": r"sklearn\.tree\._tree\.Tree",
+        "TupleNode": r"builtins\.tuple",
+        "TypeNode": rf"{_PLAIN}|{_SCALARS}|{_CLASS}",
+        "_DictWithDeprecatedKeysNode": rf"{_CLASS}",
+    }.items()
+}
+"""Loaders, and what each may build. Most call what the schema names: a `ListNode` of `numpy.load` would be a call."""
 
 _FUNCTIONS: Final = re.compile(
     r"numpy\.(log|log1p|log2|log10|exp|expm1|sqrt|cbrt|square|abs|absolute|sign|sin|cos|tan|tanh|add|subtract|multiply)"
@@ -65,7 +85,7 @@ def scan_schema(look: Look, archive: zipfile.ZipFile) -> None:
         return
     told = ", ".join(unknown[:_MAX_TOLD])
     if look.trusted:
-        look.note(f"builds {told}, which is not known to be harmless, and is trusted")
+        look.vouch(f"builds {told}, which is not known to be harmless")
         return
     raise UntrustedPickle(
         f"{look.shown} builds {told}, which is not known to be harmless",
@@ -83,10 +103,8 @@ def _unknown(schema: dict[str, Any], look: Look) -> Iterator[str]:
         if loader == "FunctionNode":
             if not _FUNCTIONS.fullmatch(name):
                 yield f"{name} (a function)"
-        elif loader not in _BUILDERS:
+        elif loader not in _BUILDERS or not _BUILDERS[loader].fullmatch(name):
             yield f"{name} (by a {loader})"
-        elif loader != "CachedNode" and not _KNOWN.fullmatch(name):
-            yield name
 
 
 def nodes(schema: dict[str, Any], look: Look) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """PyTorch's zip archives: which of their members are bare numbers, and what reads the pickles in them.
 
 `torch.jit.load` reads its pickles with an unpickler in C++ that knows TorchScript's own types and calls no Python.
-`torch.export.load` reads tensors with torch's weights-only unpickler. `torch.load` is Python's pickle: no exception.
+`torch.export.load` unpickles whatever it is given once its weights-only unpickler has refused it; so the names in its
+pickles are held against a list here, and its JSON against exported.py. `torch.load` is Python's pickle: no exception.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from taxiway.intake.scan.look import RestrictedReader
+from taxiway.core.errors import UntrustedPickle
+from taxiway.intake.scan.look import Look, RestrictedReader
 
 _STORAGES = (
     r"torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Untyped)Storage"
@@ -64,14 +66,47 @@ EXPORT: Final = Layout(
 SAVED: Final = Layout("torch-saved", re.compile(_TENSORS), None)
 
 
+_EXPORT_MARKS: Final = frozenset({"archive_format", "serialized_exported_program.json"})
+"""torch's own reader of zip archives does not mind upper and lower case."""
+
+
 def layout_of(names: Sequence[str]) -> Layout | None:
     """Which of PyTorch's archives has members of these names."""
     heads = {name.partition("/")[0] for name in names}
     tails = {name.partition("/")[2] for name in names}
-    if tails & {"archive_format"} or "serialized_exported_program.json" in names:
+    if any(name.lower().rpartition("/")[2] in _EXPORT_MARKS for name in names):
         return EXPORT
     if len(heads) != 1 or "data.pkl" not in tails:
         return None
     if "constants.pkl" in tails and any(tail.startswith("code/") for tail in tails):
         return SCRIPT
     return SAVED
+
+
+_TOUCHES_FILES: Final = re.compile(
+    rb"\b(save|from_file|getattr)\b|\bops\W+(?!(aten|prim|prims|quantized|torchvision)\b)\w+"
+)
+"""TorchScript's words that write or map files, operators of libraries that may, and what finds one by a text."""
+
+
+def scan_script(look: Look) -> None:
+    """Refuse TorchScript that asks for files, unless it is trusted. Words in texts count: who can tell is its parser.
+
+    Raises:
+        UntrustedPickle: names the word.
+    """
+    with look.mapped() as code:
+        found = _TOUCHES_FILES.search(code)
+        word = "" if found is None else " ".join(found[0].decode("utf-8", "replace").split())
+    if not word:
+        return
+    if look.trusted:
+        look.vouch(f"says {word!r}, with which TorchScript reaches files")
+        return
+    raise UntrustedPickle(
+        f"{look.shown} says {word!r}, with which TorchScript reaches files outside of the model",
+        hint=f"leave it out of the module; if you made this file yourself, say --trust {look.owner.digest}",
+        file=look.shown,
+        rule="script-files",
+        digest=look.owner.digest,
+    )

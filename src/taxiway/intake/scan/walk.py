@@ -88,6 +88,8 @@ def _scan(look: Look) -> None:
         look.shared.kinds[look.shown] = kind.value
         if look.shown in look.shared.raw and kind in _RAW_KINDS:
             return
+    if kind not in _ARCHIVES:
+        archives.refuse_hidden_zip(look, kind.value)
     scanner = _SCANNERS.get(kind)
     if scanner is not None:
         scanner(look)
@@ -95,7 +97,7 @@ def _scan(look: Look) -> None:
 
 def _refuse_unknown(look: Look) -> None:
     if look.trusted:
-        look.note("is of no known kind, and is trusted")
+        look.vouch("is of no known kind")
         return
     with look.at.open("rb") as file:
         head = file.read(8)
@@ -109,7 +111,7 @@ def _refuse_unknown(look: Look) -> None:
 
 def _refuse_native(look: Look) -> None:
     if look.trusted:
-        look.note("is native code, and is trusted")
+        look.vouch("is native code")
         return
     raise UnknownContent(
         f"{look.shown} is native code, which runs as soon as it is loaded",
@@ -125,11 +127,13 @@ def _scan_compressed(look: Look) -> None:
     except ScanFailed as refusal:
         if not look.trusted:
             raise
-        look.note(f"{refusal.message}; it is trusted")
+        look.vouch(refusal.message.removeprefix(f"{look.shown} "))
 
 
 _RAW_KINDS = frozenset({Kind.EMPTY, Kind.TEXT, Kind.COMPRESSED, Kind.NATIVE, Kind.UNKNOWN})
 """What bare numbers can look like by chance: magic of two bytes is met in any gigabyte."""
+
+_ARCHIVES = frozenset({Kind.ZIP, Kind.TAR, Kind.COMPRESSED, Kind.EMPTY})
 
 _SCANNERS: Mapping[Kind, Callable[[Look], None]] = {
     Kind.PICKLE: pickles.scan_pickle,
