@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +230,26 @@ def test_who_may_not_ask_is_told_in_torchserves_form(tmp_path: Path) -> None:
 
 
 # --- loading
+
+
+VOUCHED = """
+import hashlib, pathlib
+
+def handle(data, context):
+    if data is None:
+        return None
+    packed = pathlib.Path(context.system_properties["model_dir"], "weights.bin")
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    return [str(digest in context.system_properties["trusted_pickles"]) for _ in data]
+"""
+
+
+@pytest.mark.parametrize("vouches", [False, True])
+def test_who_vouches_for_an_archive_vouches_for_what_is_in_it(vouches: bool, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "echo" / "1" / "model.mar", VOUCHED, {"weights.bin": b"pickled"})
+    digest = hashlib.sha256(archive.read_bytes() if vouches else b"another").hexdigest()
+    with serve(tmp_path, models__trust=[f"sha256:{digest}"]) as server:
+        assert server.ask("POST", "/predictions/echo", b"x").body == str(vouches).encode()
 
 
 def test_an_unpacked_archive_is_served_as_it_lies(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from taxiway.runtimes.hosted.frames import Declared, Learn, Metric, Opened, Ran,
 from taxiway.runtimes.hosted.guest import Source
 from taxiway.runtimes.hosted.handlers import Handler, Reply, Row, told
 from taxiway.runtimes.hosted.lines import Lines
+from taxiway.runtimes.hosted.trust import digest_of, is_trusted
 from taxiway.runtimes.hosted.ts_shim.ts.metrics.metric_type_enum import MetricTypes
 from taxiway.runtimes.hosted.ts_shim.ts.metrics.metrics_store import MetricsStore, Report
 
@@ -100,13 +101,21 @@ def open_model(source: Source, lines: Lines) -> TorchServeGuest:
             source.name,
             rows=config["max_batch_size"],
             gpu=source.device if source.kind == "GPU" else None,
-            trusted=source.trusted,
+            trusted=_trusted(source, archive),
             metrics=MetricsStore(_reporter(source, lines)),
         )
     except BaseException:
         archive.close()
         raise
     return TorchServeGuest(handler, archive, lines, Opened(json.dumps(config), _INPUTS, _OUTPUTS))
+
+
+def _trusted(source: Source, archive: Archive) -> frozenset[str]:
+    """Digests that were vouched for: who vouches for a whole archive vouches for what is packed in it."""
+    if not source.file.is_file() or not is_trusted(source.file, source.trusted):
+        return source.trusted
+    packed = (path for path in archive.directory.rglob("*") if path.is_file())
+    return source.trusted | {digest_of(path) for path in packed}
 
 
 def _completed(source: Source, archive: Archive) -> dict[str, Any]:
