@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton_http
 from tests.flow.serving import Server, serve
+
+from taxiway.core.errors import ExtraMissing, InvalidModel, TaxiwayError
 
 CLASS = """
 import numpy as np
@@ -121,8 +124,25 @@ def test_a_python_file_is_a_model_by_itself(tmp_path: Path) -> None:
 
 def test_code_that_cannot_be_loaded_says_so_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
-    with (
-        pytest.raises(Exception, match="raised ModuleNotFoundError while it was loaded"),
-        serve(tmp_path / "broken.py"),
-    ):
+    told = "raised ModuleNotFoundError while it was loaded"
+    with pytest.raises(TaxiwayError, match=told) as refused, serve(tmp_path / "broken.py"):
         pass
+    assert "--execution.python" in refused.value.hint
+
+
+def test_a_class_that_tells_no_tensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "silent.py").write_text("class Silent:\n    def predict(self, x):\n        return x\n")
+    with pytest.raises(InvalidModel, match=r"silent\.py tells no inputs and no outputs"), serve(tmp_path / "silent.py"):
+        pass
+
+
+def test_a_framework_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package of that name that cannot be imported stands before the real one, as if there were none."""
+    (tmp_path / "xgboost.py").write_text("raise ModuleNotFoundError(name='xgboost')")
+    (tmp_path / "model.ubj").write_bytes(b"{")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    with pytest.raises(ExtraMissing, match="needs xgboost") as refused, serve(tmp_path / "model.ubj"):
+        pass
+    assert "-m pip install xgboost" in refused.value.hint

@@ -66,7 +66,7 @@ CLASSES = ["label INT64[-1]", "probabilities FP32[-1, 3]"]
 CLASSES_64 = ["label INT64[-1]", "probabilities FP64[-1, 3]"]
 CLASS = b"""
 class P:
-    inputs = {"x": ("FP32", [-1, 4])}
+    inputs: dict = {"x": ("FP32", [-1, 4])}
     outputs = made_while_it_runs()
     def load(self, directory): ...
     def predict(self, x): ...

@@ -153,7 +153,7 @@ def test_an_artifact_of_a_run(place: MlflowPlace, desk: Desk, tmp_path: Path) ->
     imported = desk.take(f"runs:/{run}/model/model.onnx")
     assert (imported.name, imported.model.framework, "registered_model" in imported.origin) == (
         "model.onnx",
-        "onnxruntime",
+        "onnx",
         False,
     )
     assert desk.take("models:/fraud/1").name == "fraud"
@@ -340,6 +340,7 @@ def test_a_refusal_is_told_once_and_keeps_none_of_the_others_out(
     desk.registry.verify_audit()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fetched_now_is_tried_again(place: MlflowPlace, desk: Desk, tmp_path: Path) -> None:
     """The artifacts of one model are gone: that is a refusal. A server that does not answer is none."""
     place.log_adder(1)
@@ -444,6 +445,7 @@ def test_an_alias_that_somebody_moved_in_mlflow_is_theirs(place: MlflowPlace, mi
     assert place.aliases() == {}
 
 
+@pytest.mark.slow
 def test_a_taken_alias_is_not_overwritten_at_the_first_time(place: MlflowPlace, mirrored: Desk) -> None:
     place.point("stable", "2")
     move(mirrored, 1)
@@ -451,6 +453,7 @@ def test_a_taken_alias_is_not_overwritten_at_the_first_time(place: MlflowPlace, 
     assert place.aliases() == {"stable": "2"}
 
 
+@pytest.mark.slow
 def test_versions_from_elsewhere_are_none_of_mlflows_business(
     place: MlflowPlace, mirrored: Desk, tmp_path: Path
 ) -> None:
@@ -476,6 +479,7 @@ def test_mlflow_is_down_and_comes_back(place: MlflowPlace, mirrored: Desk, clock
     assert place.aliases() == {"stable": "2"}
 
 
+@pytest.mark.slow
 def test_another_mlflow_is_told_nothing(mirrored: Desk, tmp_path: Path) -> None:
     other = MlflowPlace.new(tmp_path / "other")
     other.log_adder(1)

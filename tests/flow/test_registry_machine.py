@@ -50,6 +50,8 @@ class Histories(RuleBasedStateMachine):
         self.served: list[tuple[dt.datetime, dict[tuple[str, str], int]]] = [(START, {})]
         self.tags: dict[tuple[str, int, str], str] = {}
         self.touched: dict[bytes, dt.datetime] = {}
+        self.mirrored: set[str] = set()
+        self.letters = 0
         self.changes = 0
         self.backups = itertools.count()
 
@@ -72,6 +74,15 @@ class Histories(RuleBasedStateMachine):
     def has(self, name: str, number: int) -> bool:
         return number <= len(self.versions.get(name, []))
 
+    def new(self, name: str, manifest: Manifest, content: bytes) -> NewVersion:
+        """Every second content came from there, and there is told of it if the model is mirrored."""
+        return NewVersion(name, manifest, "onnx", origin={"kind": "there"} if content[0] % 2 else {})
+
+    def told(self, name: str, *numbers: int | None) -> set[int]:
+        """Which of these versions there is told of."""
+        contents = self.versions.get(name, []) if name in self.mirrored else []
+        return {number for number in numbers if number and contents and contents[number - 1][0] % 2}
+
     # --- what is done ---
 
     @rule(content=CONTENTS)
@@ -81,7 +92,7 @@ class Histories(RuleBasedStateMachine):
     @rule(name=NAMES, content=CONTENTS)
     def register(self, name: str, content: bytes) -> None:
         known = self.versions.get(name, [])
-        new = NewVersion(name, self.manifest(content), "onnx")
+        new = self.new(name, self.manifest(content), content)
         if content in known:
             with pytest.raises(AlreadyRegistered) as caught:
                 self.registry.register(new, actor="ada", why="go")
@@ -89,6 +100,7 @@ class Histories(RuleBasedStateMachine):
             return
         version = self.registry.register(new, actor="ada", why="go")
         self.versions.setdefault(name, []).append(content)
+        self.letters += len(self.told(name, len(self.versions[name])))
         self.changes += 1
         assert version.number == len(self.versions[name])
 
@@ -96,12 +108,13 @@ class Histories(RuleBasedStateMachine):
     def register_what_was_put_long_ago(self, name: str, content: bytes) -> None:
         """Without putting it now: it works exactly if the bytes are still there."""
         file = StoredFile(hashlib.sha256(content).hexdigest(), 1)
-        new = NewVersion(name, Manifest.of([file.at("@/model.onnx")]), "onnx")
+        new = self.new(name, Manifest.of([file.at("@/model.onnx")]), content)
         if content in self.versions.get(name, []):
             return
         if content in self.touched:
             self.registry.register(new, actor="ada", why="go")
             self.versions.setdefault(name, []).append(content)
+            self.letters += len(self.told(name, len(self.versions[name])))
             self.changes += 1
         else:
             with pytest.raises(BlobMissing):
@@ -137,6 +150,8 @@ class Histories(RuleBasedStateMachine):
         else:
             move()
             self.changes += 1
+            told = self.told(name, found, to)
+            self.letters += len(told) + bool(told)
             self.aliases.pop((name, alias), None)
             if to is not None:
                 self.aliases[name, alias] = to
@@ -162,9 +177,36 @@ class Histories(RuleBasedStateMachine):
             return
         change()
         self.changes += 1
+        self.letters += len(self.told(name, number))
         self.tags.pop((name, number, key), None)
         if value is not None:
             self.tags[name, number, key] = value
+
+    @rule(name=NAMES)
+    def mirror(self, name: str) -> None:
+        if name not in self.versions:
+            with pytest.raises(VersionNotRegistered):
+                self.registry.mirrors.turn_on("there", name, actor="ada")
+            return
+        if name in self.mirrored:
+            self.registry.mirrors.turn_off("there", name, actor="ada")
+            self.mirrored.remove(name)
+        else:
+            self.registry.mirrors.turn_on("there", name, actor="ada")
+            self.mirrored.add(name)
+            pointed = [to for (of, _), to in self.aliases.items() if of == name and self.told(name, to)]
+            self.letters += len(pointed) + len(set(pointed))
+        self.changes += 1
+
+    @rule(settle=st.booleans())
+    def deliver(self, settle: bool) -> None:
+        letter = self.registry.outbox.claim("there")
+        if letter is not None and settle:
+            before = [one.id for one in self.registry.outbox.letters("there", waiting=True)]
+            assert self.registry.outbox.settle(letter)
+            waiting = self.registry.outbox.letters("there", waiting=True)
+            assert [one.id for one in waiting] == [one for one in before if one != letter.id]
+            assert all(one.id > letter.id for one in waiting if one.subject == letter.subject)
 
     @rule(seconds=st.sampled_from([1.0, 60.0, 1000.0]))
     def wait(self, seconds: float) -> None:
@@ -220,6 +262,11 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def the_log_holds_and_tells_the_same(self) -> None:
         assert self.registry.verify_audit() == self.changes
+
+    @invariant()
+    def every_letter_is_kept(self) -> None:
+        assert len(self.registry.outbox.letters("there")) == self.letters
+        assert set(self.registry.mirrors.names("there")) == self.mirrored
 
     @invariant()
     def the_past_is_as_it_was(self) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -160,6 +160,15 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def _is_hosted(pid: int, parents: Collection[int]) -> bool:
+    """Whether it is a model process that one of `parents` has started."""
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return parent in parents and b"hosted" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return False
+
+
 @dataclass
 class Process:
     """`python -m taxiway serve` in a process of its own."""
@@ -191,12 +200,9 @@ class Process:
 
     def model_processes(self) -> list[int]:
         """The processes of all models; a data-plane process starts them from whatever thread of its."""
-        found = []
-        for worker in self.workers():
-            for task in Path(f"/proc/{worker}/task").iterdir():
-                pids = [int(pid) for pid in (task / "children").read_text().split()]
-                found += [pid for pid in pids if b"hosted" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        return sorted(found)
+        workers = set(self.workers())
+        running = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
+        return sorted(pid for pid in running if _is_hosted(pid, workers))
 
     def resident_bytes(self) -> int:
         """Memory that the server's processes occupy."""

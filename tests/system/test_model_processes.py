@@ -41,23 +41,13 @@ def server(models: Path) -> Iterator[Process]:
         yield running
 
 
-def _model_processes(server: Process) -> list[int]:
-    """The processes of all models; a data-plane process starts them from whatever thread of its."""
-    found = []
-    for worker in server.workers():
-        for task in Path(f"/proc/{worker}/task").iterdir():
-            pids = [int(pid) for pid in (task / "children").read_text().split()]
-            found += [pid for pid in pids if b"hosted" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return sorted(found)
-
-
 def _states(server: Process, model: str) -> int:
     return server.ask(request("GET", f"/v2/models/{model}/ready")).status
 
 
 def test_one_that_is_killed_takes_only_what_it_held(server: Process) -> None:
     clients = [HonestClient(server.address, TEN) for _ in range(6)]
-    victim = _model_processes(server)[0]
+    victim = server.model_processes()[0]
     with Load(clients) as load:
         load.wait_for_answers(50)
         os.kill(victim, signal.SIGKILL)
@@ -69,7 +59,7 @@ def test_one_that_is_killed_takes_only_what_it_held(server: Process) -> None:
     assert len(wrong) <= len(clients), "only what was in it fails, once each"
     assert sum(client.lost for client in clients) == 0
     assert _states(server, "mortal") == 200
-    assert victim not in _model_processes(server)
+    assert victim not in server.model_processes()
 
 
 def test_the_request_that_kills_it_is_named_and_its_neighbours_are_answered(models: Path) -> None:
@@ -109,13 +99,13 @@ def test_who_dies_again_and_again_is_not_ready_and_says_why_and_harms_nobody_els
 
 def test_no_process_outlives_the_server(models: Path) -> None:
     with serve_process(models, log__level="error") as server:
-        pids = _model_processes(server)
+        pids = server.model_processes()
         assert len(pids) == 3
         worker = server.workers()[0]
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: not any(_runs(pid) for pid in pids), "its model processes have ended with it")
-        wait_until(lambda: len(_model_processes(server)) == 3, "the next worker has its own")
-        pids = _model_processes(server)
+        wait_until(lambda: len(server.model_processes()) == 3, "the next worker has its own")
+        pids = server.model_processes()
     wait_until(lambda: not any(_runs(pid) for pid in pids), "all have ended")
 
 

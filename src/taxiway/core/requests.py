@@ -54,7 +54,8 @@ class BatchResult:
     """What one run of a model gave: arrays in the order of `names`, whose first axis is the rows of the batch.
 
     Several requests share one result, each owning rows [start, stop); `printed` is where an edge keeps what it
-    has converted once for all of them. One with `notes` is one request's, all of it.
+    has converted once for all of them. Who owns all rows owns the arrays whole, and there they may have any number of
+    rows: a model's own code answers as it likes. One with `notes` is one request's.
     """
 
     __slots__ = ("arrays", "names", "notes", "printed", "rows")

@@ -123,6 +123,7 @@ class Understanding:
         notes: what a person should know before serving it.
         conversion: what became of the attempt to make ONNX of it, as JSON; empty if there was none.
         made_from: what it was converted from.
+        tells_later: whether tensors that the bytes do not tell are known once it is loaded; else a person says them.
         servable: whether anything here serves it; if not it is kept, and can be told apart.
     """
 
@@ -141,6 +142,7 @@ class Understanding:
     notes: tuple[str, ...] = ()
     conversion: Mapping[str, Any] = field(default_factory=dict)
     made_from: tuple[MadeFrom, ...] = ()
+    tells_later: bool = True
     servable: bool = True
 
 

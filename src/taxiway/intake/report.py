@@ -31,8 +31,8 @@ def _lines(one: Imported) -> Iterator[str]:
     yield _row("framework", f"{model.framework} {model.version}".strip())
     yield _row("backend", _backend(model))
     yield from _rows("converted", _conversion(model))
-    yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_UNKNOWN])
-    yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_UNKNOWN])
+    yield from _rows("inputs", [_tensor(spec) for spec in model.inputs] or [_unknown(model)])
+    yield from _rows("outputs", [_tensor(spec) for spec in model.outputs] or [_unknown(model)])
     yield from _rows("files", _files(one))
     if one.left_out:
         yield _row("left out", _some(one.left_out))
@@ -75,7 +75,10 @@ def _state(one: Imported) -> str:
     return "registered" if one.is_new else "was registered before"
 
 
-_UNKNOWN = "not told by the file; known once it is loaded, or say --input and --output-tensor NAME:DATATYPE[SHAPE]"
+def _unknown(model: Understanding) -> str:
+    if model.tells_later:
+        return "known once it is loaded"
+    return "nobody tells them: say --input and --output-tensor NAME:DATATYPE[SHAPE], or it cannot be served"
 
 
 def _row(label: str, said: str) -> str:

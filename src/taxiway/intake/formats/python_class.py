@@ -69,20 +69,34 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
             outputs=_declared(file, name, "outputs"),
             facts={"class": name},
             notes=(f"runs its own Python code: class {name}",),
+            tells_later=all(_values(file, name, attribute) for attribute in ("inputs", "outputs")),
         ),
     )
 
 
-def _declared(file: StagedFile, name: str, attribute: str) -> tuple[TensorSpec, ...]:
-    """What the class says of its tensors in an attribute that is written out: `{"x": ("FP32", [-1, 4])}`."""
-    tree = _parsed(file)
-    body = [node for item in tree.body if isinstance(item, ast.ClassDef) and item.name == name for node in item.body]
-    values = [
+def _values(file: StagedFile, name: str, attribute: str) -> list[ast.expr]:
+    """What is assigned to an attribute in the body of the class."""
+    body = [
+        node
+        for item in _parsed(file).body
+        if isinstance(item, ast.ClassDef) and item.name == name
+        for node in item.body
+    ]
+    return [
         node.value
         for node in body
-        if isinstance(node, ast.Assign)
-        and any(isinstance(target, ast.Name) and target.id == attribute for target in node.targets)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and node.value is not None
+        and any(
+            isinstance(target, ast.Name) and target.id == attribute
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        )
     ]
+
+
+def _declared(file: StagedFile, name: str, attribute: str) -> tuple[TensorSpec, ...]:
+    """What the class says of its tensors in an attribute that is written out: `{"x": ("FP32", [-1, 4])}`."""
+    values = _values(file, name, attribute)
     try:
         said = ast.literal_eval(values[0]) if values else {}
         specs = [

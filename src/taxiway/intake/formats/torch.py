@@ -36,6 +36,7 @@ def _understand_script(staged: Staged) -> tuple[Understanding, ...]:
             platform="pytorch_libtorch",
             files={"@/model.pt": file.path},
             facts={"code": code[:100], "tensors": sum("/data/" in name for name in names)},
+            tells_later=False,
         ),
     )
 

@@ -117,11 +117,18 @@ def _open(mailbox: Mailbox, lines: Lines) -> Guest | None:
         return None
     except BaseException as problem:  # noqa: BLE001 - the boundary: whatever the model's code raises is told
         traceback.print_exc()
-        told = InvalidModel(f"the model's own code raised {type(problem).__name__} while it was loaded: {problem}")
-        mailbox.send(Failed(error_data(told)))
+        mailbox.send(Failed(error_data(_told(problem))))
         return None
     mailbox.send(guest.opened)
     return guest
+
+
+def _told(problem: BaseException) -> InvalidModel:
+    hint = ""
+    if isinstance(problem, ModuleNotFoundError):
+        hint = f"install what it imports for {sys.executable}, or name a Python that has it: --execution.python PATH"
+    said = f"the model's own code raised {type(problem).__name__} while it was loaded: {problem}"
+    return InvalidModel(said, hint=hint)
 
 
 def _serve(guest: Guest, lines: Lines) -> None:

@@ -135,7 +135,7 @@ class GenerateWriter:
 
     def __init__(self, served: ServedModel) -> None:
         self._outputs = served.spec.outputs
-        self._batches = served.batches and not served.spec.decoupled
+        self._batches = served.batches
         members: dict[str, bytes | int | None] = {
             "id": None,
             "model_name": orjson.dumps(served.name),

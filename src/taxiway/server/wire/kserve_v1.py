@@ -115,7 +115,6 @@ class PredictCodec(PlainCodec):
         super().__init__(served, infer)
         self._outputs = served.spec.outputs
         self._batches = served.batches
-        self._shares_results = served.batches and not served.spec.decoupled
         self._reader = PredictReader.of(served.spec, edge.limits)
 
     def read(self, exchange: Exchange) -> tuple[InferRequest, str]:
@@ -144,7 +143,7 @@ class PredictCodec(PlainCodec):
             InvalidArgument: BF16, whose numbers are only known to binary readers.
         """
         array = result.arrays[index]
-        return nested(spec, array[start:stop] if self._shares_results and result.notes is None else array)
+        return nested(spec, array[start:stop] if self._batches and stop - start != result.rows else array)
 
 
 class PredictEndpoint(PlainEndpoint):

@@ -49,9 +49,7 @@ class InferCodec:
         self._reader = RequestReader.of(
             spec, common.limits, binary_overrides_listed=not as_triton, regions=common.regions
         )
-        self._writer = AnswerWriter(
-            spec.name, served.version, spec.outputs, batches=served.batches, shared=not spec.decoupled
-        )
+        self._writer = AnswerWriter(spec.name, served.version, spec.outputs, batches=served.batches)
         self._every = every_output(spec.outputs)
 
     def infer(self, exchange: Exchange) -> None:

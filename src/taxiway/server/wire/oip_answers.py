@@ -28,7 +28,6 @@ class AnswerWriter:
 
     Args:
         batches: whether the first dimension of its outputs counts rows.
-        shared: whether requests share results, each owning rows of them; else a result is one request's, all of it.
         parameters: of every answer.
     """
 
@@ -39,15 +38,13 @@ class AnswerWriter:
         outputs: Sequence[TensorSpec],
         *,
         batches: bool,
-        shared: bool = True,
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = b'"model_name":%b,"model_version":"%d",' % (orjson.dumps(model), version)
         self._parameters = parameters or {}
         self._start = self._opening({})
         self._outputs = tuple(outputs)
-        self._batches = batches and shared
-        self._classes_by_row = batches
+        self._batches = batches
         self._prefixes: list[dict[tuple[int, ...], bytes]] = [{} for _ in outputs]
 
     def _opening(self, parameters: Mapping[str, Any]) -> bytes:
@@ -68,8 +65,8 @@ class AnswerWriter:
     def _json_tensor(self, index: int, result: BatchResult, start: int, stop: int) -> bytes:
         array = result.arrays[index]
         spec = self._outputs[index]
-        batches = self._batches and result.notes is None
-        shape = (stop - start, *array.shape[1:]) if batches else array.shape
+        is_part = self._batches and stop - start != result.rows  # else it is whole, however many rows it has
+        shape = (stop - start, *array.shape[1:]) if is_part else array.shape
         prefix = self._prefixes[index].get(shape)
         if prefix is None:
             prefix = self._prefix(index, shape)
@@ -78,7 +75,7 @@ class AnswerWriter:
             if spec.datatype is Datatype.FP16:
                 raise _no_fp16(spec.name)
             flat = result.printed[index] = array.reshape(-1).tolist()
-        if batches and stop - start != result.rows:
+        if is_part:
             width = len(flat) // result.rows
             flat = flat[start * width : stop * width]
         return (
@@ -118,12 +115,12 @@ class AnswerWriter:
     ) -> tuple[bytes, Buffer | None]:
         spec = self._outputs[choice.index]
         array = result.arrays[choice.index]
-        if self._batches and result.notes is None:
+        if self._batches and stop - start != result.rows:
             array = array[start:stop]
         shape, datatype = array.shape, spec.datatype
         items: list[bytes] | None = None
         if choice.classes:
-            shape, items = classify(array, choice.classes, spec, batches=self._classes_by_row)
+            shape, items = classify(array, choice.classes, spec, batches=self._batches)
             datatype = Datatype.BYTES
         elif datatype is Datatype.BYTES:
             items = array.reshape(-1).tolist()

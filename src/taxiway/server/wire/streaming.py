@@ -142,7 +142,6 @@ class InferStreamCodec(StreamCodec):
                 served.version,
                 spec.outputs,
                 batches=served.batches,
-                shared=not spec.decoupled,
                 parameters={"triton_final_response": final},
             )
             for final in (True, False)

@@ -124,7 +124,7 @@ class PredictionCodec(PlainCodec):
         """A single element as it is; anything else as JSON, by name."""
         arrays: Sequence[Any] = result.arrays
         pairs = [
-            (spec, self._row(array if result.notes else array[start:stop]) if self._batches else array)
+            (spec, self._row(array[start:stop] if result.rows > 1 else array) if self._batches else array)
             for spec, array in zip(self._outputs, arrays, strict=True)
             if array is not None
         ]

@@ -11,6 +11,7 @@ or by attributes `inputs` and `outputs` of the class: {"x": ("FP32", [-1, 4])}.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ class PlainModel:
         self.inputs: Sequence[Declared] | None = declared_by(user, "inputs")
         self.outputs: Sequence[Declared] | None = declared_by(user, "outputs")
         self.batches = bool(getattr(user, "batches", True))
+        _check_told(self, source)
         if hasattr(user, "load"):
             user.load(str(source.file.parent))
 
@@ -55,6 +57,26 @@ def open_model(source: Source, lines: Lines) -> ArrayGuest:
     """Load the class in the version's file."""
     module = load_code(source.file, f"taxiway_model_{source.name}_{source.version}".replace("-", "_").replace(".", "_"))
     return ArrayGuest(PlainModel(_class_of(module, source)(), source), lines)
+
+
+def _check_told(model: PlainModel, source: Source) -> None:
+    """Refuse a model that nobody could ask anything.
+
+    Raises:
+        InvalidModel: neither the class nor the configuration tells its tensors.
+    """
+    config = json.loads(source.config)
+    silent = [
+        side
+        for side, told in (("inputs", model.inputs), ("outputs", model.outputs))
+        if not told and not config.get(side[:-1])
+    ]
+    if silent:
+        raise InvalidModel(
+            f"{source.file} tells no {' and no '.join(silent)}",
+            hint='give the class attributes: inputs = {"x": ("FP32", [-1, 4])}, outputs likewise; '
+            "or write them in config.pbtxt",
+        )
 
 
 def _class_of(module: ModuleType, source: Source) -> type:

@@ -87,9 +87,7 @@ class MessageCodec:
         self._run_alone = served.run_alone
         """Answers what nothing but the model has to see; None: a cache has, or somebody who traces."""
         served.traces.follow(self._trace)
-        self._writer = MessageWriter(
-            spec.name, served.version, spec.outputs, batches=served.batches, shared=not spec.decoupled
-        )
+        self._writer = MessageWriter(spec.name, served.version, spec.outputs, batches=served.batches)
 
     def read(
         self,

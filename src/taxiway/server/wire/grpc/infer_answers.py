@@ -40,16 +40,12 @@ class MessageWriter:
 
     Args:
         batches: whether the first dimension of its outputs counts rows.
-        shared: whether requests share results, each owning rows of them; else a result is one request's, all of it.
     """
 
-    def __init__(
-        self, model: str, version: int, outputs: Sequence[TensorSpec], *, batches: bool, shared: bool = True
-    ) -> None:
+    def __init__(self, model: str, version: int, outputs: Sequence[TensorSpec], *, batches: bool) -> None:
         self._start = _text(0x0A, model) + _text(0x12, str(version))
         self._outputs = tuple(outputs)
-        self._batches = batches and shared
-        self._classes_by_row = batches
+        self._batches = batches
         self._words: dict[tuple[tuple[int, ...], ...], bytes] = {}
         """By the shapes of all outputs: what is told of them before their contents."""
 
@@ -69,7 +65,8 @@ class MessageWriter:
     def write(self, opening: bytes, result: BatchResult, start: int, stop: int) -> bytes:
         """All outputs as raw contents."""
         rows = stop - start
-        shapes = tuple([(rows, *array.shape[1:]) if self._batches else array.shape for array in result.arrays])
+        is_part = self._batches and rows != result.rows
+        shapes = tuple([(rows, *array.shape[1:]) if is_part else array.shape for array in result.arrays])
         words = self._words.get(shapes)
         if words is None:
             words = self._describe(shapes)
@@ -78,6 +75,10 @@ class MessageWriter:
             content = self._memory(index, result, start, stop)
             parts += (b"2", varint(len(content)), content)
         return b"".join(parts)
+
+    def _is_part(self, result: BatchResult, rows: int) -> bool:
+        """Whether others own rows of it too; else its arrays are told whole, however many rows they have."""
+        return self._batches and rows != result.rows
 
     def _describe(self, shapes: tuple[tuple[int, ...], ...]) -> bytes:
         pairs = zip(self._outputs, shapes, strict=True)
@@ -89,16 +90,15 @@ class MessageWriter:
     def _memory(self, index: int, result: BatchResult, start: int, stop: int) -> Buffer:
         """The bytes of rows [start, stop) of an output; what the batch shares is looked at once."""
         memory = result.printed.get(~index)
+        is_part = self._batches and stop - start != result.rows
         if memory is None:
             array = result.arrays[index]
             if self._outputs[index].datatype is Datatype.BYTES:
-                return join_bytes(
-                    (array[start:stop] if self._batches and result.notes is None else array).reshape(-1).tolist()
-                )
-            if array.nbytes <= _SMALL_BYTES and (not self._batches or stop - start == result.rows):
+                return join_bytes((array[start:stop] if is_part else array).reshape(-1).tolist())
+            if array.nbytes <= _SMALL_BYTES and not is_part:
                 return array.tobytes()
             memory = result.printed[~index] = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        if self._batches and result.notes is None and stop - start != result.rows:
+        if is_part:
             width = len(memory) // result.rows
             return memory[start * width : stop * width]
         return memory
@@ -122,9 +122,9 @@ class MessageWriter:
     def _chosen(self, choice: OutputChoice, result: BatchResult, start: int, stop: int) -> tuple[bytes, Buffer]:
         spec = self._outputs[choice.index]
         array = result.arrays[choice.index]
-        rows = array[start:stop] if self._batches and result.notes is None else array
+        rows = array[start:stop] if self._is_part(result, stop - start) else array
         if choice.classes:
-            shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
+            shape, items = classify(rows, choice.classes, spec, batches=self._batches)
             return _described(spec.name, Datatype.BYTES, shape), join_bytes(items)
         content = self._memory(choice.index, result, start, stop)
         if choice.window is not None:
@@ -143,10 +143,10 @@ class MessageWriter:
         for choice in choices:
             spec = self._outputs[choice.index]
             array = result.arrays[choice.index]
-            rows = array[start:stop] if self._batches and result.notes is None else array
+            rows = array[start:stop] if self._is_part(result, stop - start) else array
             tensor = _Tensor(name=spec.name)
             if choice.classes:
-                shape, items = classify(rows, choice.classes, spec, batches=self._classes_by_row)
+                shape, items = classify(rows, choice.classes, spec, batches=self._batches)
                 tensor.datatype = Datatype.BYTES.wire_name
                 tensor.contents.bytes_contents.extend(items)
             else:
