@@ -336,7 +336,7 @@ def test_another_room_brings_the_models_of_a_uri(tmp_path: Path) -> None:
             return Brought(model, {"source": "models:/fraud@champion", "kind": "mlflow"}, name="fraud")
 
         def __exit__(self, *error: object) -> None:
-            bring_path("")
+            bring_path(".")
 
     office = Office(tmp_path / "work", schemes={"models": lambda source: Bringing()})
     imported = take(Path("models:/fraud@champion"), office, None)

@@ -12,6 +12,7 @@ import pytest
 from tests.support.malicious import CASES, POLYGLOTS, RAW_PICKLES, Case
 
 from taxiway.core.errors import TaxiwayError
+from taxiway.intake.scan.content import Kind, identify
 from taxiway.intake.walk import Office, Wanted, import_models
 
 
@@ -45,6 +46,11 @@ def test_its_clean_twin_passes(case: Case, tmp_path: Path) -> None:
 
 def test_the_corpus_is_large_and_its_names_differ() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 30
+
+
+@pytest.mark.parametrize("name", POLYGLOTS)
+def test_what_can_be_unpickled_is_a_pickle_whatever_else_it_is(name: str, tmp_path: Path) -> None:
+    assert identify(POLYGLOTS[name](tmp_path / "canary")) is Kind.PICKLE
 
 
 def test_the_corpus_is_alive(tmp_path: Path) -> None:

@@ -337,7 +337,10 @@ def errors_in(log: IO[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("seconds", "kills", "rounds"),
-    [pytest.param(4, 2, 1, id="short"), pytest.param(30, 6, 4, id="long", marks=pytest.mark.slow)],
+    [
+        pytest.param(4, 2, 1, id="short"),
+        pytest.param(20, 4, 3, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(400)]),
+    ],
 )
 def test_everything_at_once(tmp_path: Path, seconds: float, kills: int, rounds: int) -> None:
     zoo.write(tmp_path)

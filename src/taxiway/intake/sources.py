@@ -34,8 +34,6 @@ Bring = Callable[[str], AbstractContextManager[Brought]]
 
 def bring_path(source: str) -> AbstractContextManager[Brought]:
     """A path is where it is."""
-    if not source:
-        raise InvalidArgument("SOURCE is empty", hint="give a model's file or directory; . is the one you are in")
     path = Path(source)
     kind = "directory" if path.is_dir() else "file"
     return nullcontext(Brought(path, {"source": str(path.absolute()), "kind": kind}))
@@ -45,8 +43,10 @@ def choose_source(source: str, schemes: Mapping[str, Bring]) -> Bring:
     """Who brings `source`: the scheme before its colon says so; without one it is a path.
 
     Raises:
-        InvalidArgument: a URI of a scheme that nobody brings.
+        InvalidArgument: nothing, or a URI of a scheme that nobody brings.
     """
+    if not source:
+        raise InvalidArgument("SOURCE is empty", hint="give a model's file or directory; . is the one you are in")
     scheme, colon, rest = source.partition(":")
     if colon and scheme in schemes:
         return schemes[scheme]

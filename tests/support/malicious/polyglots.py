@@ -54,6 +54,15 @@ POLYGLOTS: dict[str, Callable[[Path], bytes]] = {
 """By name: bytes that Python's unpickler runs, whatever else they are."""
 
 
+_REFUSED_IN_FULL = ("hexadecimal-number", "safetensors", "catboost")
+"""The others differ in what tells their kind, which costs no second opinions."""
+
+
+def harmless_model(directory: Path) -> Path:
+    """The twin of them all."""
+    return mlflow_model(directory, HARMLESS)
+
+
 class Reducing:
     """Pickles by `__reduce_ex__`, as what copyreg knows does."""
 
@@ -90,11 +99,12 @@ def _prefixed(directory: Path) -> Path:
 
 
 def cases() -> Iterator[Case]:
-    for name, build in POLYGLOTS.items():
+    for name in _REFUSED_IN_FULL:
+        build = POLYGLOTS[name]
         yield Case(
             f"polyglot-pickle-{name}",
             lambda directory, canary, build=build: mlflow_model(directory, build(canary)),  # type: ignore[misc]
-            lambda directory: mlflow_model(directory, HARMLESS),
+            harmless_model,
             UntrustedPickle,
             "pickle",
             trusted=True,

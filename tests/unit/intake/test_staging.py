@@ -9,7 +9,7 @@ import pytest
 
 from taxiway.core.errors import ArtifactChanged, InvalidArgument, OversizedArtifact, UnsafePath
 from taxiway.intake.limits import DEFAULT_LIMITS, Limits
-from taxiway.intake.sources import bring_path
+from taxiway.intake.sources import choose_source
 from taxiway.intake.staging import stage
 
 
@@ -67,4 +67,4 @@ def test_a_directory_that_becomes_a_link_meanwhile_is_not_followed(
 
 def test_an_empty_source_is_not_the_directory_one_is_in() -> None:
     with pytest.raises(InvalidArgument, match="SOURCE is empty"):
-        bring_path("")
+        choose_source("", {})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from taxiway.intake.formats.files import placed
+from taxiway.intake.formats.files import kind_of, placed
 from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.onnx import OnnxFile, read_onnx
-from taxiway.intake.scan.content import Kind, identify
+from taxiway.intake.scan.content import Kind
 from taxiway.intake.scan.models import external_path_rule
 
 _MODEL = "model.onnx"
@@ -28,8 +28,7 @@ def _model_file(staged: Staged) -> StagedFile | None:
 
 def is_onnx(file: StagedFile) -> bool:
     """Whether the file's bytes are an ONNX model."""
-    with file.mapped() as data:
-        return identify(data) is Kind.ONNX
+    return kind_of(file) is Kind.ONNX
 
 
 def read_file(file: StagedFile) -> OnnxFile:

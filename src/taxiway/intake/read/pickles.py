@@ -27,7 +27,6 @@ class Source(Protocol):
     """What pickletools reads from: a file, or a mapped one."""
 
     def read(self, size: int = ..., /) -> bytes: ...  # noqa: D102
-    def readline(self) -> bytes: ...  # noqa: D102
     def tell(self) -> int: ...  # noqa: D102
     def seek(self, pos: int, whence: Literal[0, 2] = ..., /) -> object: ...  # noqa: D102
 
@@ -118,26 +117,37 @@ _LENGTH_BYTES: Final = {
 }
 _SIGNED: Final = (pickletools.TAKEN_FROM_ARGUMENT4,)
 _LONGEST_NAME: Final = 64 << 10
-_NUMBERS: Final = ("INT", "LONG", "FLOAT", "PUT", "GET")
+_SHORT_LINE: Final = 256
 _QUOTES: Final = (b"'", b'"')
 
 
 def _line(op: str, source: Source) -> str | int:
-    line = source.readline()
+    line = _read_line(source)
     if op in ("GLOBAL", "INST"):
-        line += source.readline()
-    if not line.endswith(b"\n"):
-        raise ValueError("a line does not end")
-    text = line[:-1].decode("utf-8", "replace") if len(line) <= _LONGEST_NAME or op in _NUMBERS else ""
+        return f"{line.decode('utf-8', 'replace')} {_read_line(source).decode('utf-8', 'replace')}"
+    if op == "STRING":
+        return _unquoted(line.rstrip())
+    text = line.decode("utf-8", "replace")
     if op in ("PUT", "GET"):
         return int(text)
     if op in ("INT", "LONG"):
         _check_number(text.strip().removesuffix("L").lstrip("+-"))
     elif op == "FLOAT":
         float(text)
-    elif op == "STRING":
-        return _unquoted(line[:-1].rstrip())
-    return text.replace("\n", " ")
+    return text
+
+
+def _read_line(source: Source) -> bytes:
+    """Up to the next line break; of a line that is longer than any name, its beginning and its end."""
+    line, piece = b"", _SHORT_LINE
+    while chunk := source.read(piece):
+        end = chunk.find(b"\n")
+        if end >= 0:
+            source.seek(source.tell() - len(chunk) + end + 1, 0)
+            return line + chunk[:end]
+        line = line[:_LONGEST_NAME] + chunk[-1:] if len(line) > _LONGEST_NAME else line + chunk
+        piece = _LONGEST_NAME
+    raise ValueError("a line does not end")
 
 
 def _check_number(text: str) -> None:

@@ -312,13 +312,14 @@ class ProcessExecutor:
         run = instance.runs.get(piece.id)
         if run is None:
             raise Confused("it sent a part of an answer to what it was not asked")
-        (request,) = (
-            run.batch
-        )  # more than one request are no run of a decoupled model, and pieces of another are refused
+        request = run.batch[0]  # the only one: of a model that is not decoupled, the reader refuses pieces
         answer = self._reader.piece(piece, request, process.inbox)
         if request.state is RequestState.RUNNING:
             responder: StreamResponder = request.responder  # type: ignore[assignment]  # of a decoupled model
-            responder.part(request, answer)
+            try:
+                responder.part(request, answer)
+            except Exception as problem:  # noqa: BLE001 - the boundary: what else it sent is for others
+                _log.error("bug", **self._labels, error=problem)
 
     def _called(self, instance: Instance, process: ModelProcess, call: CallOut) -> None:
         """The model asks another one."""
