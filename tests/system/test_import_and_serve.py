@@ -197,9 +197,7 @@ WALKS: Mapping[str, Walk] = {
     "xgboost": Walk(booster("xgboost"), NARROW, by_xgboost, "onnxruntime"),
     "xgboost-native": Walk(booster("xgboost"), NARROW, by_xgboost, "xgboost", ("--native",)),
     "lightgbm": Walk(booster("lightgbm"), NARROW, by_lightgbm, "onnxruntime"),
-    "lightgbm-native": Walk(booster("lightgbm"), WIDE, by_lightgbm, "lightgbm", ("--native",)),
     "catboost": Walk(booster("catboost"), NARROW, by_catboost, "onnxruntime"),
-    "catboost-native": Walk(booster("catboost"), NARROW, by_catboost, "catboost", ("--native",)),
     "class": Walk(python_class, {"x": WINES[0][SOME]}, lambda _, rows: by_distance(rows), "class"),
     "increment": Walk(
         triton_repository, {"A": np.ones((3, 2), np.float32)}, lambda _, rows: {"B": rows + 1}, "python",
@@ -214,6 +212,10 @@ WALKS: Mapping[str, Walk] = {
         is_told=False,
     ),
 }  # fmt: skip
+SLOW_WALKS: Mapping[str, Walk] = {
+    "lightgbm-native": Walk(booster("lightgbm"), WIDE, by_lightgbm, "lightgbm", ("--native",)),
+    "catboost-native": Walk(booster("catboost"), NARROW, by_catboost, "catboost", ("--native",)),
+}
 
 
 TRUSTED = ("histogram", "pickled")
@@ -249,21 +251,25 @@ class Shelf:
 
 @pytest.fixture(scope="module")
 def shelf(home: Path) -> Shelf:
+    return take_all(WALKS, home)
+
+
+def take_all(walks: Mapping[str, Walk], folder: Path) -> Shelf:
     sources = {}
-    for name, walk in WALKS.items():
-        (home / name).mkdir()
+    for name, walk in walks.items():
+        (folder / name).mkdir()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sources[name] = walk.make(home / name)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # as ten people who import at once
-        told = dict(zip(WALKS, pool.map(lambda name: take(name, sources[name]), WALKS), strict=True))
-    return Shelf(sources, told)
+            sources[name] = walk.make(folder / name)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # as several people who import at once
+        told = pool.map(lambda name: take(name, walks[name], sources[name]), walks)
+        return Shelf(sources, dict(zip(walks, told, strict=True)))
 
 
-def take(name: str, source: Path) -> Mapping[str, Any]:
+def take(name: str, walk: Walk, source: Path) -> Mapping[str, Any]:
     trust = ["--trust", f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"] if name in TRUSTED else []
     named = [] if name == "increment" else ["--name", name]
-    words = [*named, *WALKS[name].said, *trust, "--alias", "stable", "--why", "to be tried", "--output", "json"]
+    words = [*named, *walk.said, *trust, "--alias", "stable", "--why", "to be tried", "--output", "json"]
     (told,) = json.loads(taxiway("import", str(source), *words).stdout)
     return dict(told)
 
@@ -276,7 +282,19 @@ def server(shelf: Shelf) -> Iterator[Process]:
 
 @pytest.mark.parametrize("name", WALKS)
 def test_what_is_imported_answers_as_its_framework_does(name: str, shelf: Shelf, server: Process) -> None:
-    walk, told = WALKS[name], shelf.told[name]
+    check(name, WALKS[name], shelf, server)
+
+
+@pytest.mark.slow
+def test_so_do_other_libraries_of_trees(home: Path) -> None:
+    shelf = take_all(SLOW_WALKS, home)
+    with serve_process([f"{name}@stable" for name in SLOW_WALKS]) as server:
+        for name, walk in SLOW_WALKS.items():
+            check(name, walk, shelf, server)
+
+
+def check(name: str, walk: Walk, shelf: Shelf, server: Process) -> None:
+    told = shelf.told[name]
     assert told["backend"] == walk.backend
     (rows,) = walk.rows.values()
     expected = walk.answers(shelf.sources[name], rows)
@@ -300,7 +318,7 @@ def test_what_the_import_told_of_the_tensors_is_what_is_served(name: str, shelf:
         }
 
 
-@pytest.mark.parametrize("name", ["histogram", "xgboost-native", "lightgbm-native", "catboost-native", "class"])
+@pytest.mark.parametrize("name", ["histogram", "xgboost-native", "class"])
 def test_requests_of_any_number_of_rows_are_merged_in_model_processes(name: str, shelf: Shelf, server: Process) -> None:
     config = json.loads(server.ask(request("GET", f"/v2/models/{name}/config")).body)
     assert config["max_batch_size"] > 1

@@ -114,12 +114,15 @@ def versions_text(versions: Sequence[Version], aliases: Mapping[str, int]) -> Li
 
 def version_text(version: Version, aliases: Sequence[str], variants: Sequence[Variant]) -> Lines:
     """All about one version."""
+    backend = version.facts.get("backend")
     about = [
         ("framework", version.framework),
+        *([("served by", backend)] if isinstance(backend, str) and backend else []),
         ("registered", f"{time_words(version.created_at)} by {version.created_by}"),
         ("digest", version.digest),
         ("aliases", " ".join(aliases) or "-"),
     ]
+    about.append(("to serve it", f"taxiway serve {version.ref}"))
     about += [("tag", f"{key} = {value}") for key, value in version.tags.items()]
     about += [(way, tensor) for way in ("inputs", "outputs") for tensor in _tensors(version.signature.get(way))]
     lines = [version.ref, *_fields(about)]
