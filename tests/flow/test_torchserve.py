@@ -15,6 +15,7 @@ from tests.flow.serving import Server, serve
 from tests.support.archives import CHOOSY, ECHO, write_archive
 from tests.support.keys import write_keys
 from tests.support.onnx_models import doubler, echo_texts
+from tests.support.raw_http import Raw
 
 from taxiway.core.errors import TaxiwayError
 
@@ -225,6 +226,9 @@ def test_who_may_not_ask_is_told_in_torchserves_form(tmp_path: Path) -> None:
                 status,
                 "InvalidKeyException",
             )
+        with Raw(server.address) as connection:  # whose body never comes
+            reply = connection.send(b"POST /predictions/texts HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n").reply()
+        assert json.loads(reply.body)["type"] == "InvalidKeyException"
         assert server.ask("POST", "/predictions/texts", b"a", {"X-API-Key": "key-asker"}).body == b"a"
         assert server.ask("GET", "/ping").status == 200
 

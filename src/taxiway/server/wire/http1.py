@@ -581,7 +581,8 @@ def _without_body(asked: Head | None) -> Head:
     """The head of what is refused before it is complete, as far as it is known: for the answer and the log."""
     if asked is None:
         return Head(Match(_no_handler, {}, unkept=True), {}, keep_alive=False)
-    head = Head(Match(_no_handler, asked.match.params, unkept=True), asked.headers, keep_alive=False)
+    match = Match(_no_handler, asked.match.params, asked.match.route, unkept=True)  # the route has words of its own
+    head = Head(match, asked.headers, keep_alive=False)
     head.method, head.path, head.caller = asked.method, asked.path, asked.caller
     return head
 
