@@ -293,19 +293,31 @@ class FrameSplitter:
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        """The begin of a frame, and whatever of it has come."""
+        self._wanted = 0
+        """Bytes that `_rest` has to hold before it is worth looking at again."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The frames that are whole now."""
-        if not self._rest and len(data) >= 4 and _LENGTH.unpack_from(data)[0] == len(data) - 4:
-            return [data[4:]]  # nearly always: one frame, whole
-        self._rest += data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return []
+            data = bytes(self._rest)
+            self._rest.clear()
         frames = []
-        while len(self._rest) >= 4:
-            (length,) = _LENGTH.unpack_from(self._rest)
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"a frame of {length} bytes")
-            if len(self._rest) < 4 + length:
+        position, end = 0, len(data)
+        while position < end:
+            stop = position + 4
+            if stop <= end:
+                (length,) = _LENGTH.unpack_from(data, position)
+                if length > MAX_FRAME_BYTES:
+                    raise ValueError(f"a frame of {length} bytes")
+                stop += length
+            if stop > end:
+                self._rest += data[position:]
+                self._wanted = stop - position
                 break
-            frames.append(bytes(self._rest[4 : 4 + length]))
-            del self._rest[: 4 + length]
+            frames.append(data[position + 4 : stop])
+            position = stop
         return frames
