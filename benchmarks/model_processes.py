@@ -3,7 +3,8 @@
 A model in a process of its own is loaded, asked and unloaded again and again (1,000 times unless told). Bars:
 
 - memory: after the first 50 cycles the server's resident memory grows by at most 2 % of its size over all that follow;
-- shared memory, descriptors, threads and processes: after the last cycle no more than after the first 50.
+- shared memory, descriptors, threads and processes: after the last cycle no more than after the first 50, but for a few
+  pages in which the server keeps its own counts (one run of the model lays down a hundred times as much).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Model:
         return {"y": x * 2}
 """
 _PATIENCE_S = 30.0
+_OWN_PAGES = 64 * 1024
 _WITHOUT_MODELS = 2
 """Processes of a server: the supervisor and one worker."""
 
@@ -123,7 +125,8 @@ def report(loads_ms: list[float], held: list[Held], skipped: int) -> bool:
     }
     for name in ("shared", "descriptors", "threads", "processes"):
         before, after = getattr(settled, name), getattr(last, name)
-        bars[f"{name}: {before} after {skipped} cycles, {after} after the last"] = after <= before
+        slack = _OWN_PAGES if name == "shared" else 0
+        bars[f"{name}: {before} after {skipped} cycles, {after} after the last"] = after <= before + slack
     for text, passed in bars.items():
         print(f"{'pass' if passed else 'FAIL'}  {text}")
     return all(bars.values())
