@@ -169,3 +169,11 @@ def _trailers(error: TaxiwayError, *, explains: bool) -> Metadata:
     if isinstance(error, Overloaded | Unavailable):
         trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
     return tuple(trailers)
+
+
+def tells_of_a_lost_client(problem: Exception) -> bool:
+    """Whether a write failed because nobody is there any more: grpcio tells so before it cancels the call.
+
+    The exception has no public name.
+    """
+    return type(problem).__name__ == "ExecuteBatchError"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from taxiway.core.errors import TaxiwayError, Unavailable
 from taxiway.core.requests import InferRequest
 from taxiway.server.wire.grpc.asked import Answer
-from taxiway.server.wire.grpc.calls import EOF, Context, details_of, header_of
+from taxiway.server.wire.grpc.calls import EOF, Context, details_of, header_of, tells_of_a_lost_client
 from taxiway.server.wire.grpc.envelope import open_request
 from taxiway.server.wire.grpc.infer import Edge, InferEndpoint, MessageCodec, named_in
 from taxiway.server.wire.grpc.infer_answers import block
@@ -68,6 +68,9 @@ class StreamEndpoint:
             self._calls.statistics.ended(METHOD, "CANCELLED")
             raise
         except Exception as problem:  # noqa: BLE001 - the boundary: every call ends with a status
+            if tells_of_a_lost_client(problem):
+                self._calls.statistics.ended(METHOD, "CANCELLED")
+                raise asyncio.CancelledError from None
             await self._calls.fail(context, METHOD, problem)
         finally:
             self._open.discard(stream)
