@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from taxiway.config.problems import Problem, invalid_config, suggest
-from taxiway.config.settings import Section
+from taxiway.config.sections import Section
 from taxiway.config.sources import Located, read_document
 
 Scope = Literal["infer", "read", "admin", "metrics"]

@@ -13,75 +13,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from taxiway.core.errors import InvalidArgument
-from taxiway.core.refs import ModelRef
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Host = Annotated[str, Field(min_length=1, max_length=255)]
-Count = Annotated[int, Field(ge=1, le=1 << 40)]
-CountOrNone = Annotated[int, Field(ge=0, le=1 << 40)]
-Bytes = Annotated[int, Field(ge=1, le=1 << 50)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-Milliseconds = Annotated[float, Field(ge=0, le=3_600_000)]
-Threads = Annotated[int, Field(ge=0, le=4096)]
-Rows = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]  # 32 bits in config.pbtxt
-SocketPath = Annotated[str, Field(max_length=100)]  # sockaddr_un holds 108 bytes
-FileName = Annotated[str, Field(max_length=4096)]
-Digest = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
-
-
-def broken_rule(key: str, rule: str) -> PydanticCustomError:
-    """A rule between fields that is broken; `key` is the dotted field to name, relative to the section."""
-    escaped = rule.replace("{", "{{").replace("}", "}}")  # pydantic formats the message
-    return PydanticCustomError("rule", escaped, {"key": key})
-
-
-def _as_text(value: object) -> object:
-    """ONNX Runtime takes options as text; YAML reads `device_id: 0` as a number."""
-    return str(value) if isinstance(value, bool | int | float) else value
-
-
-OptionText = Annotated[str, BeforeValidator(_as_text)]
-
-
-def _checked_ref(text: str, *, versions: bool) -> str:
-    """A model's name, or (if `versions`) one version of it."""
-    rule = "must be a model's name" + (", or name:3 for one version of it" if versions else "")
-    try:
-        ref = ModelRef.parse(text)
-    except InvalidArgument as error:
-        raise PydanticCustomError("rule", f"{rule}; {error.hint}") from None
-    if ref.variant or ref.alias or (ref.version and not versions):
-        raise PydanticCustomError("rule", rule)
-    return text
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, unknown keys refused, no NaN, no true/false where a number belongs."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_bool_elsewhere(cls, value: object, info: ValidationInfo) -> object:
-        """Pydantic would read `port: true` as 1."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise PydanticCustomError("rule", "must not be true or false")
-        return value
+from taxiway.config.rollout_plan import ControlSettings, RolloutPlan
+from taxiway.config.sections import (
+    Bytes,
+    Count,
+    CountOrNone,
+    Digest,
+    FileName,
+    Host,
+    Milliseconds,
+    OptionText,
+    Port,
+    Rows,
+    Seconds,
+    Section,
+    SocketPath,
+    Threads,
+    broken_rule,
+    checked_ref,
+)
 
 
 class HttpSettings(Section):
@@ -467,7 +423,7 @@ class PipelineStep(Section):
     @field_validator("model")
     @classmethod
     def _a_reference(cls, value: str) -> str:
-        return _checked_ref(value, versions=True)
+        return checked_ref(value, versions=True)
 
 
 class PipelineSettings(Section):
@@ -578,6 +534,13 @@ class Settings(Section):
     """Chains of models by name, each served as a model: `{"fraud": {"steps": [{"model": "features"}, {"model":
     "score"}]}}`. Tensors are passed by name; `inputs` and `outputs` of a step map those whose names differ."""
 
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    """The control process."""
+
+    rollouts: dict[str, RolloutPlan] = Field(default_factory=dict)
+    """Rollouts by the model's name: begun when the server starts, if what they lead to is not served yet; and the
+    defaults of `taxiway rollout start` for that model."""
+
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     """Which MLflow is a source and a mirror of models."""
 
@@ -597,11 +560,11 @@ class Settings(Section):
             self.for_model(name)
         return self
 
-    @field_validator("pipelines")
+    @field_validator("pipelines", "rollouts")
     @classmethod
-    def _names_of_models(cls, value: dict[str, PipelineSettings]) -> dict[str, PipelineSettings]:
+    def _names_of_models(cls, value: dict[str, Section]) -> dict[str, Section]:
         for name in value:
-            _checked_ref(name, versions=False)
+            checked_ref(name, versions=False)
         return value
 
     def _doors(self) -> Iterator[tuple[str, str, int]]:
@@ -611,6 +574,8 @@ class Settings(Section):
             yield "grpc", self.grpc.host, self.grpc.port
         if self.metrics.enabled:
             yield "metrics", self.metrics.host, self.metrics.port
+        if self.control.enabled:
+            yield "control", self.control.host, self.control.port
 
     def _check_ports(self) -> None:
         taken: dict[int, str] = {}

@@ -14,6 +14,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, SequenceStep
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.core.traffic import Companion, Report, Swap, SwapOutcome, Traffic
 
 __all__ = [
     "InnerAnswer",
@@ -26,6 +27,7 @@ __all__ = [
     "LoadedModel",
     "PinnedExecutor",
     "Runtime",
+    "TrafficPort",
 ]
 
 
@@ -194,4 +196,51 @@ class InnerCaller(Protocol):
 
         `answer` may be called before this returns. It is called at least once, the last time with `final`; not after
         what this returns was called, which takes the call back.
+        """
+
+
+class TrafficPort(Protocol):
+    """The way from whoever decides about traffic to every data-plane process of a server.
+
+    What is said stays said: a process that starts later is told too.
+    """
+
+    async def stage(self, companion: Companion) -> None:
+        """Have a version loaded, measured and warm beside what is served. Said twice, it is loaded once.
+
+        Raises:
+            TaxiwayError: it cannot be loaded; nothing changed.
+            Unavailable: the server does not answer.
+        """
+
+    async def release(self, key: str) -> None:
+        """Let a companion, or what is served, answer what it has taken, and go; one that is unknown is no error."""
+
+    async def set_traffic(self, traffic: Traffic) -> None:
+        """From when this returns every process splits requests so.
+
+        Raises:
+            FailedPrecondition: a process follows a later generation, or an arm is not loaded.
+            Unavailable: the server does not answer.
+        """
+
+    async def swap(self, swap: Swap) -> SwapOutcome:
+        """Exchange one version for another that does not fit beside it.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+
+    async def report(self, service: str) -> list[Report]:
+        """What every process has to say of a service now; none where it has no traffic of ours.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+
+    async def versions(self, service: str) -> Mapping[int, bool]:
+        """The versions of a service that the server was told to serve, and whether each is ready.
+
+        Raises:
+            Unavailable: the server does not answer.
         """
