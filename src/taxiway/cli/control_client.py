@@ -88,11 +88,14 @@ def _told(refusal: urllib.error.HTTPError) -> Exception:
     """The control process's own error; whoever else answers there is named."""
     text = refusal.read(1 << 20)
     try:
-        return error_from_data(json.loads(text)["error"])
+        said = json.loads(text)
+        return error_from_data(
+            {"message": said["error"], "code": said["code"], "hint": said.get("hint", ""), "facts": {}}
+        )
     except (ValueError, KeyError, TypeError):
-        said = text[:200].decode("utf-8", "replace")
+        start = text[:200].decode("utf-8", "replace")
         return InternalError(
-            f"{refusal.url} answered {refusal.code}, and not as the control process does: {said}",
+            f"{refusal.url} answered {refusal.code}, and not as the control process does: {start}",
             hint="--control URL names the control process; `taxiway serve` prints its address",
         )
 
