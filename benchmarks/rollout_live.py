@@ -6,7 +6,8 @@ the same, one that is slower, one that fails for some inputs, one whose answers 
 - each regression is found, and rolled back; the equal candidate is promoted;
 - nobody but the users of the candidate's share meets it: at most the weight that it had when it was turned back;
 - no request fails but those that the candidate itself failed;
-- rollback: from the decision to the last request that the candidate admitted, 99th percentile at most 100 ms, ordered by
+- rollback: from the decision to the last request that the candidate admitted, 99th percentile at most 100 ms, ordered
+  by
   a person, and by the data plane's own fuse while the control process is dead; MLflow is out of reach all the time.
 """
 
@@ -193,9 +194,7 @@ def rollback(name: str, times: Sequence[float]) -> list[str]:
     """Print the times of rollbacks; what breaks the bar."""
     ordered = sorted(times)
     p99 = percentile(ordered, 0.99)
-    print(
-        f"{name:>8}: {len(ordered)} rollbacks; median {statistics.median(ordered):.1f} ms, p99 {p99:.1f} ms"
-    )
+    print(f"{name:>8}: {len(ordered)} rollbacks; median {statistics.median(ordered):.1f} ms, p99 {p99:.1f} ms")
     return [f"{name}: p99 {p99:.1f} ms"] if p99 > BAR_MS else []
 
 
