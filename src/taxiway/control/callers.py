@@ -10,7 +10,6 @@ from taxiway.config.keys import Scope
 from taxiway.core.errors import InvalidArgument
 from taxiway.server.guard import Guard, bearer
 
-ACTOR_HEADER = "x-actor"
 ANONYMOUS = "anonymous"
 _MAX_CHARS = 64
 
@@ -36,18 +35,20 @@ class Callers:
     def __init__(self, guard: Guard | None) -> None:
         self._guard = guard
 
-    def check(self, request: Request, scope: Scope, service: str | None) -> Caller:
+    def check(self, request: Request, scope: Scope, service: str | None, said: str = "") -> Caller:
         """Who calls, if they may do this to that service (None: to the whole server).
+
+        Args:
+            said: as whom they call where no key proves it.
 
         Raises:
             Unauthenticated, PermissionDenied: they may not.
+            InvalidArgument: `said` is no name.
         """
         if self._guard is None:
-            caller = Caller(_said(request), proven=False)
+            caller = Caller(_name(said or ANONYMOUS), proven=False)
         else:
-            key = request.headers.get("x-api-key")
-            authorization = bearer(key) if key is not None else request.headers.get("authorization")
-            caller = Caller(self._guard.check(authorization, scope, service).name, proven=True)
+            caller = Caller(self._guard.check(_authorization(request), scope, service).name, proven=True)
         request.scope["caller"] = caller.name
         return caller
 
@@ -55,14 +56,16 @@ class Callers:
         """Whether this caller, who may read, may read of that service too."""
         if self._guard is None:
             return True
-        key = request.headers.get("x-api-key")
-        authorization = bearer(key) if key is not None else request.headers.get("authorization")
-        found = self._guard.check(authorization, "any", None)
+        found = self._guard.check(_authorization(request), "any", None)
         return "read" in found.scopes and found.may_use(service)
 
 
-def _said(request: Request) -> str:
-    name = request.headers.get(ACTOR_HEADER, ANONYMOUS)
-    if not name or len(name) > _MAX_CHARS or not name.isprintable():
-        raise InvalidArgument(f"X-Actor must be 1 to {_MAX_CHARS} printable characters", hint="send a shorter name")
-    return name
+def _authorization(request: Request) -> str | None:
+    key = request.headers.get("x-api-key")
+    return bearer(key) if key is not None else request.headers.get("authorization")
+
+
+def _name(said: str) -> str:
+    if len(said) > _MAX_CHARS or not said.isprintable():
+        raise InvalidArgument(f"actor must be at most {_MAX_CHARS} printable characters", hint="send a shorter name")
+    return said

@@ -1,6 +1,6 @@
 """Errors as this API tells them: problem details (RFC 9457) with the members that every error of ours has.
 
-`code`, `hint` and `facts` are those of `TaxiwayError.to_data`, so that a client of ours makes the same error of them.
+`error`, `code` and `hint` are also what the data plane says of an error, so that one client makes the same of both.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def problem_of(error: TaxiwayError) -> Response:
     """The answer that tells `error`."""
     status = STRICT.status_of(error)
     body: dict[str, Any] = {
+        "error": error.message,
         "type": f"urn:taxiway:error:{error.code}",
         "title": REASONS.get(status, "Error"),
         "status": status,
