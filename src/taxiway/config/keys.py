@@ -62,8 +62,8 @@ class KeyEntry(Section):
     """SHA-256 of the key, 64 hexadecimal digits in lower case."""
 
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
-    """What it may do: `infer`; `read` (metadata, configuration, statistics, index, rollouts); `rollout` (begin, pause and
-    take back rollouts); `admin` (load, unload, settings, shared memory; decide a rollout against its evidence);
+    """What it may do: `infer`; `read` (metadata, configuration, statistics, index, rollouts); `rollout` (begin, pause
+    and take back rollouts); `admin` (load, unload, settings, shared memory; overrule a rollout's evidence);
     `metrics`."""
 
     models: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=1)] = ("*",)

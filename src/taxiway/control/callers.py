@@ -39,6 +39,9 @@ class Callers:
         """Who calls, if they may do this to that service (None: to the whole server).
 
         Args:
+            request: the call.
+            scope: what is asked for.
+            service: see above.
             said: as whom they call where no key proves it.
 
         Raises:

@@ -34,6 +34,7 @@ class Resolver:
         """The version that `to` means for `service`, ready to be loaded.
 
         Args:
+            service: the model's name.
             arm: which it is to be.
             to: a number, or an alias of the registry.
             served: the versions that the server was told to serve: of them nothing is laid out.
