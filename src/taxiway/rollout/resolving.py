@@ -6,7 +6,7 @@ Blocking: a version that is laid out is copied and verified.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from taxiway.core.errors import InvalidArgument, NotFound, RegistryUnavailable, VersionNotRegistered
@@ -63,14 +63,7 @@ class Resolver:
 
     def _registry(self) -> AbstractContextManager[Registry | None]:
         opened = self._open_registry()
-        return _Nothing() if opened is None else opened
-
-
-class _Nothing(AbstractContextManager[None]):
-    """No registry."""
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        return nullcontext() if opened is None else opened
 
 
 def _number(to: str) -> int | None:
