@@ -20,6 +20,7 @@ from taxiway.registry.canonical import canonical_json, checked_text, digest_of, 
 from taxiway.registry.database import Database, Purpose
 from taxiway.registry.outbox import Letter, Letters
 from taxiway.rollout import reading, schema
+from taxiway.rollout.answers import Answers
 from taxiway.rollout.blobs import Kind, Packed, unpack
 from taxiway.rollout.chain import Event
 from taxiway.rollout.changing import Asked, Change, Transition, stale
@@ -65,6 +66,8 @@ class Journal:
         """Who leads."""
         self.outbox = Outbox(database, clock)
         """What others are to be told, for those who deliver it."""
+        self.answers = Answers(database, clock)
+        """What quality is judged by."""
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, lease_s: float = LEASE_S) -> Self:

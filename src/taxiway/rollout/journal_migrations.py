@@ -60,12 +60,14 @@ _SECOND = Migration(
         rollout {text} NOT NULL, arm {text} NOT NULL, segment BIGINT NOT NULL, request {text} NOT NULL,
         unit {text} NOT NULL, at_ns BIGINT NOT NULL, weight DOUBLE PRECISION NOT NULL, prediction {text} NOT NULL,
         UNIQUE (service, request, rollout))""",
-        "CREATE INDEX taxiway_rollout_answer_age ON taxiway_rollout_answer (service, id)",
+        "CREATE INDEX taxiway_rollout_answer_order ON taxiway_rollout_answer (service, id)",
+        "CREATE INDEX taxiway_rollout_answer_age ON taxiway_rollout_answer (at_ns)",
         """CREATE TABLE taxiway_rollout_feedback (id BIGINT NOT NULL PRIMARY KEY, service {text} NOT NULL,
         request {text} NOT NULL, kind {text} NOT NULL, value {text} NOT NULL, at_ns BIGINT NOT NULL,
-        joined_at_ns BIGINT NOT NULL, UNIQUE (service, request, kind))""",
-        """CREATE INDEX taxiway_rollout_feedback_waiting ON taxiway_rollout_feedback (service, id)
-        WHERE joined_at_ns = 0""",
+        answer BIGINT NOT NULL, joined_at_ns BIGINT NOT NULL, UNIQUE (service, request, kind))""",
+        """CREATE INDEX taxiway_rollout_feedback_ready ON taxiway_rollout_feedback (service, id)
+        WHERE joined_at_ns = 0 AND answer > 0""",
+        "CREATE INDEX taxiway_rollout_feedback_age ON taxiway_rollout_feedback (at_ns)",
         """CREATE TABLE taxiway_rollout_score (rollout {text} NOT NULL, number BIGINT NOT NULL, arm {text} NOT NULL,
         source {text} NOT NULL, segment BIGINT NOT NULL, request {text} NOT NULL, weight DOUBLE PRECISION NOT NULL,
         score DOUBLE PRECISION NOT NULL, other DOUBLE PRECISION, at_ns BIGINT NOT NULL,

@@ -120,9 +120,10 @@ feedback = _table(
     kind=Text,
     value=Text,
     at_ns=BigInteger,
+    answer=BigInteger,
     joined_at_ns=BigInteger,
 )
-"""What callers said of answers, whether or not the answer is known (yet); `joined_at_ns` is 0 until it was scored."""
+"""What callers said of answers. `answer` is 0 until that is known, and `joined_at_ns` until both were scored."""
 
 score = _table(
     "score",
