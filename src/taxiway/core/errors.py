@@ -351,6 +351,12 @@ class TraceModelNotFound(ModelNotFound):
     code = "trace-model-not-found"
 
 
+class RolloutNotFound(NotFound):
+    """The journal holds no rollout of this id."""
+
+    code = "rollout-not-found"
+
+
 class RouteNotFound(NotFound):
     """No such path."""
 
@@ -440,8 +446,26 @@ class FilesDisagree(FailedPrecondition):
     code = "files-disagree"
 
 
+class StaleGeneration(FailedPrecondition):
+    """A rollout moved on since it was looked at; `facts['found']` is its generation now."""
+
+    code = "stale-generation"
+
+
+class NotLeader(FailedPrecondition):
+    """Another control process leads; `facts['leader']` says which. Only the leader moves rollouts."""
+
+    code = "not-leader"
+
+
+class RolloutActive(FailedPrecondition):
+    """A service has a rollout that goes on, `facts['rollout']`, and can have one at a time."""
+
+    code = "rollout-active"
+
+
 class SchemaTooNew(FailedPrecondition):
-    """The registry's tables were written by a later release."""
+    """The tables of the registry, or of the journal of rollouts, were written by a later release."""
 
     code = "schema-too-new"
 
@@ -500,6 +524,18 @@ class ColdModel(Unavailable):
     code = "cold-model"
 
 
+class JournalUnavailable(Unavailable):
+    """The database of the journal of rollouts cannot be reached, or refuses."""
+
+    code = "journal-unavailable"
+
+
+class JournalBusy(JournalUnavailable):
+    """Somebody else writes to the journal of rollouts, and did not finish in time."""
+
+    code = "journal-busy"
+
+
 class RegistryUnavailable(Unavailable):
     """The registry's database cannot be reached, or refuses."""
 
@@ -529,6 +565,12 @@ class AuditBroken(DataLoss):
     """The audit log, or the state it tells of, was changed by something else than taxiway; `facts['seq']` is where."""
 
     code = "audit-broken"
+
+
+class JournalBroken(DataLoss):
+    """The journal of rollouts was changed by something else than taxiway; `facts['seq']` is where."""
+
+    code = "journal-broken"
 
 
 class DeadlineExceeded(TaxiwayError):

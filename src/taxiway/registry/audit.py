@@ -18,7 +18,7 @@ from taxiway.core.errors import AuditBroken
 from taxiway.registry import schema
 from taxiway.registry.canonical import canonical_json, checked_text, digest_of, read_json, read_time, time_text
 from taxiway.registry.database import Database
-from taxiway.registry.migrations import GENESIS
+from taxiway.registry.migrating import GENESIS
 from taxiway.registry.nouns import AuditEntry
 
 _PAGE: Final = 1000

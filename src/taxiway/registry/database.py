@@ -1,7 +1,7 @@
 """SQLite or PostgreSQL behind two kinds of transaction: one that reads a moment, one that writes alone.
 
 Writers come one after the other, in both databases: SQLite has BEGIN IMMEDIATE for it, in PostgreSQL the row of the
-last audit entry is locked (see audit.py). Readers see one consistent moment and hold nobody up.
+last entry of a log is locked (see audit.py). Readers see one consistent moment and hold nobody up.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
-from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable
+from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable, Unavailable
 from taxiway.registry.disk import make_private
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -27,24 +28,45 @@ _MIGRATION_LOCK: Final = 0x7A_71_77_61_79
 """PostgreSQL's advisory lock for those who would migrate: before the first step there is no row to lock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a database is for: the words of its errors, and their kinds.
+
+    Attributes:
+        noun: as in "the registry".
+        setting: the key that says where it is.
+        file: what its SQLite file is called by habit.
+    """
+
+    noun: str
+    setting: str
+    file: str
+    unavailable: type[Unavailable]
+    busy: type[Unavailable]
+
+
+REGISTRY: Final = Purpose("the registry", "registry.url", "registry.db", RegistryUnavailable, RegistryBusy)
+
+
 class Database:
     """One database, its connections pooled. Threads may share it; a forked child opens its own."""
 
-    def __init__(self, engine: Engine, dialect: Dialect) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect, purpose: Purpose) -> None:
         self._engine = engine
         self.dialect = dialect
+        self.purpose = purpose
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, purpose: Purpose = REGISTRY) -> Self:
         """Connect to `sqlite:///PATH` or `postgresql://...`.
 
         Raises:
             InvalidArgument: the URL is of neither.
         """
-        parsed = _parse(url)
+        parsed = _parse(url, purpose)
         if parsed.get_backend_name() == "sqlite":
-            return cls(_sqlite(parsed), "sqlite")
-        return cls(_postgresql(parsed), "postgresql")
+            return cls(_sqlite(parsed, purpose), "sqlite", purpose)
+        return cls(_postgresql(parsed, purpose), "postgresql", purpose)
 
     @property
     def url(self) -> str:
@@ -98,16 +120,18 @@ class Database:
                 raise self._told(error) from error
             raise  # a statement of ours is wrong
 
-    def _told(self, error: DBAPIError) -> RegistryBusy | RegistryUnavailable:
-        reason = str(error.orig).strip().split("\n", 1)[0]
+    def _told(self, error: DBAPIError) -> Unavailable:
+        reason, purpose = str(error.orig).strip().split("\n", 1)[0], self.purpose
         if "database is locked" in reason or "lock timeout" in reason:
-            return RegistryBusy(
-                f"the registry {self.url} is being written to, and did not become free in {BUSY_TIMEOUT_S:g} s",
+            return purpose.busy(
+                f"{purpose.noun} {self.url} is being written to, and did not become free in {BUSY_TIMEOUT_S:g} s",
                 hint="try again; if nobody writes, look for a stuck process that holds the database",
             )
-        return RegistryUnavailable(
-            f"the registry {self.url} cannot be used: {reason}",
-            hint="check registry.url (`taxiway config explain registry`), that the database runs, and who may write",
+        section = purpose.setting.partition(".")[0]
+        return purpose.unavailable(
+            f"{purpose.noun} {self.url} cannot be used: {reason}",
+            hint=f"check {purpose.setting} (`taxiway config explain {section}`), that the database runs, "
+            "and who may write",
         )
 
     def close(self) -> None:
@@ -126,7 +150,7 @@ def _is_from_outside(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in _REFUSED
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str, purpose: Purpose) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -134,23 +158,25 @@ def _parse(url: str) -> URL:
         backend, parsed = "", URL.create("none")
     if backend not in ("sqlite", "postgresql"):
         raise InvalidArgument(
-            "registry.url is neither SQLite nor PostgreSQL",
-            hint="write sqlite:///absolute/path/registry.db, or postgresql://user@host/database",
+            f"{purpose.setting} is neither SQLite nor PostgreSQL",
+            hint=f"write sqlite:///absolute/path/{purpose.file}, or postgresql://user@host/database",
         )
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise InvalidArgument("registry.url names no file", hint="write sqlite:///absolute/path/registry.db")
+        hint = f"write sqlite:///absolute/path/{purpose.file}"
+        raise InvalidArgument(f"{purpose.setting} names no file", hint=hint)
     return parsed
 
 
 # --- SQLite --------------------------------------------------------------------------------------------
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, purpose: Purpose) -> Engine:
     path = Path(url.database or "")
     try:
         make_private(path.parent)
     except OSError as error:
-        raise RegistryUnavailable(f"the registry's folder {path.parent} cannot be made: {error.strerror}") from error
+        told = f"{purpose.noun}'s folder {path.parent} cannot be made: {error.strerror}"
+        raise purpose.unavailable(told) from error
     engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -196,12 +222,13 @@ def _begin_sqlite(connection: Connection) -> None:
 # --- PostgreSQL ----------------------------------------------------------------------------------------
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, purpose: Purpose) -> Engine:
     try:
         import psycopg  # noqa: F401, PLC0415 - an extra of its own
     except ImportError as error:
         raise InvalidArgument(
-            "registry.url is PostgreSQL's, and its driver is not installed", hint="pip install 'taxiway[postgres]'"
+            f"{purpose.setting} is PostgreSQL's, and its driver is not installed",
+            hint="pip install 'taxiway[postgres]'",
         ) from error
     options = f"-c lock_timeout={int(BUSY_TIMEOUT_S * 1000)} {url.query.get('options', '')}".strip()
     return create_engine(

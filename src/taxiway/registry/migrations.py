@@ -1,34 +1,16 @@
-"""How the tables came to be, step by step: numbered, forward only, each in a transaction of its own.
-
-A step is never changed once it was released; a new one is appended. Its text is SQL that both databases read, where
-`{text}` is text that sorts by code point (as SQLite does, and PostgreSQL when asked).
-"""
+"""How the registry's tables came to be, step by step; migrating.py takes the steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection
 
-from taxiway.core.errors import SchemaTooNew
-from taxiway.registry.database import Database, Dialect
+from taxiway.registry import migrating
+from taxiway.registry.database import Database
+from taxiway.registry.migrating import GENESIS, Migration
 from taxiway.registry.schema import migration
-
-GENESIS: Final = "0" * 64
-"""What the first audit entry names as the hash before it."""
-
-_TEXT: Final[dict[Dialect, str]] = {"sqlite": "TEXT", "postgresql": 'TEXT COLLATE "C"'}
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step. Its number is its place in MIGRATIONS, from 1."""
-
-    title: str
-    statements: Sequence[str]
-
 
 _FIRST = Migration(
     "models, versions, aliases, lineage, blobs, audit",
@@ -95,16 +77,10 @@ _SECOND = Migration(
 MIGRATIONS: Final[Sequence[Migration]] = (_FIRST, _SECOND)
 LATEST: Final = len(MIGRATIONS)
 
-_OWN_TABLE = (
-    "CREATE TABLE taxiway_migration (number BIGINT NOT NULL PRIMARY KEY, title {text} NOT NULL, at {text} NOT NULL)"
-)
-
 
 def schema_of(connection: Connection) -> int:
-    """The last step that was taken in this database; 0: it has no tables of ours."""
-    if not inspect(connection).has_table(migration.name):
-        return 0
-    return connection.scalar(select(func.max(migration.c.number))) or 0
+    """The last step that was taken in this database; 0: it has no tables of the registry."""
+    return migrating.schema_of(connection, migration)
 
 
 def migrate(database: Database, now: str, *, to: int = LATEST) -> None:
@@ -113,27 +89,4 @@ def migrate(database: Database, now: str, *, to: int = LATEST) -> None:
     Raises:
         SchemaTooNew: a later release was here, which knows better than this one what the rows mean.
     """
-    with database.read() as connection:
-        found = schema_of(connection)
-    while found < to:
-        with database.migrate() as connection:
-            found = schema_of(connection)
-            if found < to:
-                _take(connection, found + 1, now, database.dialect)
-    if found > LATEST:
-        raise SchemaTooNew(
-            f"the registry's tables are of schema {found}, and this release knows up to {LATEST}",
-            hint="use the release that wrote them, or a later one",
-            found=found,
-            known=LATEST,
-        )
-
-
-def _take(connection: Connection, number: int, now: str, dialect: Dialect) -> None:
-    step = MIGRATIONS[number - 1]
-    text = _TEXT[dialect]
-    if number == 1:
-        connection.exec_driver_sql(_OWN_TABLE.format(text=text))
-    for statement in step.statements:
-        connection.exec_driver_sql(statement.format(text=text))
-    connection.execute(insert(migration).values(number=number, title=step.title, at=now))
+    migrating.migrate(database, MIGRATIONS, migration, now, to=to)
