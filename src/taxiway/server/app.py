@@ -31,6 +31,7 @@ from taxiway.server.totals import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
+from taxiway.server.traffic import TrafficDesk
 from taxiway.server.wire.api import inference_routes, make_endpoints
 from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
 from taxiway.server.wire.complaints import Complaints
@@ -101,11 +102,22 @@ class DataPlane:
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         self._models = self._make_models(cpus or available_cpus())
         self._snapshot = Snapshot()
+        self._routes_now: Mapping[str, ModelRoutes] = {}
         self._accepting = False
         self._regions = self._make_regions()
+        self.traffic = TrafficDesk(self._reroute)
+        """How requests are split between versions."""
         self._administration = Administration(
-            self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions, make_fleet
+            self._routing,
+            self._models,
+            self._is_accepting,
+            __version__,
+            self._traces,
+            self._regions,
+            make_fleet,
+            self.traffic.verbs(),
         )
+        self.traffic.fleet = self._administration.fleet
         self.reception = Reception.of(settings, self._clock)
         """How callers are received."""
         self._fronts: list[HttpFront] = []
@@ -246,7 +258,13 @@ class DataPlane:
 
     def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
         """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
-        self._snapshot = snapshot_of(routes)
+        self._routes_now = routes
+        self._reroute()
+
+    def _reroute(self) -> None:
+        """The routes, or how requests are split, have changed."""
+        routes = self._routes_now
+        self._snapshot = snapshot_of(routes, self.traffic.splits(routes))
         for door in self._doors():
             door.forget_routes()
         self._administration.readiness_changed()
