@@ -33,7 +33,7 @@ from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.traffic import TrafficDesk
 from taxiway.server.wire.api import inference_routes, make_endpoints
-from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
+from taxiway.server.wire.cold import ColdDoor, Hold
 from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
@@ -105,7 +105,7 @@ class DataPlane:
         self._routes_now: Mapping[str, ModelRoutes] = {}
         self._accepting = False
         self._regions = self._make_regions()
-        self.traffic = TrafficDesk(self._reroute)
+        self.traffic = TrafficDesk(self._models.companions, self._reroute)
         """How requests are split between versions."""
         self._administration = Administration(
             self._routing,
@@ -324,8 +324,7 @@ class DataPlane:
         return inference_routes(endpoints, self._profile, __version__)
 
     def _make_hold(self) -> Hold:
-        if not self._settings.models.memory_bytes:
-            return never_cold
+        """Also without models.memory_bytes: while one version is exchanged for another, requests wait."""
         return ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
 
     async def _open_grpc(self) -> str:

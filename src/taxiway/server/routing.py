@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable, VersionNotServed
 from taxiway.server.models.machine import ModelState
-from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.models.roster import COMPANION, ModelRoutes
 from taxiway.server.models.served import ServedModel
 from taxiway.server.splitting.split import Split
 from taxiway.server.splitting.units import GetHeader
@@ -107,9 +107,14 @@ def _no_version(name: str, routes: ModelRoutes) -> TaxiwayError:
 
 def snapshot_of(routes: Mapping[str, ModelRoutes], splits: Mapping[str, Split] = MappingProxyType({})) -> Snapshot:
     """A snapshot in which the latest version of each model answers for its name, unless its requests are split."""
-    services = {
-        name: Service(name, own.served, own.served[max(own.served)]) for name, own in routes.items() if own.served
-    }
+    versions: dict[str, dict[int, ServedModel]] = {}
+    defaults: dict[str, ServedModel] = {}
+    for name, own in sorted(routes.items()):  # a companion's key comes after its model's name
+        if own.served:
+            service = name.partition(COMPANION)[0]
+            versions[service] = dict(own.served) | versions.get(service, {})
+            defaults.setdefault(service, own.served[max(own.served)])
+    services = {name: Service(name, MappingProxyType(served), defaults[name]) for name, served in versions.items()}
     return Snapshot(MappingProxyType(services), MappingProxyType(dict(routes)), splits)
 
 

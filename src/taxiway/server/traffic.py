@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from taxiway.core.errors import InvalidArgument, TaxiwayError
-from taxiway.core.traffic import Arm, FuseBlown, Traffic
+from taxiway.core.traffic import Arm, Companion, FuseBlown, Swap, Traffic
 from taxiway.server.channel import Verb
 from taxiway.server.fleet import Fleet, Lasting
+from taxiway.server.models.companions import Companions
 from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.models.served import ServedModel
 from taxiway.server.splitting.book import SplitBook
@@ -25,10 +26,12 @@ class TrafficDesk:
     """Keeps how requests are split, beside what is served.
 
     Args:
+        companions: has versions loaded beside what is served.
         reroute: called when either changed otherwise than by `splits`: the snapshot has to be made anew.
     """
 
-    def __init__(self, reroute: Callable[[], None]) -> None:
+    def __init__(self, companions: Companions, reroute: Callable[[], None]) -> None:
+        self._companions = companions
         self.fleet: Fleet | None = None
         """All processes of the server, once they can be spoken to."""
         self.book = SplitBook(reroute, self._tell_others)
@@ -38,7 +41,15 @@ class TrafficDesk:
 
     def verbs(self) -> dict[str, Verb]:
         """What may be asked of this process."""
-        return {"traffic_set": self._set, "traffic_report": self._report, "traffic_fuse": self._heed}
+        return {
+            "traffic_set": self._set,
+            "traffic_report": self._report,
+            "traffic_fuse": self._heed,
+            "traffic_stage": self._stage,
+            "traffic_release": self._release,
+            "traffic_swap": self._swap,
+            "traffic_versions": self._versions,
+        }
 
     def splits(self, routes: Mapping[str, ModelRoutes]) -> dict[str, Split]:
         """How requests are split among these versions."""
@@ -54,6 +65,18 @@ class TrafficDesk:
     async def _set(self, words: Mapping[str, Any]) -> None:
         self.book.set(_read(words, Traffic), self._find)
         self._reroute()
+
+    async def _stage(self, words: Mapping[str, Any]) -> None:
+        await self._companions.stage(_read(words, Companion))
+
+    async def _release(self, words: Mapping[str, Any]) -> None:
+        await self._companions.release(str(words["key"]))
+
+    async def _swap(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        return msgspec.to_builtins(await self._companions.swap(_read(words, Swap)))
+
+    async def _versions(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        return {str(number): ready for number, ready in self._companions.versions(str(words["service"])).items()}
 
     async def _report(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
         report = self.book.report(str(words["service"]))
