@@ -250,7 +250,7 @@ def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]
                 f"model {found.name!r} has no version {found.only} at {found.directory}",
                 hint=f"its versions are {', '.join(map(str, sorted(found.versions)))}",
             )
-        return [found.only]
+        return (found.only,)
     chosen = version_policy(message).choose(found.versions)
     if not chosen:
         raise InvalidModel(
