@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.raw_http import wait_until
@@ -13,8 +14,8 @@ from tests.support.rollouts import MODEL, Crowd, Server, Shop, failing, good, op
 
 from taxiway.core.errors import FailedPrecondition, InvalidArgument, InvalidTransition, NotFound, RolloutActive
 
-QUICK = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
-EASY = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "floor": 0.3}]}}
+QUICK: dict[str, Any] = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
+EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "floor": 0.3}]}}
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture
 def server(shop: Shop, tmp_path: Path) -> Iterator[Server]:
     shop.point("stable", 1)
-    journal = f"sqlite:///{tmp_path / 'rollouts.db'}"
-    with shop.serve(**{"control.journal": journal}) as running:
+    own: dict[str, Any] = {"control.journal": f"sqlite:///{tmp_path / 'rollouts.db'}"}
+    with shop.serve(**own) as running:
         yield running
 
 
