@@ -183,13 +183,21 @@ def _missing(reports: Sequence[Report], broken: Sequence[str], rules: Rules) -> 
 
 
 def _credit(gathered: Gathered, rules: Rules, dt_s: float) -> None:
-    """Time counts once every arm has answered something in it."""
+    """Time counts once every arm has answered something in it, after it had settled."""
+    if not all(_has_settled(gathered, arm, rules.segment) for arm in rules.must_answer):
+        gathered.waited_s = 0.0
+        return
     ended = {arm: _ended(gathered, arm, rules.segment) for arm in rules.must_answer}
     gathered.waited_s = min(gathered.waited_s + dt_s, LONGEST_GAP_S)
     if all(ended[arm] > gathered.progress.get(arm, 0) for arm in ended):
         gathered.evidence_s += gathered.waited_s
         gathered.waited_s = 0.0
         gathered.progress = ended
+
+
+def _has_settled(gathered: Gathered, arm: str, segment: int) -> bool:
+    own = (course for key, course in gathered.courses.items() if key.endswith(f" {arm} {segment}"))
+    return any(course.base is not None and course.base is not course.last for course in own)
 
 
 def _ended(gathered: Gathered, arm: str, segment: int) -> int:
