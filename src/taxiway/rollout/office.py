@@ -228,11 +228,7 @@ class RolloutOffice:
     def _plan(self, service: str, words: Mapping[str, Any]) -> RolloutPlan:
         base = self._defaults.get(service)
         said = {**(base.model_dump(exclude_unset=True) if base is not None else {}), **words}
-        try:
-            return RolloutPlan.model_validate(said)
-        except ValidationError as error:
-            problems = [_problem(dict(one)) for one in error.errors()]
-            raise invalid_config("the rollout's plan", problems, hint=_HINT) from None
+        return checked_plan(said)
 
     async def _baseline(self, service: str, served: Mapping[int, bool]) -> tuple[int, str]:
         """The version that answers now, and what answers for it."""
@@ -263,6 +259,19 @@ def _check_quarantine(change: Change, service: str, one: Candidate, forced: bool
             hint="try another version, or say why this one again: --force --why TEXT",
             rollout=found.id,
         )
+
+
+def checked_plan(said: Mapping[str, Any]) -> RolloutPlan:
+    """The plan that plain data says.
+
+    Raises:
+        InvalidConfig: it breaks rules; all of them are told.
+    """
+    try:
+        return RolloutPlan.model_validate(said)
+    except ValidationError as error:
+        problems = [_problem(dict(one)) for one in error.errors()]
+        raise invalid_config("the rollout's plan", problems, hint=_HINT) from None
 
 
 def _problem(error: Mapping[str, Any]) -> Problem:
