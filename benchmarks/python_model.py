@@ -140,7 +140,7 @@ def taxiway(repository: Path, cores: set[int], extra: Sequence[str]) -> Iterator
     """Taxiway on the same, with everything as it is by default."""
 
     def command(port: int, metrics: int) -> list[str]:
-        ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0"]
+        ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0", "--no-control.enabled"]
         return [
             sys.executable,
             "-m",

@@ -76,7 +76,7 @@ def taxiway(
     paths = [str(CATALOGUE[name].path) for name in names]
 
     def command(port: int, metrics: int) -> list[str]:
-        ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0"]
+        ports = ["--http.port", str(port), "--metrics.port", str(metrics), "--grpc.port", "0", "--no-control.enabled"]
         return [python, "-m", "taxiway", "serve", *paths, *ports, "--limits.drain-delay-s", "0", *extra]
 
     with _launched("taxiway", command, cores) as server:
@@ -92,7 +92,7 @@ def taxiway_grpc(
     paths = [str(CATALOGUE[name].path) for name in names]
 
     def command(port: int, other: int) -> list[str]:
-        ports = ["--grpc.port", str(port), "--http.port", str(other), "--metrics.port", "0"]
+        ports = ["--grpc.port", str(port), "--http.port", str(other), "--metrics.port", "0", "--no-control.enabled"]
         return [python, "-m", "taxiway", "serve", *paths, *ports, *extra]
 
     with _launched("taxiway-grpc", command, cores, lambda _port, other: _is_ready(other)) as server:

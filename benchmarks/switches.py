@@ -189,7 +189,7 @@ class Running(NamedTuple):
 def serve(repository: Path, extra: Sequence[str]) -> Iterator[Running]:
     """A server of its own, once it is ready."""
     ports = [word for name in ("http", "grpc", "metrics") for word in (f"--{name}.port", "0")]
-    command = [sys.executable, "-m", "taxiway", "serve", str(repository), *ports]
+    command = [sys.executable, "-m", "taxiway", "serve", str(repository), *ports, "--no-control.enabled"]
     command += ["--models.control", "explicit", "--log.level", "warning", *extra]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -41,7 +41,7 @@ def serving(*words: str, environment: Mapping[str, str] | None = None) -> Iterat
     title(f"taxiway serve {' '.join(words)}")
     began = time.monotonic()
     command = [sys.executable, "-m", "taxiway", "serve", *words]
-    command += ["--http.port", "0", "--metrics.port", "0", "--grpc.port", "0"]
+    command += ["--http.port", "0", "--metrics.port", "0", "--grpc.port", "0", "--no-control.enabled"]
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(

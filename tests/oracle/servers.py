@@ -153,7 +153,7 @@ class TaxiwayServer:
         self.http_port, self.grpc_port, metrics = _free_ports()
         command = [sys.executable, "-m", "taxiway", "serve", str(self._repository), "--compat", "triton"]
         command += ["--http.port", str(self.http_port), "--grpc.port", str(self.grpc_port)]
-        command += ["--metrics.port", str(metrics), "--limits.drain-delay-s", "0"]
+        command += ["--no-control.enabled", "--metrics.port", str(metrics), "--limits.drain-delay-s", "0"]
         command += ["--shared-memory.system", *self._extra_args]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)

@@ -160,6 +160,13 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def _is_control(pid: int) -> bool:
+    try:
+        return b"taxiway.control.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return False
+
+
 def _is_hosted(pid: int, parents: Collection[int]) -> bool:
     """Whether it is a model process that one of `parents` has started."""
     try:
@@ -177,6 +184,7 @@ class Process:
     address: tuple[str, int]
     metrics_address: tuple[str, int]
     grpc: str = ""
+    control: str = ""
 
     def connect(self, *, receive_buffer: int = 0) -> Raw:
         """A new connection to the front door."""
@@ -196,7 +204,11 @@ class Process:
 
     def workers(self) -> list[int]:
         """Process ids of the data-plane processes, by when they were started."""
-        return children(self.process.pid)
+        return [pid for pid in children(self.process.pid) if not _is_control(pid)]
+
+    def control_processes(self) -> list[int]:
+        """The process id of the control process, if it is there."""
+        return [pid for pid in children(self.process.pid) if _is_control(pid)]
 
     def model_processes(self) -> list[int]:
         """The processes of all models; a data-plane process starts them from whatever thread of its."""
@@ -217,6 +229,7 @@ def serve_process(what: Path | Sequence[str], log: IO[str] | None = None, /, **f
         "http.port": 0,
         "metrics.port": 0,
         "grpc.port": 0,
+        "control.enabled": False,
         "batching.measure": False,
         "limits.drain-delay-s": 0,
         "log.level": "warning",
@@ -229,8 +242,9 @@ def serve_process(what: Path | Sequence[str], log: IO[str] | None = None, /, **f
         assert process.stdout is not None
         try:
             addresses = [_address(process.stdout.readline()) for _ in range(2)]
-            grpc = _grpc_address(process.stdout) if named.get("grpc.enabled", True) else ""
-            yield Process(process, addresses[0], addresses[1], grpc)
+            grpc = _told_address("grpc", process.stdout) if named.get("grpc.enabled", True) else ""
+            control = _told_address("control", process.stdout) if named["control.enabled"] else ""
+            yield Process(process, addresses[0], addresses[1], grpc, control)
         finally:
             process.terminate()
             try:
@@ -245,8 +259,8 @@ def _flag(name: str, value: object) -> list[str]:
     return [f"--{name}", str(value)]
 
 
-def _grpc_address(lines: Iterable[str]) -> str:
-    return next((line.split()[1] for line in lines if line.startswith("grpc: ")), "")
+def _told_address(what: str, lines: Iterable[str]) -> str:
+    return next((line.split()[1] for line in lines if line.startswith(f"{what}: ")), "")
 
 
 def _address(line: str) -> tuple[str, int]:

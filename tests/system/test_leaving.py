@@ -78,7 +78,7 @@ def test_a_signal_stops_it_while_it_loads(tmp_path: Path, number: signal.Signals
     folder.mkdir(parents=True)
     (folder / "model.onnx").symlink_to(pipe)
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path / "named"), "--http.port", "0"]
-    with subprocess.Popen([*command, "--metrics.port", "0", "--grpc.port", "0"]) as process:
+    with subprocess.Popen([*command, "--metrics.port", "0", "--grpc.port", "0", "--no-control.enabled"]) as process:
         try:
             wait_until(lambda: _is_loading(process.pid), "a worker tries to read the model")
             process.send_signal(number)
@@ -109,7 +109,7 @@ def test_systemd_is_told_when_it_is_ready_and_when_it_leaves(models: Path, tmp_p
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_S)
-        ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+        ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0", "--no-control.enabled")
         command = [sys.executable, "-m", "taxiway", "serve", str(models), *ports]
         with subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}) as process:
             try:
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_no_matter_of_ports(models: Path, tmp_path
 
 
 def _serve_in_vain(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "taxiway", "serve", *map(str, words)]
+    command = [sys.executable, "-m", "taxiway", "serve", "--no-control.enabled", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
@@ -142,7 +142,18 @@ def test_the_log_tells_the_story(tmp_path: Path) -> None:
     models.mkdir()
     slow_models.sleeper(models / "slow.onnx")
     onnx_models.poisonable(models / "poison.onnx")
-    command = [sys.executable, "-m", "taxiway", "serve", str(models), "--http.port", "0", "--metrics.port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "taxiway",
+        "serve",
+        str(models),
+        "--no-control.enabled",
+        "--http.port",
+        "0",
+        "--metrics.port",
+        "0",
+    ]
     command += ["--grpc.port", "0"]
     command += ["--limits.max-connections", "2", "--limits.max-requests", "1", "--limits.header-timeout-s", "0.3"]
     command += ["--limits.drain-timeout-s", "0.5", "--execution.mode", "thread", "--log.format", "json"]

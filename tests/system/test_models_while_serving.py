@@ -205,7 +205,7 @@ def test_a_server_that_loads_says_that_it_lives_and_is_not_ready(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address: tuple[str, int] = free.getsockname()
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path), "--http.port", str(address[1])]
-    with subprocess.Popen([*command, "--metrics.port", "0"]) as process:
+    with subprocess.Popen([*command, "--metrics.port", "0", "--no-control.enabled"]) as process:
         try:
             wait_until(lambda: _answers(address), "the port is open")
             with Raw(address) as connection:

@@ -19,7 +19,7 @@ from tests.support.certificates import Authority, swap_link
 from tests.support.raw_http import PATIENCE_S, wait_until
 
 CURL = shutil.which("curl")
-PORTS = ("--http.port", 0, "--metrics.port", 0, "--grpc.port", 0)
+PORTS = ("--http.port", 0, "--metrics.port", 0, "--grpc.port", 0, "--control.port", 0)
 ASKED = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}'
 
 
@@ -42,7 +42,15 @@ def _told(*words: object) -> subprocess.CompletedProcess[str]:
 def _serving(log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the front door's address; what it logs goes to `log`."""
     command = _taxiway(
-        "serve", *PORTS, "--no-grpc.enabled", "--limits.drain-delay-s", 0, *words, "--log.format", "json"
+        "serve",
+        *PORTS,
+        "--no-grpc.enabled",
+        "--no-control.enabled",
+        "--limits.drain-delay-s",
+        0,
+        *words,
+        "--log.format",
+        "json",
     )
     with log.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as process:
         assert process.stdout is not None

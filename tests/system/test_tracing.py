@@ -19,7 +19,18 @@ BODY = b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": 
 
 def test_what_was_traced_is_in_the_file_when_the_server_has_ended(tmp_path: Path) -> None:
     model = doubler(tmp_path / "doubler.onnx")
-    command = [sys.executable, "-m", "taxiway", "serve", str(model), "--http.port", "0", "--metrics.port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "taxiway",
+        "serve",
+        str(model),
+        "--no-control.enabled",
+        "--http.port",
+        "0",
+        "--metrics.port",
+        "0",
+    ]
     command += ["--trace.level", "TIMESTAMPS", "--trace.rate", "3", "--trace.file", str(tmp_path / "t.json")]
     command += ["--grpc.port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -41,7 +52,16 @@ def test_what_was_traced_is_in_the_file_when_the_server_has_ended(tmp_path: Path
 
 
 def test_tracing_to_no_file_is_refused_at_the_start(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "taxiway", "serve", str(doubler(tmp_path / "m.onnx")), "--trace.level", "TENSORS"]
+    command = [
+        sys.executable,
+        "-m",
+        "taxiway",
+        "serve",
+        str(doubler(tmp_path / "m.onnx")),
+        "--no-control.enabled",
+        "--trace.level",
+        "TENSORS",
+    ]
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
 

@@ -189,7 +189,7 @@ def test_an_orphan_that_was_loading_ends_too(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "models" / "stuck" / "1").mkdir(parents=True)
     (tmp_path / "models" / "stuck" / "1" / "model.onnx").symlink_to(tmp_path / "pipe")
-    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0", "--no-control.enabled")
     command = [sys.executable, "-m", "taxiway", "serve", str(tmp_path / "models"), *ports]
     with subprocess.Popen(command, text=True) as process:
         server = Process(process, ("", 0), ("", 0))
@@ -252,7 +252,7 @@ def test_a_crash_loop_ends_the_server_with_an_error(models: Path) -> None:
 
 
 def test_a_server_of_several_workers_lets_no_other_on_its_ports(server: Process, models: Path) -> None:
-    flags = {"http.port": server.address[1], "grpc.port": 0, "metrics.port": 0, "workers": 2}
+    flags = {"http.port": server.address[1], "grpc.port": 0, "metrics.port": 0, "control.port": 0, "workers": 2}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "taxiway", "serve", str(models), *words]
     told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
@@ -274,7 +274,7 @@ def test_two_servers_do_not_meet(server: Process, mortal: Process) -> None:
 
 
 def test_a_server_lives_though_nobody_reads_where_it_listens(models: Path, tmp_path: Path) -> None:
-    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0")
+    ports = ("--http.port", "0", "--grpc.port", "0", "--metrics.port", "0", "--no-control.enabled")
     command = [sys.executable, "-m", "taxiway", "serve", str(models), *ports, "--no-batching.measure"]
     reading, writing = os.pipe()
     os.close(reading)

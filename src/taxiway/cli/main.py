@@ -20,6 +20,7 @@ _VERBS = {
     "mlflow": ("taxiway.cli.mlflow", "Follow aliases in MLflow, and tell it what became of its models."),
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
     "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, backup, copies."),
+    "rollout": ("taxiway.cli.rollout", "Move traffic from one version to another by evidence, and back."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),
     "serving-at": ("taxiway.cli.serving_at", "What each alias pointed to at a moment."),
     "show": ("taxiway.cli.show", "All about one version: files, signature, tags, variants."),

@@ -117,6 +117,8 @@ def _announce(addresses: Addresses) -> None:
         lines.append(f"unix socket: {addresses.http_unix}")
     if addresses.grpc:
         lines.append(f"grpc: {addresses.grpc}")
+    if addresses.control:
+        lines.append(f"control: {addresses.control}")
     _notify("READY=1")
     try:
         click.echo("\n".join(lines))

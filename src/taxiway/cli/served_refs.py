@@ -42,7 +42,7 @@ def find_sources(words: Sequence[str], settings: RegistrySettings, environ: Mapp
         return Sources(tuple(map(Path, words)), {})
     found = _materialised(refs, registry_places(settings, environ))
     paths = tuple(found[word][0] if word in found else Path(word) for word in words)
-    return Sources(paths, {version.name: trust for _, version in found.values() if (trust := _trusted(version))})
+    return Sources(paths, {version.name: trust for _, version in found.values() if (trust := version.trusted)})
 
 
 def _ref_of(word: str) -> ModelRef | None:
@@ -76,14 +76,6 @@ def _one(registry: Registry, word: str, ref: ModelRef, places: RegistryPlaces) -
     except VersionNotRegistered as error:
         raise _neither(word, places, error.hint) from None
     return registry.cached([ModelRef(version.name, version.number, version.variant)], places.cache), version
-
-
-def _trusted(version: Version) -> tuple[str, ...]:
-    """Files of this very version that its import was told to trust; whatever else its facts say is not heard."""
-    scan = version.facts.get("scan")
-    said = scan.get("trusted") if isinstance(scan, Mapping) else None
-    kept = {f"sha256:{file.sha256}" for file in version.manifest.files}
-    return tuple(digest for digest in said if digest in kept) if isinstance(said, list) else ()
 
 
 def _neither(word: str, places: RegistryPlaces, hint: str = "") -> NotFound:

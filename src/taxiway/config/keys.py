@@ -21,8 +21,8 @@ from taxiway.config.problems import Problem, invalid_config, suggest
 from taxiway.config.sections import Section
 from taxiway.config.sources import Located, read_document
 
-Scope = Literal["infer", "read", "admin", "metrics"]
-SCOPES: tuple[Scope, ...] = ("infer", "read", "admin", "metrics")
+Scope = Literal["infer", "read", "rollout", "admin", "metrics"]
+SCOPES: tuple[Scope, ...] = ("infer", "read", "rollout", "admin", "metrics")
 MAX_KEYS = 10_000
 _PREFIX = "tw_"
 _RANDOM_BYTES = 32
@@ -62,8 +62,9 @@ class KeyEntry(Section):
     """SHA-256 of the key, 64 hexadecimal digits in lower case."""
 
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
-    """What it may do: `infer`; `read` (metadata, configuration, statistics, index); `admin` (load, unload, settings,
-    shared memory); `metrics`."""
+    """What it may do: `infer`; `read` (metadata, configuration, statistics, index, rollouts); `rollout` (begin, pause
+    and take back rollouts); `admin` (load, unload, settings, shared memory; overrule a rollout's evidence);
+    `metrics`."""
 
     models: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(min_length=1)] = ("*",)
     """Which models, as patterns with `*`, `?` and `[...]`. Unless one is `*`, what concerns the whole server is

@@ -580,6 +580,27 @@ class DeadlineExceeded(TaxiwayError):
     code = "deadline-exceeded"
 
 
+class VerdictFailed(TaxiwayError):
+    """A gate or a rollout said no: the candidate is worse, and does not answer."""
+
+    kind = ErrorKind.VERDICT_FAILED
+    code = "verdict-failed"
+
+
+class VerdictInconclusive(TaxiwayError):
+    """There is not enough evidence to say yes or no; nothing was changed for it."""
+
+    kind = ErrorKind.VERDICT_INCONCLUSIVE
+    code = "verdict-inconclusive"
+
+
+class AwaitingApproval(TaxiwayError):
+    """A person has to say yes before it goes on."""
+
+    kind = ErrorKind.AWAITING_APPROVAL
+    code = "awaiting-approval"
+
+
 class CrashLoop(TaxiwayError):
     """A process of the server ended again and again; the server gives up, so that whoever started it can act."""
 

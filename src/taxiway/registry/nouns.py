@@ -184,6 +184,14 @@ class Version:
         """The reference that always means this: `fraud:3`, `fraud:3-int8`."""
         return ref_text(self.name, self.number, self.variant)
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Its files that its import was told to trust, as digests; whatever else its facts say is not heard."""
+        scan = self.facts.get("scan")
+        said = scan.get("trusted") if isinstance(scan, Mapping) else None
+        kept = {f"sha256:{file.sha256}" for file in self.manifest.files}
+        return tuple(digest for digest in said if digest in kept) if isinstance(said, list) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:

@@ -71,6 +71,7 @@ class Rollout(Struct, frozen=True):
         plan: as `config.rollout_plan.RolloutPlan` dumps it, every default filled in.
         baseline: the version that was served when it began, and that is gone back to.
         baseline_key: what answers for it (core.traffic.Arm.key).
+        baseline_path: where it was laid out, if it has to be loaded again to go back.
         step: index into the plan's steps; -1 before the first.
         segment: grows with every change of weights; evidence is kept by segment.
         evidence_s: seconds of evidence in this step: time for which nothing came does not count.
@@ -79,6 +80,9 @@ class Rollout(Struct, frozen=True):
         reason: one sentence about how it came to where it is.
         quarantined: whether its candidate's digest may not be tried again without `force`.
         acknowledged: generations of fuses that were seen.
+        winner: the arm that answers alone in the end; empty: the version that served before.
+        dropped: arms of an A/B/n test that were turned off.
+        by_hand: a person sent everything to the winner: verdicts no longer take it back, fuses do.
     """
 
     id: str
@@ -105,6 +109,10 @@ class Rollout(Struct, frozen=True):
     quarantined: bool = False
     acknowledged: int = 0
     supersedes: str = ""
+    winner: str = ""
+    dropped: tuple[str, ...] = ()
+    by_hand: bool = False
+    baseline_path: str = ""
 
 
 class Moments(Struct):

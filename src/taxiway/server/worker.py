@@ -8,15 +8,11 @@ ends it: no orphan is left.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -28,6 +24,7 @@ from taxiway.core.errors import EXIT_CODES, ErrorKind
 from taxiway.server.app import DataPlane
 from taxiway.server.channel import Channel, Verb
 from taxiway.server.fleet import Supervised
+from taxiway.server.sentinel import Sentinel
 from taxiway.telemetry.logs import Log, configure_logs
 from taxiway.telemetry.slots import SlotWriter
 
@@ -149,25 +146,6 @@ class Worker:
         self._publish()
         if not self._over.done():
             self._over.set_result(status)
-
-
-class Sentinel(threading.Thread):
-    """Ends this process if the supervisor is gone and the event loop does not see to it in time."""
-
-    def __init__(self, control: socket.socket) -> None:
-        super().__init__(name="sentinel", daemon=True)
-        self.patience_s = 0.0
-        """How long the loop may take to end; while models load, nothing is owed to anybody."""
-        self._watched = control.dup()
-
-    def run(self) -> None:
-        """Sleep in the kernel until the other end is closed."""
-        waiting = select.poll()
-        waiting.register(self._watched, 0)
-        with contextlib.suppress(OSError):
-            waiting.poll()
-        time.sleep(self.patience_s)
-        os._exit(EXIT_CODES[ErrorKind.UNAVAILABLE])
 
 
 def main() -> NoReturn:

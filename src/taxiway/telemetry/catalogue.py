@@ -306,6 +306,10 @@ WORKER_RESTARTS = _counter("taxiway_worker_restarts_total", "Data-plane processe
 WORKER_MEMORY = _gauge(
     "taxiway_worker_resident_bytes", "Memory that a data-plane process occupies", ("worker",), unit="bytes"
 )
+CONTROL_UP = _gauge(
+    "taxiway_control_up", "Whether the control process takes requests; the data plane serves without it"
+)
+CONTROL_RESTARTS = _counter("taxiway_control_restarts_total", "Control processes started anew after one ended", ())
 DROPPED_SERIES = _gauge(
     "taxiway_metrics_dropped_series",
     "Series left out of this scrape: over the limit of their family, or told twice",
@@ -382,6 +386,8 @@ CATALOGUE: tuple[Family, ...] = (
     WORKERS,
     WORKER_RESTARTS,
     WORKER_MEMORY,
+    CONTROL_UP,
+    CONTROL_RESTARTS,
     DROPPED_SERIES,
 )
 """In the order they are printed."""

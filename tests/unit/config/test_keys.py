@@ -86,7 +86,7 @@ keys:
     whole = "\n".join(told)
     assert "did you mean 'keys'?" in whole
     assert "did you mean 'models'?" in whole
-    assert "'infer', 'read', 'admin' or 'metrics'" in whole
+    assert "'infer', 'read', 'rollout', 'admin' or 'metrics'" in whole
     assert "2027-01-31" in whole
     assert "the first is at" in whole
     assert "must be a mapping with name, sha256 and scopes" in whole

@@ -11,7 +11,8 @@ from typing import cast
 import pytest
 
 from taxiway.server.app import DataPlane
-from taxiway.server.worker import Sentinel, Worker
+from taxiway.server.sentinel import Sentinel
+from taxiway.server.worker import Worker
 from taxiway.telemetry.render import Point
 from taxiway.telemetry.slots import SlotWriter, make_slot
 

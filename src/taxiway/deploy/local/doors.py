@@ -10,7 +10,7 @@ from typing import Any
 
 from taxiway.config.settings import Settings
 from taxiway.core.errors import FailedPrecondition
-from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix
+from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix, url_of
 
 
 class ReservedPort:
@@ -47,6 +47,39 @@ class ReservedPort:
         close_all(self._held)
 
 
+class QueueingPort:
+    """A port on which connections wait from the start, for a process that takes them when it is there.
+
+    Args:
+        section: whose settings these are.
+        host: a name or an address.
+        port: 0 takes a free one.
+
+    Raises:
+        FailedPrecondition: somebody listens there already, or it cannot be had.
+    """
+
+    def __init__(self, section: str, host: str, port: int) -> None:
+        self.sockets = bind_tcp(host, port, reuse_port=False, section=section)
+        try:
+            for one in self.sockets:
+                one.listen(_WAITING)
+        except OSError as problem:
+            close_all(self.sockets)
+            raise FailedPrecondition(
+                f"cannot listen on {host} port {port}: {problem}",
+                hint=f"choose another: --{section}.host and --{section}.port (0 takes a free one)",
+            ) from problem
+
+    def url(self, scheme: str) -> str:
+        """The address at which clients on this machine reach it."""
+        return url_of(self.sockets[0], scheme)
+
+    def release(self) -> None:
+        """Give the port back; who waits is refused."""
+        close_all(self.sockets)
+
+
 class SharedUnixSocket:
     """A Unix socket that listens, and that all workers accept from.
 
@@ -77,6 +110,10 @@ class SharedUnixSocket:
         self.socket.close()
 
 
+_WAITING = 64
+"""Connections that wait for the control process, while it is started or too busy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Every front door of one server.
@@ -84,11 +121,13 @@ class Doors:
     Attributes:
         grpc: None if it is off. The workers bind it themselves: grpcio takes no socket.
         unix: beside HTTP's port, if there is one.
+        control: of the control process; None if it is off.
     """
 
     http: ReservedPort
     grpc: ReservedPort | None
     unix: SharedUnixSocket | None
+    control: QueueingPort | None
 
     @classmethod
     def of(cls, settings: Settings) -> Doors:
@@ -97,16 +136,19 @@ class Doors:
         Raises:
             FailedPrecondition: one of them cannot be had; none is held then.
         """
-        http, grpc, shared = settings.http, settings.grpc, settings.workers > 1
+        http, grpc, control, shared = settings.http, settings.grpc, settings.control, settings.workers > 1
         with ExitStack() as held:
             port = ReservedPort("http", http.host, http.port, shared=shared, open_to_others=http.reuse_port)
             held.callback(port.release)
             second = ReservedPort("grpc", grpc.host, grpc.port, shared=shared) if grpc.enabled else None
             if second is not None:
                 held.callback(second.release)
+            third = QueueingPort("control", control.host, control.port) if control.enabled else None
+            if third is not None:
+                held.callback(third.release)
             unix = SharedUnixSocket(http.unix_socket, http.backlog) if http.unix_socket else None
             held.pop_all()
-        return cls(port, second, unix)
+        return cls(port, second, unix, third)
 
     @contextmanager
     def sockets(self) -> Iterator[list[socket.socket]]:
@@ -139,4 +181,6 @@ class Doors:
         self.http.release()
         if self.grpc is not None:
             self.grpc.release()
+        if self.control is not None:
+            self.control.release()
         self.hide()

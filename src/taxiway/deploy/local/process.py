@@ -1,4 +1,4 @@
-"""One worker as its supervisor holds it: the process, the channel to it, the memory of its metrics."""
+"""A process of the server as its supervisor holds it: the process, the channel to it, the memory of its metrics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from taxiway.core.errors import InternalError
 from taxiway.server.channel import Channel, Verb
 from taxiway.telemetry.slots import SlotReader, make_slot
 
-MODULE = "taxiway.server.worker"
+WORKER = "taxiway.server.worker"
+CONTROL = "taxiway.control.process"
+"""What each kind of process runs. Control stands above this room, which knows no more of it than its name."""
 _QUIET = {"GRPC_VERBOSITY": "NONE"}
 """grpcio writes a line past our log, its form and its limit, for each handshake that anybody lets fail."""
 
 
-class WorkerProcess:
+class ChildProcess:
     """A process that runs. It leads a session of its own: what a terminal sends to its group reaches us only."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel, slot: SlotReader, slot_fd: int) -> None:
@@ -53,8 +55,8 @@ class WorkerProcess:
 
 
 async def start_process(
-    verbs: Mapping[str, Verb], max_frame_bytes: int, sockets: Sequence[socket.socket]
-) -> WorkerProcess:
+    module: str, verbs: Mapping[str, Verb], max_frame_bytes: int, sockets: Sequence[socket.socket]
+) -> ChildProcess:
     """Start a process that knows nothing yet, and hand it these sockets.
 
     Raises:
@@ -71,7 +73,7 @@ async def start_process(
             unless_started.callback(os.close, slot)
             numbers = [theirs.fileno(), slot, *(one.fileno() for one in sockets)]
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), str(max_frame_bytes)),
+                *(sys.executable, "-P", "-m", module, str(theirs.fileno()), str(max_frame_bytes)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # what a framework prints must not come between our ready lines
                 pass_fds=numbers,
@@ -80,7 +82,8 @@ async def start_process(
             )
         except OSError as problem:
             raise InternalError(
-                f"a worker cannot be started: {problem}", hint="see `ulimit -u`, `ulimit -n` and free memory"
+                f"a process of the server cannot be started: {problem}",
+                hint="see `ulimit -u`, `ulimit -n` and free memory",
             ) from problem
         unless_started.pop_all()
-        return WorkerProcess(process, channel, SlotReader(slot), slot)
+        return ChildProcess(process, channel, SlotReader(slot), slot)

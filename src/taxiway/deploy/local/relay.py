@@ -16,6 +16,9 @@ _READ_S = 5.0
 """How long a worker may take to tell something; one that is stuck is left out."""
 _CHANGE_S = 600.0
 """How long a worker may take to change something: loading a model takes as long as it takes."""
+_QUICK = frozenset({"traffic", "fuses"})
+"""Changes that wait for none of the others: who gets traffic changes while models are loading. They are fenced by
+generations of their own, and need no order."""
 MAX_KEPT = 10_000
 MAX_KEPT_BYTES = 1 << 30
 """Instructions that are kept, and the bytes of files in them; what would be more is refused."""
@@ -53,13 +56,15 @@ class Kept:
     def _displaced(self, lasting: Lasting) -> list[Lasting]:
         return [old for old in self._instructions if old.what == lasting.what and lasting.name in (old.name, None)]
 
-    def told(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Verb and words of each, oldest first."""
-        return list(self._instructions.values())
+    def told(self, *, quick: bool) -> list[tuple[str, Mapping[str, Any]]]:
+        """Verb and words of each that is quick, or of each that is not, oldest first."""
+        return [one for lasting, one in self._instructions.items() if (lasting.what in _QUICK) == quick]
 
 
 class Relay:
     """Asks every worker that takes requests; changes go one at a time, so that all workers see the same order.
+
+    Those of traffic have a turn of their own, and wait for no model that is being loaded.
 
     Args:
         models_changed: called when at least one of them has loaded or unloaded a model.
@@ -70,6 +75,7 @@ class Relay:
         self._members: dict[int, Channel] = {}
         self._kept = Kept()
         self._changing = asyncio.Lock()
+        self._steering = asyncio.Lock()
 
     async def admit(self, index: int, channel: Channel, open_ports: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         """Tell a new worker what was changed since the start, have it open its ports, and count it in.
@@ -80,14 +86,19 @@ class Relay:
             TaxiwayError, Gone: it could not open its ports, or ended.
         """
         async with self._changing:
-            for verb, words in self._kept.told():
-                try:
-                    await channel.ask("do", {"verb": verb, "words": words}, _CHANGE_S)
-                except (TaxiwayError, TimeoutError) as problem:
-                    _log.error("change_not_repeated", worker=index, reason=verb, error=problem)
-            opened = await open_ports()
-            self._members[index] = channel
+            await self._repeat(index, channel, quick=False)
+            async with self._steering:
+                await self._repeat(index, channel, quick=True)
+                opened = await open_ports()
+                self._members[index] = channel
         return opened
+
+    async def _repeat(self, index: int, channel: Channel, *, quick: bool) -> None:
+        for verb, words in self._kept.told(quick=quick):
+            try:
+                await channel.ask("do", {"verb": verb, "words": words}, _READ_S if quick else _CHANGE_S)
+            except (TaxiwayError, TimeoutError) as problem:
+                _log.error("change_not_repeated", worker=index, reason=verb, error=problem)
 
     def dismiss(self, index: int, channel: Channel) -> None:
         """Ask this one no more."""
@@ -104,9 +115,10 @@ class Relay:
         if words["lasting"] is None:
             return _sorted_out(await self._ask_all(asker, verb, inner, _READ_S))
         lasting = Lasting(**words["lasting"])
-        async with self._changing:
+        quick = lasting.what in _QUICK
+        async with self._steering if quick else self._changing:
             self._kept.check_room(lasting, inner)
-            answers = await self._ask_all(asker, verb, inner, _CHANGE_S)
+            answers = await self._ask_all(asker, verb, inner, _READ_S if quick else _CHANGE_S)
             if not all(isinstance(answer, BaseException) for answer in answers):
                 self._kept.keep(lasting, verb, inner)
                 if lasting.what == "models":  # regions and settings come often, and help nobody to start

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from taxiway import __version__
 from taxiway.core.errors import TaxiwayError
 from taxiway.deploy.local.machine import ALIVE, Crew, WorkerState
-from taxiway.deploy.local.process import WorkerProcess
+from taxiway.deploy.local.process import ChildProcess
 from taxiway.server.channel import Gone
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.adding import Totals, lasting
@@ -31,21 +31,21 @@ class Scraper:
     def __init__(self, crew: Callable[[], Crew], suppressed_lines: Callable[[], int]) -> None:
         self._crew = crew
         self._suppressed_lines = suppressed_lines
-        self._processes: dict[int, WorkerProcess] = {}
+        self._processes: dict[int, ChildProcess] = {}
         self._host = HostSampler()
         self._dead = Totals()
-        self._own: Callable[[], Iterable[Point]] = list
+        self._own: list[Callable[[], Iterable[Point]]] = []
         self._publishing: asyncio.Task[None] | None = None
 
     def include(self, points: Callable[[], Iterable[Point]]) -> None:
-        """Ask this for what the supervisor itself counts."""
-        self._own = points
+        """Ask this too for what the supervisor itself counts."""
+        self._own.append(points)
 
-    def add(self, index: int, process: WorkerProcess) -> None:
+    def add(self, index: int, process: ChildProcess) -> None:
         """Count this one in."""
         self._processes[index] = process
 
-    def retire(self, index: int, process: WorkerProcess) -> None:
+    def retire(self, index: int, process: ChildProcess) -> None:
         """A process has ended: what it had counted still counts."""
         self._dead.add(lasting(process.slot.read()))
         process.slot.close()
@@ -72,7 +72,8 @@ class Scraper:
         for process in self._processes.values():
             totals.add(process.slot.read())
         totals.add([Point(names.LOG_SUPPRESSED, (), self._suppressed_lines())])
-        totals.add(self._own())
+        for own in self._own:
+            totals.add(own())
         yield from totals.points()
         yield from self._worker_points()
 
@@ -88,7 +89,7 @@ class Scraper:
                 yield Point(names.WORKER_MEMORY, (str(worker.index),), memory)
 
 
-async def _publish_one(process: WorkerProcess) -> None:
+async def _publish_one(process: ChildProcess) -> None:
     try:
         await process.channel.ask("publish", {}, _PUBLISH_S)
     except (TaxiwayError, Gone, TimeoutError):

@@ -6,7 +6,7 @@ It decides nothing: what happens goes through `machine.step`, and what that says
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic_ns
@@ -14,12 +14,13 @@ from typing import Any
 
 from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
-from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, error_from_data
+from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, Unavailable, error_from_data
 from taxiway.deploy.local import machine
+from taxiway.deploy.local.control import ASKER, ControlKeeper
 from taxiway.deploy.local.doors import Doors
 from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict, WorkerState
 from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
-from taxiway.deploy.local.process import WorkerProcess, start_process
+from taxiway.deploy.local.process import WORKER, ChildProcess, start_process
 from taxiway.deploy.local.relay import Relay
 from taxiway.deploy.local.scraping import Scraper
 from taxiway.server.channel import Gone, Verb, frame_limit
@@ -36,6 +37,7 @@ class Addresses:
     metrics: str | None
     grpc: str | None
     http_unix: str | None
+    control: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,11 @@ class Supervisor:
         self._share = share_of(settings, settings.workers)
         self._loop = asyncio.get_running_loop()
         self._crew = Crew()
-        self._processes: dict[int, WorkerProcess] = {}
+        self._processes: dict[int, ChildProcess] = {}
         self._relay = Relay(lambda: self._happened(machine.ModelsChanged()))
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
         self._doors: Doors | None = None
+        self._control: ControlKeeper | None = None
         self._addresses: dict[str, Any] = {}
         """What the workers answer when they have opened their ports; all of them the same."""
         self._metrics: str | None = None
@@ -91,6 +94,7 @@ class Supervisor:
         """
         doors = Doors.of(self._settings)
         self._doors = doors
+        self._control = self._make_control(doors)
         try:
             self._happened(machine.Begun())
             await self._spawned.wait()
@@ -98,8 +102,20 @@ class Supervisor:
         finally:
             self.kill()
             await asyncio.gather(*(process.wait() for process in self._processes.values()))
+            if self._control is not None:
+                await self._control.end()
             doors.release()
         return self._outcome()
+
+    def _make_control(self, doors: Doors) -> ControlKeeper | None:
+        """None if it is off."""
+        if doors.control is None:
+            return None
+        keeper = ControlKeeper(
+            self._settings, self._plan, doors.control, partial(self._relay.ask, ASKER), self._scraper
+        )
+        self._scraper.include(keeper.points)
+        return keeper
 
     async def _serve_metrics(self) -> None:
         """Until it is over."""
@@ -111,6 +127,8 @@ class Supervisor:
 
     def stop(self, delay_s: float) -> None:
         """Drain and end; for `delay_s` first say that we are not ready, and yet serve."""
+        if self._control is not None:
+            self._begin(self._control.end())
         self._happened(machine.StopAsked(round(delay_s * 1e9)))
         self._loop.call_later(delay_s, self._opened_doors().hide)
 
@@ -118,6 +136,8 @@ class Supervisor:
         """End every process now, and let nobody find the server any more."""
         for process in self._processes.values():
             process.kill()
+        if self._control is not None:
+            self._control.kill()
         self._opened_doors().hide()
 
     def _opened_doors(self) -> Doors:
@@ -149,9 +169,16 @@ class Supervisor:
             case machine.Wake(at_ns, event):
                 self._loop.call_later(max(0.0, (at_ns - monotonic_ns()) / 1e9), self._happened, event)
             case machine.Announce():
-                self._announce(Addresses(metrics=self._metrics, **self._addresses))
+                self._serving()
             case machine.Finish():
                 self._finished.set_result(None)
+
+    def _serving(self) -> None:
+        """The data plane is ready; what decides over it may start now."""
+        control = None if self._control is None else self._control.url
+        self._announce(Addresses(metrics=self._metrics, control=control, **self._addresses))
+        if self._control is not None:
+            self._control.begin()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -175,8 +202,8 @@ class Supervisor:
         try:
             with self._opened_doors().sockets() as sockets:
                 numbers = [one.fileno() for one in sockets]
-                verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, index)}
-                process = await start_process(verbs, frame_limit(self._settings.limits.max_body_bytes), sockets)
+                verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, index), "control": self._ask_control}
+                process = await start_process(WORKER, verbs, frame_limit(self._settings.limits.max_body_bytes), sockets)
         except TaxiwayError as problem:
             self._spawned.set()
             error = problem.to_data()
@@ -193,7 +220,7 @@ class Supervisor:
         self._happened(machine.WorkerExited(index, generation, how))
 
     async def _prepare(
-        self, index: int, generation: int, process: WorkerProcess, sockets: Sequence[int]
+        self, index: int, generation: int, process: ChildProcess, sockets: Sequence[int]
     ) -> dict[str, Any] | None:
         """Have it load, catch up and open its ports; its error, as data, if it cannot."""
         if self._crew.phase in (Phase.ENDING, Phase.ENDED):
@@ -213,7 +240,7 @@ class Supervisor:
         self._happened(machine.WorkerReady(index, generation))
         return None
 
-    def _load_words(self, index: int, process: WorkerProcess) -> dict[str, Any]:
+    def _load_words(self, index: int, process: ChildProcess) -> dict[str, Any]:
         data = self._share.model_dump(mode="json", exclude_unset=True)
         self._opened_doors().write_ports(data)
         return {
@@ -224,7 +251,12 @@ class Supervisor:
             "shared": self._opened_doors().http.shared,
         }
 
-    async def _stop_worker(self, process: WorkerProcess, delay_s: float) -> None:
+    async def _ask_control(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        if self._control is None:
+            raise Unavailable("the server has no control process", hint="set control.enabled: true")
+        return await self._control.ask(words)
+
+    async def _stop_worker(self, process: ChildProcess, delay_s: float) -> None:
         """Its answer is its exit status; if it never ends, the machine has it killed."""
         try:
             await process.channel.ask("stop", {"delay_s": delay_s})
@@ -233,7 +265,7 @@ class Supervisor:
         except TaxiwayError:
             process.kill()
 
-    def _bury(self, index: int, process: WorkerProcess) -> None:
+    def _bury(self, index: int, process: ChildProcess) -> None:
         process.channel.close()
         self._relay.dismiss(index, process.channel)
         self._scraper.retire(index, process)

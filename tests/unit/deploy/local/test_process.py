@@ -28,7 +28,7 @@ def test_no_room_for_a_slot_is_an_error_of_ours_and_leaves_nothing_open(monkeypa
     async def start() -> None:
         before = _open_files()
         with pytest.raises(InternalError, match="Too many open files"):
-            await process.start_process({}, 1000, [])
+            await process.start_process(process.WORKER, {}, 1000, [])
         await asyncio.sleep(0)  # in which transports close
         assert _open_files() == before
 
@@ -41,7 +41,9 @@ def test_a_defect_before_the_first_worker_ends_the_server(monkeypatch: pytest.Mo
         raise RuntimeError("a defect")
 
     async def serve() -> None:
-        settings = Settings.model_validate({"http": {"port": 0}, "grpc": {"port": 0}, "metrics": {"port": 0}})
+        settings = Settings.model_validate(
+            {"http": {"port": 0}, "grpc": {"port": 0}, "metrics": {"port": 0}, "control": {"enabled": False}}
+        )
         await asyncio.wait_for(Supervisor(settings, lambda _: None).run(), PATIENCE_S)
 
     monkeypatch.setattr(supervisor, "start_process", broken)

@@ -196,7 +196,7 @@ def test_what_holds_for_all_of_a_kind_takes_the_place_of_what_each_was_told() ->
     for lasting in (Lasting("regions", "a"), Lasting("regions", "b"), Lasting("logs")):
         kept.keep(lasting, "do", {"name": lasting.name})
     kept.keep(Lasting("regions"), "clear", {})
-    assert kept.told() == [("do", {"name": None}), ("clear", {})]
+    assert kept.told(quick=False) == [("do", {"name": None}), ("clear", {})]
 
 
 @pytest.mark.parametrize("name", ["", "a", "a/"])
@@ -205,7 +205,7 @@ def test_a_name_stands_for_itself_whatever_a_caller_writes(name: str) -> None:
     kept = Kept()
     kept.keep(Lasting("models", "a/b"), "load", {})
     kept.keep(Lasting("models", name), "unload", {})
-    assert kept.told() == [("load", {}), ("unload", {})]
+    assert kept.told(quick=False) == [("load", {}), ("unload", {})]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +219,35 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Overloaded):
         kept.check_room(Lasting("b"), {})
     kept.check_room(Lasting("a"), {})
+
+
+def test_traffic_waits_for_no_model_that_is_loading() -> None:
+    async def behave(verb: str, words: Mapping[str, Any]) -> str:
+        if verb == "load":
+            await asyncio.sleep(60)
+        return verb
+
+    async def test() -> None:
+        relay, _ = await _relay(behave)
+        loading = asyncio.ensure_future(relay.ask(0, words("load", keep_as="big")))
+        await asyncio.sleep(1)
+        traffic = {"verb": "traffic_set", "words": {}, "lasting": {"what": "traffic", "name": "fraud"}}
+        async with asyncio.timeout(1):
+            assert await relay.ask(-1, traffic) == ["traffic_set"]
+        assert await loading == ["load"]
+
+    run_virtual(test)
+
+
+def test_a_worker_that_starts_later_is_told_of_traffic_last() -> None:
+    """What traffic names must be loaded by then, whichever was said last."""
+
+    async def test() -> None:
+        relay, _ = await _relay(answering("a"))
+        for verb, what, name in (("traffic_set", "traffic", "fraud"), ("traffic_stage", "companions", "fraud:7")):
+            await relay.ask(-1, {"verb": verb, "words": {}, "lasting": {"what": what, "name": name}})
+        later = End(answering("ok"))
+        await admit(relay, 0, later)
+        assert [verb for verb, _ in later.heard] == ["traffic_stage", "traffic_set"]
+
+    run_virtual(test)

@@ -1,0 +1,100 @@
+"""What a plan's `to` means: a version that the server was told to serve, or one of the registry, laid out for it.
+
+Blocking: a version that is laid out is copied and verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from taxiway.core.errors import InvalidArgument, NotFound, RegistryUnavailable, VersionNotRegistered
+from taxiway.core.refs import ModelRef, is_name
+from taxiway.registry import Registry, Version
+from taxiway.rollout.nouns import Candidate
+
+OpenRegistry = Callable[[], AbstractContextManager[Registry] | None]
+"""Opens the registry; None if there is none: who serves files needs no database."""
+
+
+class Resolver:
+    """Finds versions.
+
+    Args:
+        open_registry: see `OpenRegistry`.
+        cache: where registered versions are laid out.
+    """
+
+    def __init__(self, open_registry: OpenRegistry, cache: Path) -> None:
+        self._open_registry = open_registry
+        self._cache = cache
+
+    def candidate(self, service: str, arm: str, to: str, served: Mapping[int, bool], percent: float = 0.0) -> Candidate:
+        """The version that `to` means for `service`, ready to be loaded.
+
+        Args:
+            service: the model's name.
+            arm: which it is to be.
+            to: a number, or an alias of the registry.
+            served: the versions that the server was told to serve: of them nothing is laid out.
+            percent: its share, where the plan fixes it.
+
+        Raises:
+            InvalidArgument: `to` is neither.
+            NotFound: there is no such version.
+            DataLoss: its files are damaged.
+        """
+        number = _number(to)
+        with self._registry() as registry:
+            version = _registered(registry, service, to, number)
+            if version is None and number is None:
+                raise _unknown(service, to, served)
+            number = version.number if version is not None else number
+            assert number is not None  # noqa: S101 - one of the two is known
+            if number in served:
+                digest = version.digest if version is not None else ""
+                return Candidate(arm, number, digest, percent=percent)
+            if version is None or registry is None:
+                raise _unknown(service, to, served)
+            directory = registry.cached([ModelRef(version.name, version.number, version.variant)], self._cache)
+        path = str(directory / version.name)
+        return Candidate(arm, version.number, version.digest, path, percent, version.trusted)
+
+    def _registry(self) -> AbstractContextManager[Registry | None]:
+        opened = self._open_registry()
+        return nullcontext() if opened is None else opened
+
+
+def _number(to: str) -> int | None:
+    if to.isascii() and to.isdecimal() and 0 < len(to) <= 18 and int(to) > 0:
+        return int(to)
+    if not is_name(to):
+        raise InvalidArgument(
+            f"to = {to!r}: is neither a version's number nor an alias", hint="write 7, or an alias as candidate"
+        )
+    return None
+
+
+def _registered(registry: Registry | None, service: str, to: str, number: int | None) -> Version | None:
+    """None: the registry does not know it; of one that cannot be asked nothing is known either."""
+    if registry is None or not is_name(service):
+        return None
+    try:
+        return registry.resolve(ModelRef(service, number, None, None if number is not None else to))
+    except VersionNotRegistered:
+        return None
+    except RegistryUnavailable:
+        if number is None:
+            raise
+        return None
+
+
+def _unknown(service: str, to: str, served: Mapping[int, bool]) -> NotFound:
+    known = ", ".join(map(str, sorted(served))) or "none"
+    return NotFound(
+        f"{service!r} has no version {to!r}: neither the registry nor the server knows it",
+        hint=f"`taxiway models {service}` lists registered versions; the server was told to serve {known}",
+        service=service,
+        to=to,
+    )

@@ -1,0 +1,62 @@
+"""What `to` means, against a real registry: versions, aliases, what the server has, and what nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support.rollouts import MODEL, Shop, good, open_shop
+
+from taxiway.core.errors import InvalidArgument, NotFound
+from taxiway.rollout.nouns import CANDIDATE, Candidate
+from taxiway.rollout.resolving import Resolver
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return open_shop(tmp_path, good, good)
+
+
+@pytest.fixture
+def resolver(shop: Shop) -> Resolver:
+    return Resolver(shop.registry, shop.folder / "cache")
+
+
+def test_a_registered_version_is_laid_out_and_known_by_its_digest(shop: Shop, resolver: Resolver) -> None:
+    found = resolver.candidate(MODEL, CANDIDATE, "2", {1: True})
+    with shop.registry() as registry:
+        digest = registry.resolve(f"{MODEL}:2").digest
+    assert (found.arm, found.version, found.digest) == (CANDIDATE, 2, digest)
+    assert (Path(found.path) / "2" / "model.onnx").is_file()
+    assert resolver.candidate(MODEL, CANDIDATE, "2", {1: True}) == found
+
+
+def test_an_alias_means_the_version_it_points_to_now(shop: Shop, resolver: Resolver) -> None:
+    shop.point("candidate", 2)
+    assert resolver.candidate(MODEL, "new", "candidate", {1: True}, 10.0).version == 2
+    assert resolver.candidate(MODEL, "new", "candidate", {1: True}, 10.0).percent == 10.0
+
+
+def test_what_the_server_has_is_not_laid_out_again(resolver: Resolver) -> None:
+    found = resolver.candidate(MODEL, CANDIDATE, "2", {1: True, 2: True})
+    assert (found.version, found.path) == (2, "")
+    assert found.digest
+
+
+def test_a_version_that_no_registry_knows_may_be_the_servers(tmp_path: Path) -> None:
+    resolver = Resolver(lambda: None, tmp_path)
+    assert resolver.candidate("resnet", CANDIDATE, "3", {2: True, 3: True}) == Candidate(CANDIDATE, 3)
+    with pytest.raises(NotFound, match="has no version '4'") as told:
+        resolver.candidate("resnet", CANDIDATE, "4", {2: True, 3: True})
+    assert "2, 3" in told.value.hint
+
+
+@pytest.mark.parametrize("to", ["", "0", "-1", "1.5", "a b", "9" * 30, "fraud:2", "²"])
+def test_what_is_no_version_is_told_so(resolver: Resolver, to: str) -> None:
+    with pytest.raises((InvalidArgument, NotFound)):
+        resolver.candidate(MODEL, CANDIDATE, to, {1: True})
+
+
+def test_an_alias_that_is_not_there_is_told_so(resolver: Resolver) -> None:
+    with pytest.raises(NotFound, match="'nowhere'"):
+        resolver.candidate(MODEL, CANDIDATE, "nowhere", {1: True})
