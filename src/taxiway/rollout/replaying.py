@@ -1,4 +1,5 @@
-"""Verdicts computed again from the evidence that was stored with them: the same to the last bit, or it is said where."""
+"""Verdicts computed again from the evidence that was stored with them: the same, bit for bit, or it is said where.
+"""
 
 from __future__ import annotations
 
