@@ -71,6 +71,7 @@ class Rollout(Struct, frozen=True):
         plan: as `config.rollout_plan.RolloutPlan` dumps it, every default filled in.
         baseline: the version that was served when it began, and that is gone back to.
         baseline_key: what answers for it (core.traffic.Arm.key).
+        baseline_path: where it was laid out, if it has to be loaded again to go back.
         step: index into the plan's steps; -1 before the first.
         segment: grows with every change of weights; evidence is kept by segment.
         evidence_s: seconds of evidence in this step: time for which nothing came does not count.
@@ -111,6 +112,7 @@ class Rollout(Struct, frozen=True):
     winner: str = ""
     dropped: tuple[str, ...] = ()
     by_hand: bool = False
+    baseline_path: str = ""
 
 
 class Moments(Struct):

@@ -1,5 +1,4 @@
-"""Verdicts computed again from the evidence that was stored with them: the same, bit for bit, or it is said where.
-"""
+"""Verdicts computed again from the evidence that was stored with them: the same, bit for bit, or it is said where."""
 
 from __future__ import annotations
 
