@@ -169,7 +169,7 @@ def at_the_margin(runs: int, chance: np.random.Generator) -> dict[str, float]:
     passed = np.zeros(runs, bool)
     for at in range(_HOURS * 3600):
         evidence = test.add(world.share, *world.second(at, 1 + _MARGINS["errors"]))
-        passed |= evidence >= _SAFE_AT + math.log(2)  # half of beta is the floor's
+        passed |= evidence >= _SAFE_AT
     latency = latency_crossings(min(runs, 400), chance, 1.1, log_e_safe, _SAFE_AT)
     return {"errors": float(passed.mean()), "latency p50": float(latency.mean())}
 

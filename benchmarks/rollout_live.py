@@ -49,7 +49,7 @@ class Case:
     feedback: bool = False
 
 
-_ERRORS: Final = [{"metric": "errors", "margin": 0.25, "floor": 0.01}]
+_ERRORS: Final = [{"metric": "errors", "margin": 0.25, "allowance": 0.01}]
 _LATENCY: Final = [
     *_ERRORS,
     {"metric": "slow-slots", "margin": 0.1, "required": False},

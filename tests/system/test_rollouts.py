@@ -23,7 +23,7 @@ from taxiway.core.errors import (
 )
 
 QUICK: dict[str, Any] = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
-EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "floor": 0.3}]}}
+EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "allowance": 0.3}]}}
 
 
 @pytest.fixture(scope="module")

@@ -56,8 +56,7 @@ class _Judging:
         arms = words.get("arms", ["candidate"])
         if not isinstance(arms, list) or not all(isinstance(arm, str) for arm in arms) or not arms:
             raise InvalidArgument(f"arms = {arms!r}: must be a list of names", hint='as ["candidate"]')
-        seconds = float(words.get("evidence_s") or 0.0)
-        verdict = await asyncio.to_thread(judge, evidence, _dumped(plan), arms, seconds)
+        verdict = await asyncio.to_thread(judge, evidence, _dumped(plan), arms)
         return Response(orjson.dumps(msgspec.to_builtins(verdict)), media_type="application/json")
 
     async def flagger(self, request: Request) -> Response:

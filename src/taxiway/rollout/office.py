@@ -15,9 +15,7 @@ from taxiway.config.rollout_plan import RolloutPlan
 from taxiway.core.clock import Clock
 from taxiway.core.errors import FailedPrecondition, InvalidArgument, NotFound, RolloutActive
 from taxiway.core.ports import TrafficPort
-from taxiway.registry.canonical import canonical_json
 from taxiway.rollout import events as told
-from taxiway.rollout.analysis import judge
 from taxiway.rollout.commands import Abort, Command
 from taxiway.rollout.controller import RolloutController, transition_of
 from taxiway.rollout.desired import key_of, weights_of
@@ -27,6 +25,7 @@ from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import TERMINAL, Candidate, Phase, Rollout
 from taxiway.rollout.plan import new_id, new_rollout, wanted_arms
 from taxiway.rollout.reading import MAX_KEY
+from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
 
 _HINT: Final = "docs/rollouts.md shows a plan; docs/configuration.md lists its keys"
@@ -204,16 +203,10 @@ class RolloutOffice:
         rollout = self._journal.rollout(rollout_id)
         events = self._journal.events(rollout_id, limit=100_000)
         lines, same = [], True
-        for event in events:
-            if event.kind != "looked":
-                continue
-            said = event.payload["event"]
-            evidence = self._journal.evidence(said["digest"])
-            again = judge(evidence, rollout.plan, list(said["verdict"]["arms"]), said["evidence_s"])
-            equal = canonical_json(msgspec.to_builtins(again)) == canonical_json(said["verdict"])
-            same = same and equal
-            word = "the same" if equal else "DIFFERENT"
-            lines.append(f"generation {event.generation}: {again.outcome.value}, {word}: {again.sentence}")
+        for one in replay_verdicts(self._journal, rollout_id):
+            same = same and not one.differences
+            word = "; ".join(("DIFFERENT", *one.differences)) if one.differences else "the same"
+            lines.append(f"generation {one.generation}: {one.outcome}, {word}")
         from taxiway.rollout.machine import replay  # noqa: PLC0415 - for this question only
 
         state = replay((event.payload, event.at_ns) for event in events)

@@ -11,7 +11,6 @@ from taxiway.stats.betting import BettingTest
 from taxiway.stats.log_buckets import LogHistogram
 from taxiway.stats.mean_sequence import Moments, difference_interval, half_width, one_sided_width
 from taxiway.stats.quantile_test import log_e_harm, log_e_safe
-from taxiway.stats.rare_events import log_e_below, trials_needed
 from taxiway.stats.sample_ratio import log_bayes_factor
 
 
@@ -106,14 +105,3 @@ def test_at_the_margin_neither_direction_is_refuted(test: object) -> None:
                 crossed += 1
                 break
     assert crossed / 40 <= 0.05
-
-
-def test_no_events_in_many_trials_is_evidence_of_a_small_rate() -> None:
-    needed = trials_needed(0.001, 3.0)
-    assert log_e_below(0, needed, 0.001) >= 3.0 > log_e_below(0, needed - 1, 0.001)
-    assert 3000 < needed < 5000
-    chance, crossed = np.random.default_rng(5), 0
-    for _ in range(300):
-        bad = np.cumsum(chance.random(4000) < 0.01)
-        crossed += any(log_e_below(int(bad[n - 1]), n, 0.01) >= math.log(20) for n in range(100, 4001, 100))
-    assert crossed / 300 <= 0.05
