@@ -18,7 +18,7 @@ from taxiway.core.ports import TrafficPort
 from taxiway.rollout import events as told
 from taxiway.rollout.commands import Abort, Command
 from taxiway.rollout.controller import RolloutController, transition_of
-from taxiway.rollout.desired import key_of, weights_of
+from taxiway.rollout.desired import key_of, released, weights_of
 from taxiway.rollout.journal import Asked, Change, Journal, Transition
 from taxiway.rollout.machine import allowed, begin
 from taxiway.rollout.moments import utc_ns
@@ -71,8 +71,8 @@ class RolloutOffice:
         before = await asyncio.to_thread(self._journal.outcome, asked)
         if before is not None:
             return await asyncio.to_thread(self._journal.rollout, before["rollout"])
-        served = await self._traffic.versions(service)
-        baseline, baseline_key = await self._baseline(service, served)
+        last, served = await self._standing(service)
+        baseline, baseline_key = self._baseline(service, last, served)
         candidates = [await self._candidate(service, arm, served) for arm in wanted_arms(plan)]
         path = ""
         if plan.exclusive:
@@ -223,13 +223,22 @@ class RolloutOffice:
         said = {**(base.model_dump(exclude_unset=True) if base is not None else {}), **words}
         return checked_plan(said)
 
-    async def _baseline(self, service: str, served: Mapping[int, bool]) -> tuple[int, str]:
-        """The version that answers now, and what answers for it."""
+    async def _standing(self, service: str) -> tuple[Rollout | None, Mapping[int, bool]]:
+        """The last rollout, if it says which version answers here, and what the server was told to serve and keeps."""
+        served = await self._traffic.versions(service)
         last = await asyncio.to_thread(self._last, service)
-        if last is not None and last.phase is Phase.SUCCEEDED and last.winner:
+        if last is None or last.phase is not Phase.SUCCEEDED or not last.winner:
+            return None, served
+        reports = await self._traffic.report(service)
+        if not any(report.rollout == last.id for report in reports):
+            return None, served  # the server was started anew since
+        return last, ({} if service in released(last) else served)
+
+    def _baseline(self, service: str, last: Rollout | None, served: Mapping[int, bool]) -> tuple[int, str]:
+        """The version that answers now, and what answers for it."""
+        if last is not None:
             won = next(one for one in last.candidates if one.arm == last.winner)
-            if won.version not in served and await self._traffic.report(service):
-                return won.version, key_of(last, won)
+            return won.version, key_of(last, won)
         if not served:
             raise NotFound(
                 f"{service!r} is not served here", hint="`taxiway serve` it; GET /v2/repository/index lists what is"
