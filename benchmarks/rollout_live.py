@@ -1,7 +1,8 @@
 """Rollouts of a real served model under load: `python -m benchmarks.rollout_live [--only NAME ...]`.
 
 A model is served by its alias and asked by an open loop of many users while candidates are rolled out: one that answers
-the same, one that is slower, one that fails for some inputs, one whose answers are wrong (found by feedback). The bars:
+the same, one that is slower, one that fails for some inputs, one whose answers are wrong (found by its shadow). The
+bars:
 
 - each regression is found, and rolled back; the equal candidate is promoted;
 - nobody but the users of the candidate's share meets it: at most the weight that it had when it was turned back;
@@ -46,7 +47,6 @@ class Case:
     version: int
     phase: str
     plan: dict[str, Any]
-    feedback: bool = False
 
 
 _ERRORS: Final = [{"metric": "errors", "margin": 0.25, "allowance": 0.01}]
@@ -55,12 +55,12 @@ _LATENCY: Final = [
     {"metric": "slow-slots", "margin": 0.1, "required": False},
     {"metric": "latency", "quantile": 0.5, "margin": 0.25},
 ]
-_QUALITY: Final = [*_ERRORS, {"metric": "quality", "margin": 0.02}]
+_ALIKE: Final = [{"metric": "agreement", "margin": 0.02}]
 CASES: Final = {
     "equal": Case(EQUAL, "succeeded", {"steps": [10, 50, 100], "guards": {"metrics": _LATENCY}}),
     "slow": Case(SLOW, "rolled-back", {"steps": [10, 100], "guards": {"metrics": _LATENCY}}),
     "failing": Case(FAILING, "rolled-back", {"steps": [10, 100], "guards": {"metrics": _ERRORS}}),
-    "wrong": Case(WRONG, "rolled-back", {"steps": [10, 100], "guards": {"metrics": _QUALITY}}, feedback=True),
+    "wrong": Case(WRONG, "rolled-back", {"shadow": {"percent": 50}, "guards": {"metrics": _ALIKE}}),
 }
 
 
@@ -70,9 +70,9 @@ def value_of(chance: random.Random) -> float:
 
 
 @asynccontextmanager
-async def load(served: Served, *, rate: float = _RATE, feedback: bool = False) -> AsyncIterator[Caller]:
+async def load(served: Served, *, rate: float = _RATE) -> AsyncIterator[Caller]:
     """Ask all the time, within."""
-    caller = Caller(served.http, MODEL, rate, value_of, lambda x: x + AMOUNT, feedback)
+    caller = Caller(served.http, MODEL, rate, value_of, lambda x: x + AMOUNT)
     running = asyncio.create_task(caller.run())
     try:
         yield caller
@@ -108,7 +108,7 @@ async def start(served: Served, version: int, **plan: Any) -> str:  # noqa: ANN4
 
 async def candidates(served: Served, name: str, case: Case) -> list[str]:
     """Roll one candidate out; what is not as it should be."""
-    async with load(served, feedback=case.feedback) as caller:
+    async with load(served) as caller:
         await asyncio.sleep(2)
         begun = time.time()
         rollout = await start(served, case.version, **case.plan)

@@ -39,7 +39,6 @@ class Caller:
         http: the server's address.
         model: its name.
         values: what a request may ask.
-        feedback: whether each answer is told, as feedback, to be right or not.
     """
 
     http: str
@@ -47,7 +46,6 @@ class Caller:
     rate: float
     values: Callable[[random.Random], float]
     expected: Callable[[float], float]
-    feedback: bool = False
     connections: int = 16
     calls: list[Call] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -87,11 +85,6 @@ class Caller:
         elif len(self.problems) < 20:
             self.problems.append(f"{status} {text[:200]!r}")
         self.calls.append(Call(sent_at, status, version, right, took_s, user))
-        if self.feedback and status == 200:
-            word = {"id": name, "rating": 1.0 if right else 0.0}
-            status, text = await line.post(f"/v2/models/{self.model}/feedback", word, {})
-            if status != 200 and len(self.problems) < 20:
-                self.problems.append(f"feedback: {status} {text[:200]!r}")
 
 
 class Line:

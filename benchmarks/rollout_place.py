@@ -61,7 +61,8 @@ def adder(path: Path, *, amount: float = AMOUNT, table: int = 2 * LIMIT, work: i
 def fill(place: Path) -> dict[str, str]:
     """Register the versions below `place`; the environment in which taxiway finds them."""
     environment = {"XDG_DATA_HOME": str(place / "data"), "XDG_CACHE_HOME": str(place / "cache")}
-    kinds: list[dict[str, Any]] = [{}, {}, {"work": 800}, {"table": LIMIT}, {"amount": AMOUNT + 1}, {"table": 1}]
+    worse: list[dict[str, Any]] = [{"work": 800}, {"table": LIMIT}, {"amount": AMOUNT + 1}, {"table": 1}]
+    kinds: list[dict[str, Any]] = [{}, {"work": 201}, *worse]
     for number, kind in enumerate(kinds, 1):
         file = adder(place / f"{number}/{MODEL}.onnx", **kind)
         more = ["--alias", "stable"] if number == 1 else []
@@ -110,10 +111,15 @@ def ask(url: str, words: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - JSO
         raise RuntimeError(f"{url}: {refusal.code} {refusal.read().decode()}") from None
 
 
+def serving(environment: Mapping[str, str], *words: str) -> contextlib.AbstractContextManager[Served]:
+    """`taxiway serve pay@stable` on free ports."""
+    return serving_model(environment, f"{MODEL}@stable", *words)
+
+
 @contextlib.contextmanager
-def serving(environment: Mapping[str, str], *words: str) -> Iterator[Served]:
-    """`taxiway serve pay@stable` on free ports; its log goes to the screen's error stream."""
-    command = [sys.executable, "-m", "taxiway", "serve", f"{MODEL}@stable", *words]
+def serving_model(environment: Mapping[str, str], *words: str) -> Iterator[Served]:
+    """`taxiway serve` on free ports; its log goes to the screen's error stream."""
+    command = [sys.executable, "-m", "taxiway", "serve", *words]
     for port in ("http", "grpc", "metrics", "control"):
         command += [f"--{port}.port", "0"]
     process = subprocess.Popen(

@@ -31,6 +31,7 @@ class Split:
         names.sort(key=lambda name: name == traffic.default)  # last: raising another's weight only takes from it
         self._views = [arms[name].view for name in names]
         self._ends: Sequence[float] = upper_ends([weights[name] for name in names])
+        self._pairs = list(zip(self._ends, self._views, strict=True))
         self._only = self._views[0] if len(names) == 1 else None
         self._routes = [
             (route.header.lower().encode(), route.value.encode(), arms[route.arm].served)
@@ -39,6 +40,14 @@ class Split:
         ]
         self._chain = UnitChain(traffic.units)
         self._hash = Hasher(traffic.salt)
+
+    def at_random(self) -> ServedModel:
+        """What answers a request that has no unit: whichever, by the weights."""
+        u = _random()  # noqa: S311 - a share, not a secret
+        for end, view in self._pairs:
+            if u < end:
+                return view
+        return self._views[-1]
 
     def choose(self, header: GetHeader, caller: str) -> tuple[ServedModel, bool]:
         """What answers a request that names no version, and whether it would answer the same request again.
@@ -54,5 +63,5 @@ class Split:
             return self._only, True
         unit = self._chain.unit(header, caller)
         if unit is None:
-            return self._views[arm_of(_random(), self._ends)], False  # noqa: S311 - a share, not a secret
+            return self.at_random(), False
         return self._views[arm_of(self._hash(unit), self._ends)], True

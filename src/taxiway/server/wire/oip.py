@@ -14,6 +14,7 @@ from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.shared_memory import Regions
 from taxiway.server.signature import WireLimits
+from taxiway.server.splitting.split import Split
 from taxiway.server.tracing.context import HEADERS
 from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, every_output
@@ -202,13 +203,15 @@ class InferEndpoint:
         head = exchange.head
         match = head.match
         snapshot = self._routing()
-        if match.memo is not None and match.memo[0] is snapshot:
-            return cast("InferCodec", match.memo[1])
+        memo = match.memo
+        if memo is not None and memo[0] is snapshot:
+            found = memo[1]
+            return self.codec_of(found.at_random()) if found.__class__ is Split else cast("InferCodec", found)
         params = match.params
         served, again = snapshot.choose(params["model"], params.get("version"), head.headers.get, head.caller)
         codec = self.codec_of(served)
-        if again:
-            match.memo = (snapshot, codec)
+        # A head that names no unit never will: then only who answers is left to be chosen.
+        match.memo = (snapshot, codec if again else snapshot.splits[params["model"]])
         return codec
 
     def codec_of(self, served: ServedModel) -> InferCodec:
