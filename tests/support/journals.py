@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
+from tests.support.registries import Place
 from tests.support.rollout_states import rollout, verdict
 
 from taxiway.registry.outbox import Message
@@ -22,6 +23,16 @@ from taxiway.rollout.machine import begin, replay, step
 from taxiway.rollout.nouns import Evidence, Outcome, Phase, Rollout, Score, Segment, Tally
 
 ACTOR: Final = "ada"
+FAILED: Final = told.Looked(verdict(Outcome.FAIL), 1e6)
+PASSED: Final = told.Looked(verdict(Outcome.PASS), 1e9)
+
+
+@dataclasses.dataclass
+class JournalPlace(Place):
+    """Where a journal lies: `url` is its database's."""
+
+    def journal(self) -> Journal:
+        return Journal.open(self.url, clock=self.clock)
 
 
 def process(name: str, machine: str = "elsewhere") -> Process:
@@ -66,10 +77,15 @@ def fold(events: Sequence[Event]) -> Rollout:
     return replay((event.payload, event.at_ns) for event in events)
 
 
+def write(journal: Journal, leader: Leadership, transition: Transition) -> None:
+    """In a change of its own."""
+    with journal.change(leader, ACTOR) as change:
+        change.write(transition)
+
+
 def start(journal: Journal, leader: Leadership, new: Rollout, *events: told.Event) -> Rollout:
     """Write its beginning, and what happens next."""
-    with journal.change(leader, ACTOR) as change:
-        change.write(started(new))
+    write(journal, leader, started(new))
     return happen(journal, leader, new.id, *events)
 
 
@@ -102,7 +118,7 @@ def live(journal: Journal, leader: Leadership, number: str, receive: Receive) ->
     score(journal, leader, number)
     journal.keep_working(leader, number, evidence(5))
     assert journal.lease.renew(leader)
-    command(journal, leader, number, told.Looked(verdict(Outcome.FAIL), 1e6))
+    command(journal, leader, number, FAILED)
     command(journal, leader, number, told.Applied(journal.rollout(number).generation))
     while (letter := journal.outbox.claim(WEBHOOK, lease_s=0)) is not None:
         receive(delivery_id(letter))
