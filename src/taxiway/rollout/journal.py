@@ -214,7 +214,7 @@ class Journal:
             return reading.services(connection)
 
     def quarantined(self, digest: str) -> Rollout | None:
-        """The rollout that turned this digest back, unless a later one of it succeeded."""
+        """The rollout that turned this digest back, unless it has won a later one."""
         with self._database.read() as connection:
             return reading.quarantined(connection, digest)
 

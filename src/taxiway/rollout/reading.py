@@ -97,13 +97,15 @@ def _last(connection: Connection, service: str) -> Rollout | None:
 
 
 def quarantined(connection: Connection, digest: str) -> Rollout | None:
-    """By the newest rollout of this digest that says anything of it."""
+    """The newest rollout of this digest that turned it back or was won by it decides."""
     named = select(schema.candidate.c.rollout).where(schema.candidate.c.digest == digest)
     for row in connection.execute(_states.where(_here.id.in_(named)).order_by(_here.moved.desc())):
         found = read_state(row)
         if found.quarantined:
             return found
-        if found.phase is Phase.SUCCEEDED:
+        if found.phase is Phase.SUCCEEDED and digest in (
+            one.digest for one in found.candidates if one.arm == found.winner
+        ):
             return None
     return None
 
