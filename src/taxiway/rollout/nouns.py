@@ -79,6 +79,17 @@ class Rollout(Struct, frozen=True):
         reason: one sentence about how it came to where it is.
         quarantined: whether its candidate's digest may not be tried again without `force`.
         acknowledged: generations of fuses that were seen.
+        supersedes: the rollout that it replaced.
+        baseline_path: where the baseline was laid out, for an exclusive swap back; empty otherwise.
+        baseline_shared: the baseline's key serves other versions too, so that it is never released.
+        forced: why a quarantined digest is tried again; empty if none is.
+        promoted: the arm that got everything, or is to get it; empty: none yet.
+        promoted_by: the person who said so; empty: the guards did, and may still turn it back.
+        dropped: arms of an A/B/n test that get nothing any more.
+        outcomes: of an A/B/n test: what was decided of each arm (`Outcome`'s values).
+        winner: of an A/B/n test that is over; empty: none.
+        overdue: its deadline passed, and it stays as it is until a person says more.
+        exposure_s: seconds of evidence before this segment, times the candidates' share: what has been risked.
     """
 
     id: str
@@ -105,6 +116,16 @@ class Rollout(Struct, frozen=True):
     quarantined: bool = False
     acknowledged: int = 0
     supersedes: str = ""
+    baseline_path: str = ""
+    baseline_shared: bool = False
+    forced: str = ""
+    promoted: str = ""
+    promoted_by: str = ""
+    dropped: tuple[str, ...] = ()
+    outcomes: dict[str, str] = {}
+    winner: str = ""
+    overdue: bool = False
+    exposure_s: float = 0.0
 
 
 class Moments(Struct):
@@ -229,6 +250,8 @@ class Verdict(Struct, frozen=True):
         arms: the outcome by arm, for A/B/n tests.
         mismatch: why the split itself is not to be believed (sample ratio); empty if it is.
         bad_requests: of the candidate, the exposure so far.
+        excess: bad requests beyond those that the baseline would have had in its place, which is what the exposure
+            budget is spent by; None: unknown, and every bad request counts.
     """
 
     outcome: Outcome
@@ -237,3 +260,4 @@ class Verdict(Struct, frozen=True):
     mismatch: str
     bad_requests: int
     sentence: str
+    excess: float | None = None
