@@ -6,6 +6,8 @@ says): what is no news changes nothing, and what was said while nothing may move
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +51,7 @@ class Started(_Event, frozen=True, tag="started"):
     reason: str = ""
     forced: str = ""
     queued: bool = False
+    by_hand: bool = False
     supersedes: str = ""
     baseline_path: str = ""
     baseline_shared: bool = False
@@ -200,9 +203,19 @@ Event = (
 
 
 def to_payload(event: Event) -> dict[str, Any]:
-    """An event as JSON."""
-    plain: dict[str, Any] = msgspec.to_builtins(event)
+    """An event as JSON. That has no infinity, which becomes the largest number, and no NaN, which becomes 0."""
+    plain: dict[str, Any] = _finite(msgspec.to_builtins(event))
     return plain
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - plain data
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return 0.0 if math.isnan(value) else math.copysign(sys.float_info.max, value)
+    return value
 
 
 def from_payload(payload: Mapping[str, Any]) -> Event:

@@ -14,7 +14,7 @@ An event that changes nothing gives None, a command that cannot be obeyed raises
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ from taxiway.rollout.moving import Basis, Move
 from taxiway.rollout.nouns import TERMINAL, Phase, Rollout
 from taxiway.rollout.shares import candidate_share, plan_of, weights
 
+_Event = TypeVar("_Event", bound=Event)
 _Handler = Callable[[Rollout, Any, int], Move | None]
 
 _NOTICED: Mapping[type[Any], tuple[_Handler, tuple[Phase, ...]]] = {
@@ -65,6 +66,7 @@ allowed = obeying.allowed
 
 def begin(started: happened.Started, now_ns: int) -> Transition:
     """A rollout's first state."""
+    started = as_recorded(started)
     after = Rollout(
         id=started.id,
         service=started.service,
@@ -82,6 +84,7 @@ def begin(started: happened.Started, now_ns: int) -> Transition:
         supersedes=started.supersedes,
         baseline_path=started.baseline_path,
         baseline_shared=started.baseline_shared,
+        by_hand=started.by_hand,
         forced=started.forced,
     )
     kind = "queued" if started.queued else "started"
@@ -100,8 +103,14 @@ def step(rollout: Rollout, event: Event, now_ns: int) -> Transition | None:
         StaleGeneration: a command was decided by another generation.
         InvalidTransition: a command cannot be obeyed now; says what could.
     """
+    event = as_recorded(event)
     move = _obey(rollout, event, now_ns) if isinstance(event, asked.Command) else _notice(rollout, event, now_ns)
     return None if move is None else _transition(rollout, _moved(rollout, event, move, now_ns), event, move)
+
+
+def as_recorded(event: _Event) -> _Event:
+    """The event as the journal gives it back, so that what is decided by it can be decided again, bit for bit."""
+    return from_payload(to_payload(event))  # type: ignore[return-value]
 
 
 def on_newer(rollout: Rollout) -> Literal["reject", "queue", "replace"]:

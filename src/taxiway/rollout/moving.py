@@ -81,6 +81,7 @@ def _step(rollout: Rollout, step: int, basis: Basis, why: str, now_ns: int, pers
         deadline = _deadline(rollout, now_ns)
         return _moved("testing", Phase.STEP, why, basis, step=0, deadline_ns=deadline, **_ASKED_NOTHING, **raised)
     if plan.steps[step] >= 100:
+        person = person or (rollout.created_by if rollout.by_hand else "")
         return promoting(rollout, CANDIDATE, basis, why, person=person)
     deadline = _deadline(rollout, now_ns, anew=bool(person and (rollout.approval or rollout.overdue)))
     return _moved("stepped", Phase.STEP, why, basis, step=step, deadline_ns=deadline, **_ASKED_NOTHING, **raised)

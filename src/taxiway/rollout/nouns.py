@@ -82,6 +82,7 @@ class Rollout(Struct, frozen=True):
         supersedes: the rollout that it replaced.
         baseline_path: where the baseline was laid out, for an exclusive swap back; empty otherwise.
         baseline_shared: the baseline's key serves other versions too, so that it is never released.
+        by_hand: a person decided where it leads, as by `undo`: automation brings it there, and does not turn it back.
         forced: why a quarantined digest is tried again; empty if none is.
         promoted: the arm that got everything, or is to get it; empty: none yet.
         promoted_by: the person who said so; empty: the guards did, and may still turn it back.
@@ -118,6 +119,7 @@ class Rollout(Struct, frozen=True):
     supersedes: str = ""
     baseline_path: str = ""
     baseline_shared: bool = False
+    by_hand: bool = False
     forced: str = ""
     promoted: str = ""
     promoted_by: str = ""

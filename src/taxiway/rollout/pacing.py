@@ -5,6 +5,8 @@ Evidence time is what counts, never the clock: who slept for an hour has gathere
 
 from __future__ import annotations
 
+import math
+
 from taxiway.config.rollout_plan import RolloutPlan
 from taxiway.rollout.events import EvidenceLooked
 from taxiway.rollout.nouns import Outcome, Phase, Rollout, Verdict
@@ -20,7 +22,7 @@ def waits_for(rollout: Rollout, look: EvidenceLooked) -> str:
         return f"for evidence of the present weights (segment {rollout.segment}, not {look.segment})"
     plan = plan_of(rollout)
     needed = plan.guard_for_s if rollout.phase is Phase.GUARD else plan.min_step_s
-    if look.evidence_s < needed:
+    if not look.evidence_s >= needed:  # which NaN is not
         return f"for {needed - look.evidence_s:.0f} s more of evidence, of {needed:.0f} s"
     match rollout.phase:
         case Phase.GUARD:
@@ -55,7 +57,9 @@ def frozen(look: EvidenceLooked) -> str:
 
 def spent(verdict: Verdict) -> float:
     """What the candidate has cost of the exposure budget, in bad requests."""
-    return float(verdict.bad_requests) if verdict.excess is None else max(0.0, verdict.excess)
+    if verdict.excess is None or not math.isfinite(verdict.excess):
+        return float(verdict.bad_requests)
+    return max(0.0, verdict.excess)
 
 
 def expected_cost(rollout: Rollout, look: EvidenceLooked, share: float) -> float:
