@@ -189,7 +189,7 @@ def check_command(command: Command) -> None:
         InvalidArgument: naming the field and its rule.
     """
     checked_text("actor", command.actor, at_most=256)
-    checked_text("reason", command.reason, empty=not command.needs_reason) if command.reason else None
+    checked_text("reason", command.reason, empty=True)
     checked_text("idempotency_key", command.idempotency_key, at_most=256, empty=True)
     if command.needs_reason and not command.reason.strip():
         raise InvalidArgument(

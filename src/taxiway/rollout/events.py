@@ -18,6 +18,7 @@ from taxiway.rollout.commands import (
     Abort,
     Advance,
     Approve,
+    Command,
     Extend,
     Pause,
     Promote,
@@ -202,7 +203,7 @@ Event = (
 )
 
 
-def to_payload(event: Event) -> dict[str, Any]:
+def to_payload(event: Event | Command) -> dict[str, Any]:
     """An event as JSON. That has no infinity, which becomes the largest number, and no NaN, which becomes 0."""
     plain: dict[str, Any] = _finite(msgspec.to_builtins(event))
     return plain

@@ -30,7 +30,7 @@ from taxiway.rollout.moving import Basis, Move
 from taxiway.rollout.nouns import TERMINAL, Phase, Rollout
 from taxiway.rollout.shares import candidate_share, plan_of, weights
 
-_Event = TypeVar("_Event", bound=Event)
+_Event = TypeVar("_Event", bound=Event | asked.Command)
 _Handler = Callable[[Rollout, Any, int], Move | None]
 
 _NOTICED: Mapping[type[Any], tuple[_Handler, tuple[Phase, ...]]] = {
@@ -91,7 +91,7 @@ def begin(started: happened.Started, now_ns: int) -> Transition:
     return _transition(None, after, started, Move(kind, after.reason, Basis(person=started.actor)))
 
 
-def step(rollout: Rollout, event: Event, now_ns: int) -> Transition | None:
+def step(rollout: Rollout, event: Event | asked.Command, now_ns: int) -> Transition | None:
     """What becomes of a rollout.
 
     Args:
@@ -123,7 +123,7 @@ def on_newer(rollout: Rollout) -> Literal["reject", "queue", "replace"]:
     return "queue" if policy == "replace" and not replaceable else policy
 
 
-def _notice(rollout: Rollout, event: Event, now_ns: int) -> Move | None:
+def _notice(rollout: Rollout, event: Event | asked.Command, now_ns: int) -> Move | None:
     handler, phases = _NOTICED.get(type(event), (None, ()))
     if handler is not None and rollout.phase in phases:
         return handler(rollout, event, now_ns)
@@ -149,7 +149,7 @@ def _obey(rollout: Rollout, command: asked.Command, now_ns: int) -> Move | None:
     return handler(rollout, command, now_ns)
 
 
-def _moved(rollout: Rollout, event: Event, move: Move, now_ns: int) -> Rollout:
+def _moved(rollout: Rollout, event: Event | asked.Command, move: Move, now_ns: int) -> Rollout:
     """The next state: what the move changes, and what follows from that."""
     after: Rollout = msgspec.structs.replace(
         rollout, **{"generation": rollout.generation + 1, "reason": move.reason, **move.changes}
@@ -170,7 +170,7 @@ def _moved(rollout: Rollout, event: Event, move: Move, now_ns: int) -> Rollout:
     return msgspec.structs.replace(after, **follows)
 
 
-def _transition(before: Rollout | None, after: Rollout, event: Event, move: Move) -> Transition:
+def _transition(before: Rollout | None, after: Rollout, event: Event | asked.Command, move: Move) -> Transition:
     payload = {
         "event": to_payload(event),
         "phase": after.phase.value,
