@@ -10,7 +10,8 @@ from tests.support.postgres import Cluster
 from taxiway.core.errors import InvalidArgument, RegistryUnavailable
 from taxiway.registry import Registry, migrations, schema
 from taxiway.registry.database import Database
-from taxiway.registry.migrations import LATEST, Migration, migrate, schema_of
+from taxiway.registry.migrating import Migration
+from taxiway.registry.migrations import LATEST, migrate, schema_of
 
 NOW = "2026-01-01T00:00:00.000000Z"
 

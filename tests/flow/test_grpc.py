@@ -281,10 +281,10 @@ def test_watch_hears_by_itself_of_a_run_that_does_not_come_back(tmp_path: Path) 
         watch = channel.method("Watch", "grpc.health.v1.Health")
         calls = [iter(watch(request(service=name), timeout=20)) for name in ("", "slow")]
         assert [next(call).status for call in calls] == [1, 1]
-        slow = infer_request("slow", ("x", np.array([[10_000]], np.int64)))
+        slow = infer_request("slow", ("x", np.array([[100_000]], np.int64)))
         asked = channel.method("ModelInfer").future(slow, timeout=20)
         assert [next(call).status for call in calls] == [2, 2], "nobody else asks"
-        assert output_of(asked.result(), dtype="<i8") == [[10_000]]
+        assert output_of(asked.result(), dtype="<i8") == [[100_000]]
         assert [next(call).status for call in calls] == [1, 1]
         for call in calls:
             call.cancel()

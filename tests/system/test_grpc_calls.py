@@ -300,11 +300,14 @@ def test_what_cannot_be_answered_in_time_is_told_so(models: Path) -> None:
 class Doorkeeper:
     """Lets the key `good` in, to everything but administration."""
 
-    def check(self, authorization: str | None, scope: str, model: str | None) -> None:
+    name = "good"
+
+    def check(self, authorization: str | None, scope: str, model: str | None) -> Doorkeeper:
         if authorization != "Bearer good":
             raise Unauthenticated("no")
         if scope == "admin" or model == "slow":
             raise PermissionDenied("not for you")
+        return self
 
 
 def _front(server: Server, guard: Guard | None, credentials: grpc.ServerCredentials | None = None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxiway.config.settings import MlflowSettings, RegistrySettings
+from taxiway.config.settings import MlflowSettings, RegistrySettings, Settings
 
 _SQLITE = "sqlite:///"
 
@@ -49,6 +49,16 @@ def mlflow_places(settings: MlflowSettings, environ: Mapping[str, str]) -> Mlflo
         settings.tracking_uri or environ.get("MLFLOW_TRACKING_URI", ""),
         settings.registry_uri or environ.get("MLFLOW_REGISTRY_URI", ""),
     )
+
+
+def journal_url(settings: Settings, environ: Mapping[str, str]) -> str:
+    """The database of rollouts: beside the registry's, where that is a file."""
+    if settings.control.journal:
+        return settings.control.journal
+    url = registry_places(settings.registry, environ).url
+    data = _base(environ, "XDG_DATA_HOME", ".local/share") / "taxiway"
+    beside = Path(url.removeprefix(_SQLITE)).parent if url.startswith(_SQLITE) else data
+    return f"{_SQLITE}{beside / 'rollouts.db'}"
 
 
 def environments_place(configured: str, environ: Mapping[str, str]) -> Path:

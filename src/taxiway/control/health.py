@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,4 +18,6 @@ def health_routes() -> list[BaseRoute]:
 
 
 async def _health(_request: Request) -> Response:
-    return Response(orjson.dumps({"status": "ok", "version": __version__}), media_type="application/json")
+    return Response(
+        orjson.dumps({"status": "ok", "version": __version__, "pid": os.getpid()}), media_type="application/json"
+    )

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from taxiway.config.places import journal_url, registry_places
 from taxiway.config.settings import Settings
 from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
 from taxiway.control.health import health_routes
 from taxiway.control.http_port import ControlPort
 from taxiway.control.names import Names
+from taxiway.control.rollouts import RolloutRoutes
 from taxiway.control.traffic import ChannelTraffic
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import NotFound
+from taxiway.registry import Registry
+from taxiway.rollout.controller import RolloutController
+from taxiway.rollout.errands import Errands
+from taxiway.rollout.journal import Journal
+from taxiway.rollout.office import RolloutOffice
+from taxiway.rollout.resolving import Resolver
 from taxiway.server.channel import Channel, Verb
 from taxiway.server.reloading import run_reloading
 from taxiway.server.wire.reception import Reception
@@ -43,6 +52,12 @@ class Control:
         self._callers = Callers(self._reception.guard)
         self._traffic = ChannelTraffic(channel)
         self._verbs: Mapping[str, Verb] = {}
+        self._journal = Journal.open(journal_url(settings, environ))
+        self._errands = Errands(self._journal, self._open_registry)
+        self._controller = RolloutController(
+            self._journal, self._traffic, self._deliver, self._clock, settings.control.look_every_s
+        )
+        self._office = self._make_office()
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
 
@@ -50,13 +65,16 @@ class Control:
         """Go on with what the journal says, and take requests on these sockets."""
         if sources := self._reception.reloadable():
             self._reloading = asyncio.get_running_loop().create_task(run_reloading(sources))
+        self._controller.begin()
         await self._port.open(sockets)
 
     async def close(self) -> None:
         """Decide no more, and answer what was asked."""
         if self._reloading is not None:
             self._reloading.cancel()
+        await self._controller.end()
         await self._port.close()
+        self._journal.close()
 
     async def do(self, verb: str, words: Mapping[str, Any]) -> object:
         """What a data-plane process asks.
@@ -73,7 +91,29 @@ class Control:
         yield Point(names.LOG_SUPPRESSED, (), suppressed_lines)
         yield from self._reception.points()
 
+    # --- rollouts -------------------------------------------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        await asyncio.to_thread(self._errands.deliver)
+
+    def _make_office(self) -> RolloutOffice:
+        cache = registry_places(self._settings.registry, self._environ).cache
+        resolver = Resolver(self._open_registry, cache)
+        rollouts = self._settings.rollouts
+        return RolloutOffice(self._journal, self._traffic, resolver, self._controller, self._clock, rollouts)
+
+    def _open_registry(self) -> Registry | None:
+        """None if there is none: who serves files needs no database."""
+        places = registry_places(self._settings.registry, self._environ)
+        file = places.url.removeprefix("sqlite:///")
+        if "://" not in file and not Path(file).exists():
+            return None
+        return Registry.open(places.url, places.blobs)
+
     def _make_port(self) -> ControlPort:
         control = self._settings.control
-        app = make_app([*health_routes()], Names(control.host, control.allowed_hosts), self._reception.access)
+        rollouts = RolloutRoutes(self._office, self._journal, self._callers)
+        app = make_app(
+            [*health_routes(), *rollouts.routes()], Names(control.host, control.allowed_hosts), self._reception.access
+        )
         return ControlPort(app, self._reception.tls)

@@ -35,7 +35,7 @@ class Arm(Struct, frozen=True):
 
     Attributes:
         name: as `candidate`; of the arms of one rollout, unique.
-        key: what answers for it: a model as it is served (`fraud`, of which `version` answers), or a companion.
+        key: what answers for it: a model as it is served (`fraud`, of which `version` answers), or a companion's key.
         version: its number, which answers tell.
         weight: its share of the requests that are split, 0 to 1; those of all arms add up to 1.
     """
@@ -140,7 +140,7 @@ class Companion(Struct, frozen=True):
     """A version that is loaded beside what the server was told to serve.
 
     Attributes:
-        key: its name among companions: `fraud:7`, or `fraud:3~twin`.
+        key: `fraud/7`, or `fraud/3~twin`: what no model can be called, and no path can name.
         service: the model's name, which its answers carry.
         version: its number.
         path: of the model's directory, in which the version lies; empty for another copy of the version served.

@@ -1,41 +1,34 @@
-"""What a person may ask of a rollout: the same words for the command line, the HTTP API and the console.
+"""What people may ask of a rollout: the same nouns for the command line, the HTTP API and the console.
 
-A command says who asks, why, under which key it may be sent again, and which generation it was decided by. machine.py
-says what becomes of it.
+Who asks, under which key it may be sent again, and which generation it was decided by, is said beside a command
+(office.py, journal.py); what becomes of it says machine.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from taxiway.core.errors import InvalidArgument
 from taxiway.registry.canonical import checked_text
 
-MAX_EXTENSION_S = 90 * 86400.0
+MAX_EXTENSION_S: Final = 90 * 86400.0
 
 
-class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="verb"):
-    """What every command says.
+class Command(Struct, frozen=True, tag=True, tag_field="type"):
+    """What all of them have.
 
     Attributes:
-        actor: who asks; a person, or what acts for one.
-        reason: why, for those who come later.
-        idempotency_key: sent again under the same key it is done once; empty: it cannot be sent again.
-        expect_generation: it is refused unless the rollout is of this generation; None: whatever it is.
+        reason: why; some need one.
     """
 
-    actor: str
     reason: str = ""
-    idempotency_key: str = ""
-    expect_generation: int | None = None
 
-    verb: ClassVar[str]
-    words: ClassVar[str]
-    """How the command line spells it, `{service}` being the service."""
+    @property
+    def verb(self) -> str:
+        """The word that the HTTP API and the command line have for it."""
+        return verb_of(type(self))
 
     @property
     def needs_reason(self) -> bool:
@@ -43,46 +36,16 @@ class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return False
 
 
-class Start(Command, frozen=True, tag="start"):
-    """Begin a rollout.
-
-    Attributes:
-        plan: as `config.rollout_plan.RolloutPlan` reads it.
-        force: although this very version was rolled back before.
-    """
-
-    service: str
-    plan: dict[str, Any]
-    force: bool = False
-
-    verb: ClassVar[str] = "start"
-    words: ClassVar[str] = "taxiway rollout start {service} --to VERSION"
-
-    @property
-    def needs_reason(self) -> bool:
-        """Only by force."""
-        return self.force
+class Pause(Command, frozen=True):
+    """Hold everything as it is; what is harmful is still turned back."""
 
 
-class Pause(Command, frozen=True, tag="pause"):
-    """Hold everything as it is. Guards and fuses still turn a harmful candidate back."""
-
-    verb: ClassVar[str] = "pause"
-    words: ClassVar[str] = "taxiway rollout pause {service}"
+class Resume(Command, frozen=True):
+    """Go on; the time that passed meanwhile does not count towards the deadline."""
 
 
-class Resume(Command, frozen=True, tag="resume"):
-    """Go on after a pause; what time passed in it does not count towards the deadline."""
-
-    verb: ClassVar[str] = "resume"
-    words: ClassVar[str] = "taxiway rollout resume {service}"
-
-
-class Advance(Command, frozen=True, tag="advance"):
-    """Go to the next step without waiting for the guards."""
-
-    verb: ClassVar[str] = "advance"
-    words: ClassVar[str] = "taxiway rollout advance {service} --why TEXT"
+class Advance(Command, frozen=True):
+    """To the next step, whatever the guards say."""
 
     @property
     def needs_reason(self) -> bool:
@@ -90,19 +53,16 @@ class Advance(Command, frozen=True, tag="advance"):
         return True
 
 
-class Promote(Command, frozen=True, tag="promote"):
-    """Go one step on, or to the end. Of an A/B/n test: end it with an arm that gets everything.
+class Promote(Command, frozen=True):
+    """One step on by a person's word, or at once to the end.
 
     Attributes:
-        full: at once to all of the traffic, whatever the guards say.
-        arm: of an A/B/n test, whom.
+        full: to the end.
+        arm: of an A/B/n test, the one that is to answer.
     """
 
     full: bool = False
     arm: str = ""
-
-    verb: ClassVar[str] = "promote"
-    words: ClassVar[str] = "taxiway rollout promote {service} [--full --why TEXT]"
 
     @property
     def needs_reason(self) -> bool:
@@ -110,41 +70,18 @@ class Promote(Command, frozen=True, tag="promote"):
         return self.full
 
 
-class Abort(Command, frozen=True, tag="abort"):
+class Abort(Command, frozen=True):
     """Everything back to the version that served before, now; this always wins."""
 
-    verb: ClassVar[str] = "abort"
-    words: ClassVar[str] = "taxiway rollout abort {service}"
+
+class Extend(Command, frozen=True):
+    """More time to decide, in seconds: after its deadline, or from now if that has passed."""
+
+    by_s: float = 0.0
 
 
-class Undo(Command, frozen=True, tag="undo"):
-    """Back to the version before. Of a rollout that is over this begins a new one, see `plan.undoing`.
-
-    Attributes:
-        to: the version's number; None: the one before.
-    """
-
-    to: int | None = None
-
-    verb: ClassVar[str] = "undo"
-    words: ClassVar[str] = "taxiway rollout undo {service}"
-
-
-class Extend(Command, frozen=True, tag="extend"):
-    """Give it more time to decide.
-
-    Attributes:
-        by_s: seconds after its deadline, or after now if that has passed.
-    """
-
-    by_s: float
-
-    verb: ClassVar[str] = "extend"
-    words: ClassVar[str] = "taxiway rollout extend {service} --by-s SECONDS"
-
-
-class Approve(Command, frozen=True, tag="approve"):
-    """Say yes to what it waits for.
+class Approve(Command, frozen=True):
+    """Yes to what it waits for.
 
     Attributes:
         plan_digest: of the plan that was looked at; if it is another one now, nothing is approved. Empty: any.
@@ -152,34 +89,22 @@ class Approve(Command, frozen=True, tag="approve"):
 
     plan_digest: str = ""
 
-    verb: ClassVar[str] = "approve"
-    words: ClassVar[str] = "taxiway rollout approve {service}"
 
-
-COMMANDS: Mapping[str, type[Command]] = {
-    kind.verb: kind for kind in (Start, Pause, Resume, Advance, Promote, Abort, Undo, Extend, Approve)
+COMMANDS: dict[str, type[Command]] = {
+    "pause": Pause,
+    "resume": Resume,
+    "advance": Advance,
+    "promote": Promote,
+    "abort": Abort,
+    "extend": Extend,
+    "approve": Approve,
 }
-"""All of them, by verb."""
+"""By the word that the HTTP API and the command line have for it."""
 
 
-def read_command(verb: str, words: Mapping[str, Any], actor: str) -> Command:
-    """The command that a request's body means.
-
-    Args:
-        verb: one of `COMMANDS`.
-        words: its other fields, by name; `actor` is not theirs to say.
-        actor: who sent it, as the entrance knows them.
-
-    Raises:
-        InvalidArgument: a field is unknown, missing, or breaks its rule; or a reason is missing.
-    """
-    try:
-        command = msgspec.convert({**words, "verb": verb, "actor": actor}, COMMANDS[verb])
-    except msgspec.ValidationError as problem:
-        fields = ", ".join(name for name in COMMANDS[verb].__struct_fields__ if name != "actor")
-        raise InvalidArgument(f"{verb}: {problem}", hint=f"{verb} takes {fields}", verb=verb) from None
-    check_command(command)
-    return command
+def verb_of(kind: type[Command]) -> str:
+    """The word for a kind of command."""
+    return kind.__name__.lower()
 
 
 def check_command(command: Command) -> None:
@@ -188,16 +113,14 @@ def check_command(command: Command) -> None:
     Raises:
         InvalidArgument: naming the field and its rule.
     """
-    checked_text("actor", command.actor, at_most=256)
     checked_text("reason", command.reason, empty=True)
-    checked_text("idempotency_key", command.idempotency_key, at_most=256, empty=True)
     if command.needs_reason and not command.reason.strip():
         raise InvalidArgument(
-            f"{command.verb} needs a reason: it goes past the guards",
-            hint='say why: `--why "..."`, or "reason" in the request',
-            field="reason",
+            f"reason is missing: {command.verb} goes past the guards", hint="say why: --why TEXT", field="reason"
         )
     if isinstance(command, Extend) and not 0 < command.by_s <= MAX_EXTENSION_S:
         raise InvalidArgument(
-            f"by_s = {command.by_s}: must be above 0 and at most {MAX_EXTENSION_S:.0f} (90 days)", field="by_s"
+            f"by_s = {command.by_s}: must be above 0, and at most {MAX_EXTENSION_S:.0f} (90 days)",
+            hint="seconds, as in --by-s 3600",
+            field="by_s",
         )

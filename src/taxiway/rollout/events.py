@@ -1,7 +1,7 @@
-"""What happens to a rollout, in the past tense; with the commands of commands.py all that machine.py can be told.
+"""What happens to a rollout, beside the commands of people: told by the controller, who saw it.
 
-Whoever watches says again, at each look, what is still so (`Staged`, `WeightsApplied`, `Drained`, and what the evidence
-says): what is no news changes nothing, and what was said while nothing may move is not lost.
+The controller says again, at each look, what is still so: what is no news changes nothing, and what was said while
+nothing may move is not lost.
 """
 
 from __future__ import annotations
@@ -14,199 +14,103 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from taxiway.rollout.commands import (
-    Abort,
-    Advance,
-    Approve,
-    Command,
-    Extend,
-    Pause,
-    Promote,
-    Resume,
-    Start,
-    Undo,
-)
-from taxiway.rollout.nouns import Candidate, Verdict
+from taxiway.rollout.commands import Abort, Advance, Approve, Command, Extend, Pause, Promote, Resume
+from taxiway.rollout.nouns import Verdict
 
 
-class _Event(Struct, frozen=True, tag_field="verb", forbid_unknown_fields=True):
-    """Tagged as commands are, so that a journal's payload says which it was."""
+class Happening(Struct, frozen=True, tag=True, tag_field="type"):
+    """What all of them have: nothing."""
 
 
-class Started(_Event, frozen=True, tag="started"):
-    """Somebody began a rollout, and nothing forbids it: the first event of each.
+class Begun(Happening, frozen=True):
+    """Its turn has come: nothing else of its service goes on.
 
     Attributes:
-        queued: another one goes on, and this one waits for it.
-        plan, plan_digest and the rest: as `Rollout` has them.
+        baseline, baseline_key, baseline_path: what answers now, where that has changed while it waited; 0: it has not.
     """
 
-    id: str
-    service: str
-    plan: dict[str, Any]
-    plan_digest: str
-    baseline: int
-    baseline_key: str
-    candidates: tuple[Candidate, ...]
-    actor: str
-    reason: str = ""
-    forced: str = ""
-    queued: bool = False
-    by_hand: bool = False
-    supersedes: str = ""
+    baseline: int = 0
+    baseline_key: str = ""
     baseline_path: str = ""
-    baseline_shared: bool = False
 
 
-class Dequeued(_Event, frozen=True, tag="dequeued"):
-    """What it waited for is over. What is served may be another version by now, so that the plan was made anew."""
-
-    plan_digest: str
-    baseline: int
-    baseline_key: str
-    candidates: tuple[Candidate, ...]
-    baseline_path: str = ""
-    baseline_shared: bool = False
+class Admitted(Happening, frozen=True):
+    """Its candidates exist, are whole, and may be tried."""
 
 
-class Admitted(_Event, frozen=True, tag="admitted"):
-    """Its candidates may be loaded: they fit the service, and there is room."""
+class Staged(Happening, frozen=True):
+    """Everything that it needs is loaded, measured and warm in every process."""
 
 
-class AdmissionRefused(_Event, frozen=True, tag="admission-refused"):
-    """They may not, which is theirs and nobody else's fault.
-
-    Attributes:
-        reason: a sentence.
-    """
-
-    reason: str
-
-
-class Staged(_Event, frozen=True, tag="staged"):
-    """All of `desired_companions` are loaded and warm in every process."""
-
-
-class StagingFailed(_Event, frozen=True, tag="staging-failed"):
-    """A version could not be loaded, or exchanged for another.
+class Failed(Happening, frozen=True):
+    """What was to be done for it failed.
 
     Attributes:
         reason: a sentence.
         blame: whether the candidate is to blame (it is no model, its first answers were wrong), and not memory, disk,
-            network or a process that died.
+            network or a process that died, which say nothing of it.
     """
 
     reason: str
     blame: bool = False
 
 
-class WeightsApplied(_Event, frozen=True, tag="weights-applied"):
-    """Every process splits requests as `desired_traffic` of this generation says.
-
-    Attributes:
-        generation: of the traffic that was set.
-    """
+class Applied(Happening, frozen=True):
+    """Every process follows the weights of this generation."""
 
     generation: int
 
 
-class EvidenceLooked(_Event, frozen=True, tag="evidence-looked"):
-    """Somebody looked at the evidence.
+class Looked(Happening, frozen=True):
+    """The evidence was looked at.
 
     Attributes:
-        verdict: of all evidence so far; in SHADOW, of those guards that copies can tell of.
-        segment: the one that `evidence_s` is of. Of another than the rollout's it proves harm, and nothing else.
-        evidence_s: seconds of evidence in this segment so far, without settling and without gaps. Cumulative, so that
-            a look which is lost changes nothing.
-        digest: of the evidence.
-        pairs: of answers that were compared, so far.
-        degraded: why evidence is missing (a process does not report, a clock jumped, nothing came); empty if none is.
+        evidence_s: seconds of evidence since the weights are as they are; cumulative: a look that is lost changes
+            nothing.
+        degraded: why evidence is missing now; empty if it is not.
+        digest: of the evidence that the verdict follows from.
+        segment: the one that `evidence_s` is of; of another than the rollout's it proves harm, and nothing else. -1:
+            the rollout's.
     """
 
     verdict: Verdict
-    segment: int
     evidence_s: float
-    digest: str
-    pairs: int = 0
     degraded: str = ""
+    digest: str = ""
+    segment: int = -1
 
 
-class FuseBlew(_Event, frozen=True, tag="fuse-blew"):
-    """The data plane sent an arm's weight to zero by itself.
-
-    Attributes:
-        generation: of the traffic in which it did.
-        digest: of the evidence at that time; empty: nobody had any.
-    """
+class FuseBlew(Happening, frozen=True):
+    """The data plane has turned an arm off by itself, in traffic of this generation."""
 
     arm: str
-    reason: str
     generation: int
-    digest: str = ""
-
-
-class BaselineLost(_Event, frozen=True, tag="baseline-lost"):
-    """What the candidate is compared with, or would go back to, is not ready. The next good look ends that."""
-
     reason: str
 
 
-class Drained(_Event, frozen=True, tag="drained"):
-    """Who gets nothing any more has answered what it took."""
-
-
-class TimePassed(_Event, frozen=True, tag="time-passed"):
-    """It is later now.
-
-    Attributes:
-        digest: of the last evidence; empty: there is none.
-    """
-
-    digest: str = ""
-
-
-class Superseded(_Event, frozen=True, tag="superseded"):
-    """A newer rollout of the service takes its place.
-
-    Attributes:
-        by: the newer one's id.
-        actor: who began that.
-    """
+class Replaced(Happening, frozen=True):
+    """A newer rollout of its service takes its place."""
 
     by: str
-    actor: str
 
 
 Event = (
-    Started
-    | Dequeued
-    | Admitted
-    | AdmissionRefused
-    | Staged
-    | StagingFailed
-    | WeightsApplied
-    | EvidenceLooked
-    | FuseBlew
-    | BaselineLost
-    | Drained
-    | TimePassed
-    | Superseded
-    | Start
-    | Pause
-    | Resume
-    | Advance
-    | Promote
-    | Abort
-    | Undo
-    | Extend
-    | Approve
-)
+    Begun | Admitted | Staged | Failed | Applied | Looked | FuseBlew | Replaced
+    | Pause | Resume | Advance | Promote | Abort | Extend | Approve
+)  # fmt: skip
+"""All that can happen."""
 
 
 def to_payload(event: Event | Command) -> dict[str, Any]:
     """An event as JSON. That has no infinity, which becomes the largest number, and no NaN, which becomes 0."""
     plain: dict[str, Any] = _finite(msgspec.to_builtins(event))
     return plain
+
+
+def from_payload(payload: Mapping[str, Any]) -> Event:
+    """What `to_payload` made."""
+    event: Event = msgspec.convert(payload, Event)
+    return event
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - plain data
@@ -217,9 +121,3 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - plain data
     if isinstance(value, float) and not math.isfinite(value):
         return 0.0 if math.isnan(value) else math.copysign(sys.float_info.max, value)
     return value
-
-
-def from_payload(payload: Mapping[str, Any]) -> Event:
-    """What `to_payload` made."""
-    event: Event = msgspec.convert(payload, Event)
-    return event

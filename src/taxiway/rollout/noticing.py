@@ -1,25 +1,15 @@
 """What becomes of a rollout by what happens to it. None: nothing.
 
-Automation takes back what it gave, from any phase in which the candidate runs anything. What a person promoted it does
-not take back: then it asks, loudly (delivery: never past a human promotion).
+Automation takes back what it gave, from any phase in which a candidate runs anything. What a person promoted its
+verdicts do not take back: then it asks, loudly. Only the data plane's fuse does, which has acted already: an arm that
+fails everything is no matter of opinion.
 """
 
 from __future__ import annotations
 
-from taxiway.rollout.events import (
-    AdmissionRefused,
-    Admitted,
-    BaselineLost,
-    Dequeued,
-    Drained,
-    EvidenceLooked,
-    FuseBlew,
-    Staged,
-    StagingFailed,
-    Superseded,
-    TimePassed,
-    WeightsApplied,
-)
+from typing import Final
+
+from taxiway.rollout.events import Admitted, Applied, Begun, Failed, FuseBlew, Looked, Replaced, Staged
 from taxiway.rollout.moving import (
     Basis,
     Move,
@@ -27,75 +17,81 @@ from taxiway.rollout.moving import (
     dropping,
     finishing,
     may_go_on,
+    moved,
     onward,
     rolling_back,
 )
 from taxiway.rollout.nouns import Outcome, Phase, Rollout, Verdict
 from taxiway.rollout.pacing import frozen, spent, stands_still, waits_for
-from taxiway.rollout.shares import live_candidates, plan_of
+from taxiway.rollout.shares import is_test, live_candidates, winner_of
+
+BEFORE_TRAFFIC: Final = frozenset({Phase.QUEUED, Phase.ADMIT, Phase.STAGE})
+"""Phases in which nothing of a candidate has run yet."""
 
 
-def dequeued(rollout: Rollout, event: Dequeued, _now_ns: int) -> Move | None:
-    """Its turn has come."""
-    changes = {
-        "phase": Phase.ADMIT,
-        "plan_digest": event.plan_digest,
-        "baseline": event.baseline,
-        "baseline_key": event.baseline_key,
-        "baseline_path": event.baseline_path,
-        "baseline_shared": event.baseline_shared,
-        "candidates": event.candidates,
-    }
-    return Move("dequeued", "the rollout that it waited for is over", _begun(rollout), changes)
+def begun(rollout: Rollout, event: Begun, _now_ns: int) -> Move | None:
+    """Its turn has come; what it waited for may have changed what it starts from."""
+    basis = _creator(rollout)
+    baseline = event.baseline or rollout.baseline
+    if any(one.version == baseline for one in rollout.candidates):
+        why = f"version {baseline} answers already: the rollout that it waited for brought it"
+        return moved("refused", Phase.ROLLED_BACK, why, basis)
+    changes = {}
+    if event.baseline:
+        same = {"baseline_shared": rollout.baseline_shared and event.baseline_key == rollout.baseline_key}
+        path = {"baseline_path": event.baseline_path}
+        changes = {"baseline": baseline, "baseline_key": event.baseline_key, **path, **same}
+    return moved("begun", Phase.ADMIT, "its turn has come", basis, **changes)
 
 
 def admitted(rollout: Rollout, _event: Admitted, _now_ns: int) -> Move | None:
     """Its versions are loaded next."""
     if not may_go_on(rollout):
         return None
-    return Move("admitted", "its versions may be loaded", _begun(rollout), {"phase": Phase.STAGE})
-
-
-def refused(rollout: Rollout, event: AdmissionRefused, _now_ns: int) -> Move | None:
-    """It ends before anything was loaded."""
-    changes = {"phase": Phase.ROLLED_BACK, "paused": None}
-    return Move("admission-refused", event.reason, _begun(rollout), changes)
+    return moved(
+        "admitted", Phase.STAGE, "the candidate exists and may be tried; it is being loaded", _creator(rollout)
+    )
 
 
 def staged(rollout: Rollout, _event: Staged, now_ns: int) -> Move | None:
     """It runs its first requests, or copies."""
-    if not may_go_on(rollout):
-        return None
-    return onward(rollout, _begun(rollout), "its versions are loaded and warm", now_ns)
+    return onward(rollout, _creator(rollout), "loaded and warm", now_ns) if may_go_on(rollout) else None
 
 
-def staging_failed(rollout: Rollout, event: StagingFailed, _now_ns: int) -> Move | None:
-    """It ends; the version that served before never stopped."""
+def failed(rollout: Rollout, event: Failed, _now_ns: int) -> Move | None:
+    """It ends; what serves never stopped, or is gone back to."""
+    basis = _creator(rollout)
+    if rollout.phase not in BEFORE_TRAFFIC:
+        return rolling_back(rollout, basis, event.reason, harmful=event.blame)
+    changes = {"paused": None, "quarantined": rollout.quarantined or event.blame}
     phase = Phase.ROLLED_BACK if event.blame else Phase.FAILED_INFRA
-    changes = {"phase": phase, "quarantined": rollout.quarantined or event.blame}
-    ended = {**changes, "paused": None, "degraded": "", "approval": "", "promoted": "", "promoted_by": ""}
-    return Move("staging-failed", event.reason, _begun(rollout), ended)
+    return moved("refused" if event.blame else "failed", phase, event.reason, basis, **changes)
 
 
-def applied(rollout: Rollout, event: WeightsApplied, now_ns: int) -> Move | None:
-    """The data plane does as it should: a rollback is over, the watch after a promotion begins."""
+def replaced(_rollout: Rollout, event: Replaced, _now_ns: int) -> Move | None:
+    """A newer one takes over, and says what is served from now on."""
+    changes = {"paused": None, "approval": "", "overdue": False, "degraded": ""}
+    why = f"rollout {event.by} takes its place"
+    return moved("superseded", Phase.SUPERSEDED, why, Basis(person=event.by), **changes)
+
+
+def applied(rollout: Rollout, event: Applied, now_ns: int) -> Move | None:
+    """The data plane does as it should: a rollback is over, the watch after a promotion begins, or all is over."""
     if event.generation < rollout.generation:
         return None
+    basis = _creator(rollout)
     if rollout.phase is Phase.ROLLING_BACK:
-        changes = {"phase": Phase.ROLLED_BACK}
-        return Move("rolled-back", rollout.reason, _begun(rollout), changes)
+        return moved("rolled-back", Phase.ROLLED_BACK, rollout.reason, basis)
     if not may_go_on(rollout):
         return None
-    return onward(rollout, _begun(rollout), f"version {_version(rollout)} answers everything", now_ns)
+    if rollout.phase is Phase.PROMOTE:
+        why = f"everything goes to {rollout.winner}; the old version stays loaded"
+        return onward(rollout, basis, why, now_ns)
+    return onward(rollout, basis, rollout.reason, now_ns)
 
 
-def drained(rollout: Rollout, _event: Drained, now_ns: int) -> Move | None:
-    """All is over, well."""
-    return onward(rollout, _begun(rollout), rollout.reason, now_ns) if may_go_on(rollout) else None
-
-
-def looked(rollout: Rollout, look: EvidenceLooked, now_ns: int) -> Move | None:
-    """Harm turns back first; then evidence that is missing freezes; then what is proved lets go on."""
+def looked(rollout: Rollout, look: Looked, now_ns: int) -> Move | None:
+    """Harm turns back first; then evidence that is missing freezes; what is proved lets go on; then time is up."""
     basis = Basis(evidence=look.digest)
     harm = _harm(rollout, look, basis)
     if harm is not None:
@@ -103,95 +99,81 @@ def looked(rollout: Rollout, look: EvidenceLooked, now_ns: int) -> Move | None:
     problem = frozen(look)
     if bool(problem) != bool(rollout.degraded):
         if problem:
-            return Move("degraded", f"nothing moves forward: {problem}", basis, {"degraded": problem}, notify=True)
+            return Move("degraded", f"nothing moves forward: {problem}", basis, {"degraded": problem})
         return Move("evidence-back", "there is evidence again", basis, {"degraded": ""})
-    if rollout.phase is Phase.PROMOTE or waits_for(rollout, look):
+    if rollout.phase is Phase.PROMOTE:
         return None
-    if rollout.phase is Phase.STEP and plan_of(rollout).strategy == "ab":
+    if waits_for(rollout, look):
+        return _at_deadline(rollout, look.verdict, basis, now_ns)
+    if rollout.phase is Phase.STEP and is_test(rollout):
         return _decided(rollout, look.verdict, basis)
-    return onward(rollout, basis, look.verdict.sentence, now_ns)
+    why = look.verdict.sentence
+    if rollout.phase is Phase.GUARD:
+        why = f"{rollout.winner} answered for {look.evidence_s:.0f} s of evidence, and nothing spoke against it"
+    return onward(rollout, basis, why, now_ns)
 
 
 def fuse_blew(rollout: Rollout, event: FuseBlew, _now_ns: int) -> Move | None:
     """The arm gets nothing already; so it stays."""
-    if event.generation <= rollout.acknowledged or event.arm not in _exposed_arms(rollout):
+    exposed = {one.arm for one in live_candidates(rollout)}
+    winner = winner_of(rollout)
+    if winner is not None:
+        exposed = {winner.arm}
+    if event.generation <= rollout.acknowledged or event.arm not in exposed:
         return None
-    basis = Basis(evidence=event.digest, fuse=event.reason)
-    if rollout.phase is Phase.STEP and plan_of(rollout).strategy == "ab":
-        return dropping(rollout, {event.arm: f"its fuse blew: {event.reason}"}, basis)
-    return _back(rollout, f"the data plane's fuse blew: {event.reason}", basis)
-
-
-def baseline_lost(rollout: Rollout, event: BaselineLost, _now_ns: int) -> Move | None:
-    """Nothing is proved without it."""
-    if rollout.degraded:
+    why, basis = f"the data plane turned {event.arm} off: {event.reason}", Basis(fuse=event.reason)
+    if rollout.phase is Phase.STEP and is_test(rollout):
+        return dropping(rollout, {event.arm: event.reason}, basis)
+    if rollout.phase is Phase.DRAIN and winner is None:
         return None
-    changes = {"degraded": event.reason}
-    return Move("degraded", f"nothing moves forward: {event.reason}", _begun(rollout), changes, notify=True)
-
-
-def time_passed(rollout: Rollout, event: TimePassed, now_ns: int) -> Move | None:
-    """At its deadline a rollout does what its plan says, which never is to go on."""
-    if not rollout.deadline_ns or now_ns < rollout.deadline_ns or stands_still(rollout):
-        return None
-    plan = plan_of(rollout)
-    basis = Basis(evidence=event.digest, person=rollout.created_by)
-    why = f"its {plan.max_duration_s:.0f} s are over, and the guards have not decided"
-    if plan.on_inconclusive == "approve":
-        return asking(_question(rollout, why), basis)
-    if plan.strategy == "ab":
-        return finishing(basis, f"{why}: all requests go back to version {rollout.baseline}")
-    if plan.on_inconclusive == "rollback":
-        return rolling_back(rollout, basis, why)
-    return Move("overdue", f"{why}: it stays as it is", basis, {"overdue": True}, notify=True)
-
-
-def superseded(_rollout: Rollout, event: Superseded, _now_ns: int) -> Move | None:
-    """A newer one takes over, and says what is served from now on."""
-    changes = {"phase": Phase.SUPERSEDED, "paused": None, "approval": "", "overdue": False, "degraded": ""}
-    return Move("superseded", f"{event.actor} began {event.by}, which replaces it", Basis(person=event.actor), changes)
+    return rolling_back(rollout, basis, why, harmful=True)
 
 
 # --- harm -------------------------------------------------------------------------------------------------
 
 
-def _harm(rollout: Rollout, look: EvidenceLooked, basis: Basis) -> Move | None:
-    plan, verdict = plan_of(rollout), look.verdict
-    if rollout.phase is Phase.STEP and plan.strategy == "ab":
-        return _harmful_arms(rollout, verdict, basis)
-    outcome = verdict.arms.get(rollout.promoted, verdict.outcome) if plan.strategy == "ab" else verdict.outcome
+def _harm(rollout: Rollout, look: Looked, basis: Basis) -> Move | None:
+    verdict, budget = look.verdict, rollout.plan["max_bad_requests"]
+    if rollout.phase is Phase.STEP and is_test(rollout):
+        failed = [one.arm for one in live_candidates(rollout) if verdict.arms.get(one.arm) is Outcome.FAIL]
+        return dropping(rollout, dict.fromkeys(failed, verdict.sentence), basis) if failed else None
+    outcome = verdict.arms.get(rollout.winner, verdict.outcome) if is_test(rollout) else verdict.outcome
     if outcome is Outcome.FAIL:
         return _back(rollout, verdict.sentence, basis)
-    if rollout.phase is Phase.STEP and spent(verdict) >= plan.max_bad_requests:
-        why = f"{spent(verdict):.0f} bad requests, which is the whole exposure budget ({plan.max_bad_requests})"
+    if rollout.phase is Phase.STEP and verdict.excess is not None and spent(verdict) >= budget:
+        why = f"{spent(verdict):.0f} bad requests more than the old version's, the whole exposure budget ({budget})"
         return _back(rollout, why, basis)
     return None
 
 
-def _harmful_arms(rollout: Rollout, verdict: Verdict, basis: Basis) -> Move | None:
-    failed = [one.arm for one in live_candidates(rollout) if verdict.arms.get(one.arm) is Outcome.FAIL]
-    if failed:
-        return dropping(rollout, dict.fromkeys(failed, verdict.sentence), basis)
-    budget = plan_of(rollout).max_bad_requests
-    if verdict.excess is not None and verdict.excess >= budget:
-        return finishing(basis, f"{verdict.excess:.0f} bad requests, which is the whole exposure budget ({budget})")
-    return None
-
-
-def _exposed_arms(rollout: Rollout) -> set[str]:
-    """Those that callers are answered by, besides the old version."""
-    if rollout.phase is Phase.STEP:
-        return {one.arm for one in live_candidates(rollout)}
-    return {rollout.promoted} - {""}
-
-
 def _back(rollout: Rollout, why: str, basis: Basis) -> Move | None:
     """Back; or, of what a person promoted, the question whether to go back."""
-    if not rollout.promoted_by:
-        return rolling_back(rollout, basis, why)
+    if not (rollout.by_hand and rollout.winner):
+        return rolling_back(rollout, basis, why, harmful=True)
     if rollout.approval:
         return None
-    return asking(f"{why}; {rollout.promoted_by} promoted it: `abort` goes back, `approve` keeps it", basis)
+    return asking(f"{why}; a person promoted it: `abort` goes back, `approve` keeps it", basis)
+
+
+# --- time -------------------------------------------------------------------------------------------------
+
+
+def _at_deadline(rollout: Rollout, verdict: Verdict, basis: Basis, now_ns: int) -> Move | None:
+    """At its deadline a rollout does what its plan says, which never is to go on."""
+    if rollout.phase not in (Phase.SHADOW, Phase.STEP) or not rollout.deadline_ns or now_ns < rollout.deadline_ns:
+        return None
+    if stands_still(rollout):
+        return None
+    over = f"not decided in {rollout.plan['max_duration_s']:g} s: {verdict.sentence}"
+    policy, test = rollout.plan["on_inconclusive"], is_test(rollout) and rollout.phase is Phase.STEP
+    if policy == "approve":
+        return asking(f"may the test end? {over}" if test else f"may it go on? {over}", basis)
+    if test:
+        outcomes = {**rollout.outcomes, **{arm: outcome.value for arm, outcome in verdict.arms.items()}}
+        return finishing(basis, f"the test is over: {over}", outcomes=outcomes)
+    if policy == "rollback":
+        return rolling_back(rollout, basis, over, harmful=False)
+    return Move("overdue", f"{over}; it stays as it is", basis, {"overdue": True})
 
 
 # --- A/B/n ------------------------------------------------------------------------------------------------
@@ -201,18 +183,16 @@ def _decided(rollout: Rollout, verdict: Verdict, basis: Basis) -> Move:
     """Every arm is: the outcome is recorded, and the old version gets everything, unless somebody promotes an arm."""
     live = [one.arm for one in live_candidates(rollout)]
     outcomes = {**rollout.outcomes, **{arm: verdict.arms[arm].value for arm in live}}
-    winner = _winner(live, verdict)
-    told = f"arm {winner} won" if winner else "no arm won"
-    if plan_of(rollout).on_inconclusive == "approve":
-        question = f"{told}: `promote --arm NAME` has it answer everything, `approve` ends the test"
-        return Move(
-            "approval-asked", question, basis, {"approval": question, "winner": winner, "outcomes": outcomes}, True
-        )
-    why = f"decided: {told}; all requests go back to version {rollout.baseline}"
-    return finishing(basis, why, outcomes=outcomes, winner=winner)
+    best = _best(live, verdict)
+    told = f"{best} did best" if best else "no arm did better"
+    if rollout.plan["on_inconclusive"] == "approve":
+        question = f"{told}: may the test end? `promote --arm NAME` has an arm answer everything"
+        changes = {"approval": question, "best": best, "outcomes": outcomes}
+        return Move("approval-asked", question, basis, changes)
+    return finishing(basis, f"the test is decided: {told}", outcomes=outcomes, best=best)
 
 
-def _winner(live: list[str], verdict: Verdict) -> str:
+def _best(live: list[str], verdict: Verdict) -> str:
     """Where quality is guarded, the arm that is certainly better, and most so; else the only one that passed."""
     scores = [guard for guard in verdict.guards if guard.metric == "quality" and guard.arm in live]
     if scores:
@@ -221,15 +201,5 @@ def _winner(live: list[str], verdict: Verdict) -> str:
     return live[0] if len(live) == 1 else ""
 
 
-def _question(rollout: Rollout, why: str) -> str:
-    if plan_of(rollout).strategy == "ab":
-        return f"{why}: `promote --arm NAME` has an arm answer everything, `approve` ends the test"
-    return f"{why}: `approve` goes one step on, `extend` gives more time, `abort` goes back"
-
-
-def _begun(rollout: Rollout) -> Basis:
+def _creator(rollout: Rollout) -> Basis:
     return Basis(person=rollout.created_by)
-
-
-def _version(rollout: Rollout) -> int:
-    return next((one.version for one in rollout.candidates if one.arm == rollout.promoted), rollout.baseline)

@@ -71,6 +71,7 @@ class Rollout(Struct, frozen=True):
         plan: as `config.rollout_plan.RolloutPlan` dumps it, every default filled in.
         baseline: the version that was served when it began, and that is gone back to.
         baseline_key: what answers for it (core.traffic.Arm.key).
+        baseline_path: where it was laid out, if it has to be loaded again to go back.
         step: index into the plan's steps; -1 before the first.
         segment: grows with every change of weights; evidence is kept by segment.
         evidence_s: seconds of evidence in this step: time for which nothing came does not count.
@@ -79,16 +80,13 @@ class Rollout(Struct, frozen=True):
         reason: one sentence about how it came to where it is.
         quarantined: whether its candidate's digest may not be tried again without `force`.
         acknowledged: generations of fuses that were seen.
-        supersedes: the rollout that it replaced.
-        baseline_path: where the baseline was laid out, for an exclusive swap back; empty otherwise.
-        baseline_shared: the baseline's key serves other versions too, so that it is never released.
-        by_hand: a person decided where it leads, as by `undo`: automation brings it there, and does not turn it back.
-        forced: why a quarantined digest is tried again; empty if none is.
-        promoted: the arm that got everything, or is to get it; empty: none yet.
-        promoted_by: the person who said so; empty: the guards did, and may still turn it back.
-        dropped: arms of an A/B/n test that get nothing any more.
+        winner: the arm that answers alone in the end; empty: the version that served before.
+        dropped: arms of an A/B/n test that were turned off.
+        by_hand: a person decided that everything goes to the winner: verdicts do not take it back, fuses do.
+        baseline_shared: what answers for the baseline serves other versions too, so that it is never released.
+        forced: why a version that was turned back before is tried again; empty if none is.
         outcomes: of an A/B/n test: what was decided of each arm (`Outcome`'s values).
-        winner: of an A/B/n test that is over; empty: none.
+        best: of an A/B/n test that was decided: the arm that did best; empty: none.
         overdue: its deadline passed, and it stays as it is until a person says more.
         exposure_s: seconds of evidence before this segment, times the candidates' share: what has been risked.
     """
@@ -117,15 +115,14 @@ class Rollout(Struct, frozen=True):
     quarantined: bool = False
     acknowledged: int = 0
     supersedes: str = ""
+    winner: str = ""
+    dropped: tuple[str, ...] = ()
+    by_hand: bool = False
     baseline_path: str = ""
     baseline_shared: bool = False
-    by_hand: bool = False
     forced: str = ""
-    promoted: str = ""
-    promoted_by: str = ""
-    dropped: tuple[str, ...] = ()
     outcomes: dict[str, str] = {}
-    winner: str = ""
+    best: str = ""
     overdue: bool = False
     exposure_s: float = 0.0
 
@@ -253,7 +250,7 @@ class Verdict(Struct, frozen=True):
         mismatch: why the split itself is not to be believed (sample ratio); empty if it is.
         bad_requests: of the candidate, the exposure so far.
         excess: bad requests beyond those that the baseline would have had in its place, which is what the exposure
-            budget is spent by; None: unknown, and every bad request counts.
+            budget is spent by; None: unknown, and every bad request counts, but turns nothing back.
     """
 
     outcome: Outcome

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from taxiway.core.errors import InvalidTransition
+from typing import Final
+
+from taxiway.core.errors import InvalidArgument, InvalidTransition
 from taxiway.rollout.commands import (
     COMMANDS,
     Abort,
@@ -13,183 +15,156 @@ from taxiway.rollout.commands import (
     Pause,
     Promote,
     Resume,
-    Start,
-    Undo,
+    verb_of,
 )
-from taxiway.rollout.moving import Basis, Move, finishing, onward, promoting, rolling_back
+from taxiway.rollout.moving import S_NS, Basis, Move, finishing, onward, promoting, rolling_back
 from taxiway.rollout.nouns import TERMINAL, Phase, Rollout
 from taxiway.rollout.nouns import Pause as Paused
-from taxiway.rollout.shares import live_candidates, plan_of
+from taxiway.rollout.shares import is_test, live_candidates
 
-_S = 1_000_000_000
-_TRIED = frozenset({Phase.SHADOW, Phase.STEP})
-_MOVING = frozenset({Phase.ADMIT, Phase.STAGE, Phase.SHADOW, Phase.STEP, Phase.PROMOTE, Phase.GUARD, Phase.DRAIN})
-ORDERED: tuple[type[Command], ...] = (Pause, Resume, Advance, Promote, Approve, Extend, Abort, Undo)
-"""Commands that a rollout may be given once it is there."""
+TRIED: Final = frozenset({Phase.SHADOW, Phase.STEP})
+"""Phases in which something is yet to be decided."""
+
+_AT_REST: Final = TERMINAL | {Phase.ROLLING_BACK}
 
 
 # --- what is allowed --------------------------------------------------------------------------------------
 
 
-def allowed(rollout: Rollout) -> tuple[str, ...]:
-    """The verbs that would not be refused now."""
-    return tuple(kind.verb for kind in ORDERED if not objection(rollout, kind))
+def allowed(rollout: Rollout) -> list[str]:
+    """The commands that would not be refused now."""
+    if rollout.phase in _AT_REST:
+        return []
+    return [verb_of(kind) for kind in COMMANDS.values() if not objection(rollout, kind)]
 
 
 def objection(rollout: Rollout, kind: type[Command]) -> str:
-    """Why every command of this kind is refused now, as `it is ...`; empty: it is not."""
+    """Why every command of this kind is refused now; empty: it is not."""
     phase = rollout.phase
     if phase in TERMINAL:
-        return f"it has ended ({phase.value})"
-    if kind is Abort or kind is Undo:
+        return "it has ended"
+    if kind is Abort:
         return ""
-    if phase not in _MOVING:
+    if phase in (Phase.QUEUED, Phase.ROLLING_BACK):
         return "it waits for another rollout" if phase is Phase.QUEUED else "it is on its way back"
     if kind is Pause:
         return f"{rollout.paused.by} has paused it already" if rollout.paused else ""
     if kind is Resume:
         return "" if rollout.paused else "it is not paused"
     if kind is Extend:
-        return "" if phase in _TRIED else f"nothing is to be decided by a deadline in phase {phase.value}"
+        return "" if phase in TRIED else "nothing is to be decided by a deadline"
     if rollout.paused:
         return f"{rollout.paused.by} has paused it"
     if kind is Approve:
-        return "" if rollout.approval else "it does not wait for anybody's approval"
+        return "" if rollout.approval else "it does not wait for anybody"
     return _forward_objection(rollout, kind)
 
 
 def _forward_objection(rollout: Rollout, kind: type[Command]) -> str:
-    phase, strategy = rollout.phase, plan_of(rollout).strategy
-    if phase in (Phase.ADMIT, Phase.STAGE):
+    if rollout.phase in (Phase.ADMIT, Phase.STAGE):
         return "its versions are not loaded yet"
-    if phase in (Phase.PROMOTE, Phase.DRAIN):
-        return "it has all of the requests already" if rollout.promoted else "it is ending"
-    if kind is Promote and strategy == "shadow":
-        return "its plan is a shadow, which never answers anybody"
-    if kind is Advance and strategy == "ab" and phase is Phase.STEP:
-        return "its plan is an A/B/n test, which has no steps"
+    if rollout.phase not in TRIED:
+        return "it has all of the requests already" if rollout.winner else "it is ending"
+    if kind is Promote and rollout.plan["strategy"] == "shadow":
+        return "a shadow never answers anybody"
+    if kind is Advance and is_test(rollout) and rollout.phase is Phase.STEP:
+        return "a test of arms has no steps"
     return ""
 
 
-def refusal(rollout: Rollout, command: Command, why: str, hint: str = "") -> InvalidTransition:
-    """The error that tells where the rollout is, how it got there, and what would be allowed."""
-    may = allowed(rollout)
-    hint = hint or _what_would_be_allowed(rollout, may)
-    return InvalidTransition(
-        f"rollout {rollout.id} of {rollout.service} cannot be given `{command.verb}`: {why} "
-        f"(phase {rollout.phase.value}, generation {rollout.generation}; last: {rollout.reason})",
-        hint=hint,
-        rollout=rollout.id,
-        generation=rollout.generation,
-        phase=rollout.phase.value,
-        allowed=list(may),
-    )
-
-
-def _what_would_be_allowed(rollout: Rollout, may: tuple[str, ...]) -> str:
-    if may:
-        return f"allowed now: {', '.join(may)}; as `{COMMANDS[may[0]].words.format(service=rollout.service)}`"
-    ways = " or ".join(f"`{kind.words.format(service=rollout.service)}`" for kind in (Undo, Start))
-    return f"what has ended stays so; go on with {ways}"
-
-
 def check_allowed(rollout: Rollout, command: Command) -> None:
-    """Refuse what cannot be done now.
+    """Refuse what cannot be done now: with why, the story so far, and what would be allowed.
 
     Raises:
         InvalidTransition: it cannot.
     """
     why = objection(rollout, type(command))
-    if why:
-        raise refusal(rollout, command, why)
+    if not why:
+        return
+    may = allowed(rollout)
+    service = rollout.service
+    ways = (
+        f"`taxiway rollout undo {service}` goes back to what was before, `taxiway rollout start {service}` begins anew"
+    )
+    raise InvalidTransition(
+        f"{command.verb} is not possible: rollout {rollout.id} of {service} is in phase {rollout.phase.value} "
+        f"({rollout.reason}), and {why}",
+        hint=f"allowed now: {', '.join(may) or f'nothing; {ways}'}",
+        rollout=rollout.id,
+        generation=rollout.generation,
+        phase=rollout.phase.value,
+        allowed=may,
+    )
 
 
 # --- what is done -----------------------------------------------------------------------------------------
 
 
-def pause(_rollout: Rollout, command: Pause, now_ns: int) -> Move | None:
+def pause(_rollout: Rollout, command: Pause, now_ns: int, actor: str) -> Move | None:
     """Nothing moves forward."""
-    paused = Paused(command.actor, command.reason, now_ns)
-    return Move("paused", _told("paused", command), _by(command), {"paused": paused}, notify=True)
+    paused = Paused(actor, command.reason, now_ns)
+    return Move("paused", _told("paused", command, actor), Basis(person=actor), {"paused": paused})
 
 
-def resume(rollout: Rollout, command: Resume, now_ns: int) -> Move | None:
+def resume(rollout: Rollout, command: Resume, now_ns: int, actor: str) -> Move | None:
     """It goes on, with as much time before its deadline as it had."""
     stood_ns = now_ns - rollout.paused.at_ns if rollout.paused else 0
     deadline_ns = rollout.deadline_ns + max(0, stood_ns) if rollout.deadline_ns else 0
     changes = {"paused": None, "deadline_ns": deadline_ns}
-    return Move("resumed", _told("resumed", command), _by(command), changes, notify=True)
+    return Move("resumed", _told("resumed", command, actor), Basis(person=actor), changes)
 
 
-def advance(rollout: Rollout, command: Advance, now_ns: int) -> Move | None:
+def advance(rollout: Rollout, command: Advance, now_ns: int, actor: str) -> Move | None:
     """One step on by a person's word."""
-    return onward(rollout, _by(command), _told("advanced", command), now_ns, person=command.actor)
+    return onward(rollout, Basis(person=actor), _told("moved on", command, actor), now_ns, by_person=True)
 
 
-def promote(rollout: Rollout, command: Promote, now_ns: int) -> Move | None:
+def promote(rollout: Rollout, command: Promote, now_ns: int, actor: str) -> Move | None:
     """One step on, or everything, by a person's word."""
-    told = _told("promoted", command)
-    if plan_of(rollout).strategy == "ab" and rollout.phase is not Phase.GUARD:
-        return promoting(rollout, _arm_named(rollout, command), _by(command), told, person=command.actor)
-    if command.arm not in ("", *(one.arm for one in rollout.candidates)):
-        raise refusal(rollout, command, f"it has no arm {command.arm!r}", "leave the arm out: there is one candidate")
-    if command.full and rollout.phase in _TRIED:
-        return promoting(rollout, rollout.candidates[0].arm, _by(command), told, person=command.actor)
-    return onward(rollout, _by(command), told, now_ns, person=command.actor)
+    why, basis = _told("promoted", command, actor), Basis(person=actor)
+    arms = [one.arm for one in live_candidates(rollout)]
+    named = command.arm or (arms[0] if len(arms) == 1 else "")
+    if named not in arms:
+        raise InvalidArgument(
+            f"arm {command.arm!r} is none of {', '.join(arms)}", hint=f"name the one that is to answer: {arms[0]}"
+        )
+    if command.full or is_test(rollout):
+        return promoting(rollout, named, basis, why, by_person=True)
+    return onward(rollout, basis, why, now_ns, by_person=True)
 
 
-def _arm_named(rollout: Rollout, command: Promote) -> str:
-    live = [one.arm for one in live_candidates(rollout)]
-    if not command.arm and len(live) == 1:
-        return live[0]
-    if command.arm in live:
-        return command.arm
-    why = f"arm {command.arm!r} does not take part any more" if command.arm in rollout.dropped else "no arm is named"
-    if command.arm and command.arm not in rollout.dropped:
-        why = f"it has no arm {command.arm!r}"
-    raise refusal(rollout, command, why, f"name one that takes part: {', '.join(live)}")
-
-
-def approve(rollout: Rollout, command: Approve, now_ns: int) -> Move | None:
-    """Yes to what it waits for: one step on, the end of a test, or that a promotion stays."""
+def approve(rollout: Rollout, command: Approve, now_ns: int, actor: str) -> Move | None:
+    """Yes to what it waits for: one step on, the end of a test, or that what a person promoted stays."""
     if command.plan_digest not in ("", rollout.plan_digest):
-        why = f"its plan is {rollout.plan_digest}, not {command.plan_digest}"
-        raise refusal(rollout, command, why, "look at the plan again, and approve that one")
-    told = _told("approved", command)
-    if plan_of(rollout).strategy == "ab" and rollout.phase is Phase.STEP:
-        return finishing(_by(command), f"{told}; all requests go back to version {rollout.baseline}")
-    return onward(rollout, _by(command), told, now_ns, person=command.actor)
+        raise InvalidArgument(
+            f"plan_digest = {command.plan_digest[:80]!r}: rollout {rollout.id} follows {rollout.plan_digest}",
+            hint="look at its plan again, and approve that one",
+            field="plan_digest",
+        )
+    why, basis = _told("approved", command, actor), Basis(person=actor)
+    if is_test(rollout) and rollout.phase is Phase.STEP:
+        return finishing(basis, f"the test is over: {why}")
+    if rollout.phase not in TRIED:
+        return Move("approved", why, basis, {"approval": "", "phase": Phase.DRAIN})
+    return onward(rollout, basis, why, now_ns, by_person=True)
 
 
-def extend(rollout: Rollout, command: Extend, now_ns: int) -> Move | None:
+def extend(rollout: Rollout, command: Extend, now_ns: int, actor: str) -> Move | None:
     """More time, from its deadline or from now, whichever is later; what was asked at the deadline is asked no more."""
-    deadline_ns = max(now_ns, rollout.deadline_ns) + int(command.by_s * _S)
+    deadline_ns = max(now_ns, rollout.deadline_ns) + round(command.by_s * S_NS)
     changes = {"deadline_ns": deadline_ns, "overdue": False, "approval": ""}
-    return Move("extended", _told(f"extended by {command.by_s:.0f} s", command), _by(command), changes)
+    why = _told(f"extended by {command.by_s:g} s", command, actor)
+    return Move("extended", why, Basis(person=actor), changes)
 
 
-def abort(rollout: Rollout, command: Abort, _now_ns: int) -> Move | None:
+def abort(rollout: Rollout, command: Abort, _now_ns: int, actor: str) -> Move | None:
     """Everything back. Said while it is on its way back, it is being done already."""
     if rollout.phase is Phase.ROLLING_BACK:
         return None
-    return rolling_back(rollout, _by(command), _told("aborted", command))
+    why = _told("aborted", command, actor)
+    return rolling_back(rollout, Basis(person=actor), why, harmful=False)
 
 
-def undo(rollout: Rollout, command: Undo, _now_ns: int) -> Move | None:
-    """Everything back, to the version that served before: of a rollout that goes on there is no other."""
-    if command.to not in (None, rollout.baseline):
-        why = f"it can go back to version {rollout.baseline}, not to {command.to}"
-        then = f"`taxiway rollout start {rollout.service} --to {command.to}`"
-        raise refusal(rollout, command, why, f"`taxiway rollout abort {rollout.service}`, then {then}")
-    if rollout.phase is Phase.ROLLING_BACK:
-        return None
-    return rolling_back(rollout, _by(command), _told("undone", command))
-
-
-def _by(command: Command) -> Basis:
-    return Basis(person=command.actor)
-
-
-def _told(what: str, command: Command) -> str:
-    """`command.reason` for those who come later."""
-    return f"{what} by {command.actor}" + (f": {command.reason}" if command.reason else "")
+def _told(what: str, command: Command, actor: str) -> str:
+    """For those who come later."""
+    return f"{what} by {actor}" + (f": {command.reason}" if command.reason else "")

@@ -7,48 +7,46 @@ from __future__ import annotations
 
 import math
 
-from taxiway.config.rollout_plan import RolloutPlan
-from taxiway.rollout.events import EvidenceLooked
+from taxiway.rollout.events import Looked
 from taxiway.rollout.nouns import Outcome, Phase, Rollout, Verdict
-from taxiway.rollout.shares import candidate_share, live_candidates, plan_of
+from taxiway.rollout.shares import candidate_share, is_test, live_candidates
 
 
-def waits_for(rollout: Rollout, look: EvidenceLooked) -> str:
-    """Why this look does not let the rollout go on, as a sentence for people."""
-    standing = stands_still(rollout) or _missing(look)
+def waits_for(rollout: Rollout, look: Looked) -> str:
+    """Why this look does not let the rollout go on, as the end of `waits for ...`."""
+    standing = stands_still(rollout) or frozen(look)
     if standing:
         return standing
-    if look.segment != rollout.segment:
-        return f"for evidence of the present weights (segment {rollout.segment}, not {look.segment})"
-    plan = plan_of(rollout)
-    needed = plan.guard_for_s if rollout.phase is Phase.GUARD else plan.min_step_s
+    if look.segment not in (-1, rollout.segment):
+        return f"evidence of the present weights (segment {rollout.segment}, not {look.segment})"
+    needed = rollout.plan["guard_for_s"] if rollout.phase is Phase.GUARD else rollout.plan["min_step_s"]
     if not look.evidence_s >= needed:  # which NaN is not
-        return f"for {needed - look.evidence_s:.0f} s more of evidence, of {needed:.0f} s"
+        return f"{needed - look.evidence_s:.0f} s more of evidence, of {needed:g} s"
     match rollout.phase:
         case Phase.GUARD:
-            return "" if look.verdict.outcome is not Outcome.ERROR else look.verdict.sentence
+            return look.verdict.sentence if look.verdict.outcome is Outcome.ERROR else ""
         case Phase.SHADOW:
-            return _pairs(plan, look) or _guards(look.verdict)
-        case Phase.STEP if plan.strategy == "ab":
+            return _copies(rollout, look.verdict)
+        case Phase.STEP if is_test(rollout):
             return _undecided(rollout, look.verdict)
         case Phase.STEP:
-            return _guards(look.verdict) or _budget(rollout, plan, look)
-    return f"for what phase {rollout.phase.value} does"
+            return _guards(look.verdict) or _budget(rollout, look)
+    return f"what phase {rollout.phase.value} does"
 
 
 def stands_still(rollout: Rollout) -> str:
-    """Why nothing moves it forward but a person."""
+    """What a person has to say before anything moves forward."""
     if rollout.paused is not None:
         why = f": {rollout.paused.reason}" if rollout.paused.reason else ""
-        return f"for `resume`: {rollout.paused.by} paused it{why}"
+        return f"`resume`, since {rollout.paused.by} paused it{why}"
     if rollout.approval:
-        return f"for a person: {rollout.approval}"
+        return f"a person: {rollout.approval}"
     if rollout.overdue:
-        return "for a person: its time is over, and the guards have not decided"
+        return "a person: its time is over, and the guards have not decided"
     return ""
 
 
-def frozen(look: EvidenceLooked) -> str:
+def frozen(look: Looked) -> str:
     """Why this look's evidence is not to be believed, or is not there; empty: it is well."""
     if look.degraded:
         return look.degraded
@@ -62,7 +60,7 @@ def spent(verdict: Verdict) -> float:
     return max(0.0, verdict.excess)
 
 
-def expected_cost(rollout: Rollout, look: EvidenceLooked, share: float) -> float:
+def expected_cost(rollout: Rollout, look: Looked, share: float) -> float:
     """Bad requests that the exposure budget is to reckon with until `share` has been held for a step's least time.
 
     What was spent, and as much again for each second of evidence and share as before.
@@ -71,33 +69,41 @@ def expected_cost(rollout: Rollout, look: EvidenceLooked, share: float) -> float
     cost = spent(look.verdict)
     if cost == 0 or risked_s <= 0:
         return cost
-    return cost + cost / risked_s * share * plan_of(rollout).min_step_s
+    again: float = cost / risked_s * share * rollout.plan["min_step_s"]
+    return cost + again
 
 
-def _missing(look: EvidenceLooked) -> str:
-    problem = frozen(look)
-    return f"for evidence: {problem}" if problem else ""
-
-
-def _pairs(plan: RolloutPlan, look: EvidenceLooked) -> str:
-    wanted = 0 if plan.shadow is None else plan.shadow.pairs
-    return f"for {wanted - look.pairs} more pairs of answers, of {wanted}" if look.pairs < wanted else ""
+def _copies(rollout: Rollout, verdict: Verdict) -> str:
+    """Copies tell how alike the answers are; what callers meet nobody knows yet."""
+    agreement = [guard for guard in verdict.guards if guard.metric == "agreement"]
+    if not agreement:
+        return _guards(verdict)
+    shadow = rollout.plan["shadow"]
+    wanted, pairs = 0 if shadow is None else shadow["pairs"], min(guard.candidate for guard in agreement)
+    if pairs < wanted:
+        return f"{wanted - pairs} more pairs of answers, of {wanted}"
+    if verdict.outcome in (Outcome.FAIL, Outcome.ERROR):
+        return f"the guards: {verdict.sentence}"
+    undecided = [guard.sentence for guard in agreement if guard.outcome is not Outcome.PASS]
+    return f"the guards: {'; '.join(undecided)}" if undecided else ""
 
 
 def _guards(verdict: Verdict) -> str:
-    return "" if verdict.outcome is Outcome.PASS else f"for the guards: {verdict.sentence}"
+    return "" if verdict.outcome is Outcome.PASS else f"the guards: {verdict.sentence}"
 
 
 def _undecided(rollout: Rollout, verdict: Verdict) -> str:
     if verdict.outcome is Outcome.ERROR:
-        return f"for the guards: {verdict.sentence}"
+        return f"the guards: {verdict.sentence}"
     open_ = [one.arm for one in live_candidates(rollout) if verdict.arms.get(one.arm) is not Outcome.PASS]
-    return f"for a decision about {', '.join(open_)}: {verdict.sentence}" if open_ else ""
+    return f"a decision about {', '.join(open_)}: {verdict.sentence}" if open_ else ""
 
 
-def _budget(rollout: Rollout, plan: RolloutPlan, look: EvidenceLooked) -> str:
-    share = plan.steps[rollout.step + 1] / 100
-    cost, budget = expected_cost(rollout, look, share), plan.max_bad_requests
-    if share >= 1 or cost <= budget:  # the last step is no trial: the guards have passed at all of those before
+def _budget(rollout: Rollout, look: Looked) -> str:
+    budget: int = rollout.plan["max_bad_requests"]
+    share = rollout.plan["steps"][rollout.step + 1] / 100
+    used = spent(look.verdict)
+    cost = expected_cost(rollout, look, share) if share < 1 else used  # the last step is no trial: all before it passed
+    if used < budget and cost <= budget:
         return ""
-    return f"for the exposure budget: {share:.0%} would cost about {cost:.0f} bad requests, of {budget} at most"
+    return f"the exposure budget: {share:.0%} would cost about {cost:.0f} bad requests, of {budget} at most"

@@ -1,20 +1,23 @@
-"""Which share of the requests each arm is to have, by where a rollout is."""
+"""Which share of the requests each arm is to have, by where a rollout is. Reads plans as they were written."""
 
 from __future__ import annotations
 
-from taxiway.config.rollout_plan import RolloutPlan
-from taxiway.rollout.nouns import BASELINE, CANDIDATE, CONTROL, TERMINAL, Candidate, Phase, Rollout
+from typing import Final
 
-EXPOSED = frozenset({Phase.SHADOW, Phase.STEP, Phase.PROMOTE, Phase.GUARD, Phase.DRAIN})
-"""Phases in which the candidate runs requests, or copies of them."""
+from taxiway.rollout.nouns import BASELINE, CANDIDATE, CONTROL, Candidate, Phase, Rollout
 
-_PROMOTED = frozenset({Phase.PROMOTE, Phase.GUARD, Phase.DRAIN, Phase.SUCCEEDED})
-_BITS = 1e-12
+WITH_TRAFFIC: Final = frozenset({Phase.SHADOW, Phase.STEP, Phase.PROMOTE, Phase.GUARD})
+"""Phases in which a candidate runs requests, or copies of them, and is watched."""
+
+WON: Final = frozenset({Phase.PROMOTE, Phase.GUARD, Phase.DRAIN, Phase.SUCCEEDED})
+"""Phases in which the winner, if there is one, has everything."""
+
+_BITS: Final = 1e-12
 
 
-def plan_of(rollout: Rollout) -> RolloutPlan:
-    """Its plan, typed."""
-    return RolloutPlan.model_validate(rollout.plan)
+def is_test(rollout: Rollout) -> bool:
+    """Whether it is an A/B/n test, whose arms keep their shares."""
+    return bool(rollout.plan["strategy"] == "ab")
 
 
 def live_candidates(rollout: Rollout) -> tuple[Candidate, ...]:
@@ -22,39 +25,32 @@ def live_candidates(rollout: Rollout) -> tuple[Candidate, ...]:
     return tuple(one for one in rollout.candidates if one.arm not in rollout.dropped)
 
 
-def promoted(rollout: Rollout) -> Candidate | None:
-    """The candidate that has everything, or is to get it."""
-    if rollout.phase not in _PROMOTED:
+def winner_of(rollout: Rollout) -> Candidate | None:
+    """The candidate that has everything."""
+    if rollout.phase not in WON:
         return None
-    return next((one for one in rollout.candidates if one.arm == rollout.promoted), None)
+    return next((one for one in rollout.candidates if one.arm == rollout.winner), None)
 
 
-def has_twin(plan: RolloutPlan) -> bool:
-    """Whether the candidate is compared with a second copy of the old version: where its share is raised by steps."""
-    return plan.twin and plan.strategy in ("canary", "rolling") and not plan.exclusive and plan.steps[0] < 100
+def has_twin(rollout: Rollout) -> bool:
+    """Whether the candidate is compared with a copy of the old version of its own size: where steps raise its share."""
+    plan = rollout.plan
+    return bool(plan["twin"] and plan["strategy"] in ("canary", "rolling") and plan["steps"][0] < 100)
 
 
-def weights(rollout: Rollout) -> dict[str, float]:
-    """Shares by arm, which add up to 1; arms that are ready and get nothing have 0, others are not named."""
-    winner = promoted(rollout)
+def weights_of(rollout: Rollout) -> dict[str, float]:
+    """The share of each arm, 0 to 1; together 1."""
+    winner = winner_of(rollout)
     if winner is not None:
-        if rollout.phase in TERMINAL or plan_of(rollout).exclusive:
-            return {winner.arm: 1.0}
-        return {CONTROL: 0.0, winner.arm: 1.0}
-    if rollout.phase is Phase.SHADOW:
-        return {CONTROL: 1.0, **{one.arm: 0.0 for one in rollout.candidates}}
-    if rollout.phase is Phase.STEP:
-        return _shares(rollout, plan_of(rollout))
-    return {CONTROL: 1.0}
-
-
-def _shares(rollout: Rollout, plan: RolloutPlan) -> dict[str, float]:
-    if plan.strategy == "ab":
+        return {winner.arm: 1.0}
+    if rollout.phase is not Phase.STEP:
+        return {CONTROL: 1.0}
+    if is_test(rollout):
         shares = {one.arm: one.percent / 100 for one in live_candidates(rollout)}
     else:
-        share = plan.steps[rollout.step] / 100
+        share = rollout.plan["steps"][rollout.step] / 100
         shares = {CANDIDATE: share}
-        if has_twin(plan):
+        if has_twin(rollout):
             shares[BASELINE] = min(share, 1 - share)
     rest = 1 - sum(shares.values())
     return {CONTROL: rest if rest > _BITS else 0.0, **shares}
@@ -62,5 +58,11 @@ def _shares(rollout: Rollout, plan: RolloutPlan) -> dict[str, float]:
 
 def candidate_share(rollout: Rollout) -> float:
     """What all candidates have together, 0 to 1."""
-    shares = weights(rollout)
+    shares = weights_of(rollout)
     return sum(shares.get(one.arm, 0.0) for one in rollout.candidates)
+
+
+def split_differs(one: Rollout, other: Rollout) -> bool:
+    """Whether what is counted in both cannot be counted together: other weights, or copies in one of them."""
+    copies = {one.phase, other.phase} & {Phase.SHADOW}
+    return weights_of(one) != weights_of(other) or (bool(copies) and one.phase is not other.phase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from taxiway.core.errors import StatisticsNotFound, TraceModelNotFound, Unavailable
@@ -60,6 +61,7 @@ class Administration:
         traces: what is traced in this process.
         regions: the shared memory that is registered in this process.
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
+        more_verbs: what it must be able to do beside what is asked here.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Administration:
         traces: TraceGates,
         regions: Regions,
         make_fleet: Callable[[Mapping[str, Verb]], Fleet] = Alone,
+        more_verbs: Mapping[str, Verb] = MappingProxyType({}),
     ) -> None:
         self._routing = routing
         self._models = models
@@ -80,8 +83,9 @@ class Administration:
         self._regions = regions
         self._listeners: list[Callable[[], None]] = []
         self._logs = LogSwitch()
-        self._fleet = make_fleet(
+        self.fleet = self._fleet = make_fleet(
             {
+                **more_verbs,
                 "statistics": self._own_statistics,
                 "index": self._own_index,
                 "load": self._load_here,

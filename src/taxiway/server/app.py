@@ -31,8 +31,9 @@ from taxiway.server.totals import GrpcStatistics, ServerStatistics
 from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
+from taxiway.server.traffic import TrafficDesk
 from taxiway.server.wire.api import inference_routes, make_endpoints
-from taxiway.server.wire.cold import ColdDoor, Hold, never_cold
+from taxiway.server.wire.cold import ColdDoor, Hold
 from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
 from taxiway.server.wire.front import HttpFront
@@ -101,11 +102,22 @@ class DataPlane:
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
         self._models = self._make_models(cpus or available_cpus())
         self._snapshot = Snapshot()
+        self._routes_now: Mapping[str, ModelRoutes] = {}
         self._accepting = False
         self._regions = self._make_regions()
+        self.traffic = TrafficDesk(self._models.companions, self._reroute)
+        """How requests are split between versions."""
         self._administration = Administration(
-            self._routing, self._models, self._is_accepting, __version__, self._traces, self._regions, make_fleet
+            self._routing,
+            self._models,
+            self._is_accepting,
+            __version__,
+            self._traces,
+            self._regions,
+            make_fleet,
+            self.traffic.verbs(),
         )
+        self.traffic.fleet = self._administration.fleet
         self.reception = Reception.of(settings, self._clock)
         """How callers are received."""
         self._fronts: list[HttpFront] = []
@@ -246,7 +258,13 @@ class DataPlane:
 
     def _route(self, routes: Mapping[str, ModelRoutes]) -> None:
         """From here on these are the routes; what connections remember of the last ones would keep it in memory."""
-        self._snapshot = snapshot_of(routes)
+        self._routes_now = routes
+        self._reroute()
+
+    def _reroute(self) -> None:
+        """The routes, or how requests are split, have changed."""
+        routes = self._routes_now
+        self._snapshot = snapshot_of(routes, self.traffic.splits(routes))
         for door in self._doors():
             door.forget_routes()
         self._administration.readiness_changed()
@@ -306,8 +324,7 @@ class DataPlane:
         return inference_routes(endpoints, self._profile, __version__)
 
     def _make_hold(self) -> Hold:
-        if not self._settings.models.memory_bytes:
-            return never_cold
+        """Also without models.memory_bytes: while one version is exchanged for another, requests wait."""
         return ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
 
     async def _open_grpc(self) -> str:

@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 from taxiway.core.errors import ColdModel, InvalidArgument, ModelNotFound, TaxiwayError, Unavailable, VersionNotServed
 from taxiway.server.models.machine import ModelState
-from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.models.roster import COMPANION, ModelRoutes
 from taxiway.server.models.served import ServedModel
+from taxiway.server.splitting.split import Split
+from taxiway.server.splitting.units import GetHeader
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,28 @@ class Snapshot:
     Attributes:
         services: the models that are served.
         routes: how every model stands that is known; None while the first ones are being loaded.
+        splits: the services whose requests are split between versions.
     """
 
     services: Mapping[str, Service] = field(default_factory=lambda: MappingProxyType({}))
     routes: Mapping[str, ModelRoutes] | None = None
+    splits: Mapping[str, Split] = field(default_factory=lambda: MappingProxyType({}))
+
+    def choose(self, name: str, version: str | None, header: GetHeader, caller: str = "") -> tuple[ServedModel, bool]:
+        """What answers a caller's request, and whether another one just like it would be answered by the same.
+
+        Args:
+            name: of the service.
+            version: None: whichever the split of the service's traffic says, else the latest.
+            header: gives the request's headers, by names in lower case.
+            caller: the name of the key that it was sent with; empty if there was none.
+
+        Raises:
+            TaxiwayError: as `find`.
+        """
+        if version is None and (split := self.splits.get(name)) is not None:
+            return split.choose(header, caller)
+        return self.find(name, version), True
 
     def find(self, name: str, version: str | None) -> ServedModel:
         """The version that answers for `name`; the latest if `version` is None.
@@ -41,6 +61,8 @@ class Snapshot:
             Unavailable: it is being loaded; ColdModel if it is loaded again once it is asked for.
         """
         number = None if version is None else version_number(version)
+        if number is None and (split := self.splits.get(name)) is not None:
+            return split.default
         service = self.services.get(name)
         if service is None:
             raise self._absent(name, number)
@@ -83,12 +105,17 @@ def _no_version(name: str, routes: ModelRoutes) -> TaxiwayError:
     return ModelNotFound(text, hint=f"it is not loaded: POST /v2/repository/models/{name}/load", model=name)
 
 
-def snapshot_of(routes: Mapping[str, ModelRoutes]) -> Snapshot:
-    """A snapshot in which the latest version of each model answers for its name."""
-    services = {
-        name: Service(name, own.served, own.served[max(own.served)]) for name, own in routes.items() if own.served
-    }
-    return Snapshot(MappingProxyType(services), MappingProxyType(dict(routes)))
+def snapshot_of(routes: Mapping[str, ModelRoutes], splits: Mapping[str, Split] = MappingProxyType({})) -> Snapshot:
+    """A snapshot in which the latest version of each model answers for its name, unless its requests are split."""
+    versions: dict[str, dict[int, ServedModel]] = {}
+    defaults: dict[str, ServedModel] = {}
+    for name, own in sorted(routes.items()):  # a companion's key comes after its model's name
+        if own.served:
+            service = name.partition(COMPANION)[0]
+            versions[service] = dict(own.served) | versions.get(service, {})
+            defaults.setdefault(service, own.served[max(own.served)])
+    services = {name: Service(name, MappingProxyType(served), defaults[name]) for name, served in versions.items()}
+    return Snapshot(MappingProxyType(services), MappingProxyType(dict(routes)), splits)
 
 
 def version_number(text: str) -> int:

@@ -324,6 +324,10 @@ class ModelStatistics:
         for outcome, count in () if self._responses is None else self._responses.totals():
             yield Point(names.ANSWERS, (*own, outcome), count)
 
+    def inferred(self) -> tuple[int, int]:
+        """Requests that were computed so far, and the nanoseconds that the framework took for all of them together."""
+        return self._infer.count, sum(run[2] for run in self._runs.values())
+
     def _values(self) -> Iterator[tuple[names.Family, float | Distribution]]:
         yield names.NV_SUCCESS, self.success_count
         yield names.NV_COUNT, self.inference_count

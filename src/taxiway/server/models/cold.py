@@ -64,6 +64,22 @@ class ColdStarts:
         self._held: dict[str, list[Held]] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, tuple[int, TaxiwayError]] = {}
+        self._bounds: dict[str, tuple[int, float]] = {}
+        """Of models that are being exchanged: requests held at most, and for how many seconds."""
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Requests that were held, and that could not be, since the start."""
+        return self._statistics.cold_held, self._statistics.cold_refused
+
+    def bound(self, name: str, limit: int, hold_s: float) -> None:
+        """Until `unbound`, hold so many requests for this model, each for so long, whatever the settings say."""
+        self._failed.pop(name, None)
+        self._bounds[name] = (limit, hold_s)
+
+    def unbound(self, name: str) -> None:
+        """The settings hold again."""
+        self._bounds.pop(name, None)
 
     def hold(self, name: str, resume: Resume, deadline_ns: int = NEVER_NS) -> Held:
         """Call `resume` when the model is back; not before this returns.
@@ -101,6 +117,8 @@ class ColdStarts:
         except TaxiwayError:
             self._statistics.cold_refused += 1
             raise
+        if name in self._bounds:
+            deadline_ns = min(deadline_ns, self._now_ns() + round(self._bounds[name][1] * 1e9))
         waiting.append(held)
         self._statistics.cold_held += 1
         self._statistics.cold_waiting += 1
@@ -153,10 +171,10 @@ class ColdStarts:
         until_ns, error = self._failed.get(name, (0, None))
         if error is not None and self._now_ns() < until_ns:
             raise error.retold()
-        if waiting >= self._limit:
+        limit, _ = self._bounds.get(name, (self._limit, 0.0))
+        if waiting >= limit:
             raise Overloaded(
-                f"{waiting} requests wait for model '{name}' to be loaded again; models.cold_requests allows "
-                f"{self._limit}",
+                f"{waiting} requests wait for model '{name}' to be loaded again; models.cold_requests allows {limit}",
                 hint="retry later, raise models.cold_requests, or give models more room with models.memory_bytes",
                 limit="models.cold_requests",
                 model=name,

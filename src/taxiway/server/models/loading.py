@@ -136,6 +136,7 @@ class ModelLoader:
     def _load_file(self, prepared: Prepared, version: int) -> ServedModel:
         found, message = prepared.found, prepared.message
         settings = self._settings.for_model(found.name)
+        settings = replace(settings, trust=(*settings.trust, *found.trusted))
         opened = self._opener.open(found, version, message, settings)
         model = opened.model
         try:
@@ -243,6 +244,13 @@ def _choose_versions(found: FoundModel, message: ModelConfig) -> tuple[int, ...]
         if is_ensemble(message):
             hint = f"make an empty directory {found.directory}/1: the version of the ensemble"
         raise InvalidModel(f"model {found.name!r} has no version", hint=hint)
+    if found.only is not None:
+        if found.only not in found.versions:
+            raise InvalidModel(
+                f"model {found.name!r} has no version {found.only} at {found.directory}",
+                hint=f"its versions are {', '.join(map(str, sorted(found.versions)))}",
+            )
+        return (found.only,)
     chosen = version_policy(message).choose(found.versions)
     if not chosen:
         raise InvalidModel(

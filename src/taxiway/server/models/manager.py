@@ -23,6 +23,7 @@ from taxiway.core.errors import (
 from taxiway.server.admission import Admission
 from taxiway.server.models.asked import asked_at_start, check_on_demand
 from taxiway.server.models.cold import ColdStarts
+from taxiway.server.models.companions import Companions
 from taxiway.server.models.departures import Departures, close_version
 from taxiway.server.models.loading import Prepared
 from taxiway.server.models.loading_thread import Loading
@@ -86,6 +87,10 @@ class ModelManager:
         self._budget = MemoryBudget(self._roster, self._departures, limit_bytes, stalled_s, self._publish)
         self.statistics.memory = self._budget.used
         self._progress = ProgressWatch(self._roster, stalled_s, self._now_ns, self._publish)
+        self.companions = Companions(
+            self._roster, self._turns, self._bring_beside, self._bring, self._take_out_whole, self.cold
+        )
+        """What is loaded beside what was to be served."""
         self._poller = Poller(loading, settings.poll_s, self._follow, self._unfollow)
         self._started = False
 
@@ -111,7 +116,10 @@ class ModelManager:
         self._progress.look()
         model = self._roster.models.get(name)
         known = None if model is None else model.versions.get(version)
-        return known is not None and known.life.now.state is ModelState.READY
+        if known is None or not known.in_routes:
+            beside = (other for other in self._roster.models.values() if other.is_companion and other.service == name)
+            return any(one.number == version and _is_ready(one) for other in beside for one in other.routed)
+        return _is_ready(known)
 
     async def index(self) -> list[IndexEntry]:
         """Every version that is known, and every model that could be loaded on demand."""
@@ -124,13 +132,20 @@ class ModelManager:
         """Every series of the models as a whole, and of each version that is served."""
         yield from self.statistics.points()
         self._progress.look()
-        own = Totals()  # several models may count under one name
+        own = Totals()  # several models may count under one name, and a version may be there twice
+        twice = self._roster.twice()
         for version in self._roster.in_routes():
-            if version.served is not None:
-                yield from version.served.statistics.points()
-                ready = version.life.now.state is ModelState.READY
-                yield Point(names.VERSION_READY, (version.served.name, str(version.number)), int(ready))
-                own.add(version.served.statistics.own_metrics())
+            served = version.served
+            if served is None:
+                continue
+            own.add(served.statistics.own_metrics())
+            if (served.name, version.number) in twice:
+                own.add(served.statistics.points())
+                continue
+            yield from served.statistics.points()
+            yield Point(names.VERSION_READY, (served.name, str(version.number)), int(_is_ready(version)))
+        for name, number in twice:
+            yield Point(names.VERSION_READY, (name, str(number)), int(self.is_version_ready(name, number)))
         yield from own.points()
 
     # --- what is done -------------------------------------------------------------------------------------
@@ -271,6 +286,21 @@ class ModelManager:
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
 
+    async def _bring_beside(self, model: Model, found: FoundModel) -> None:
+        """Likewise, for a companion: nothing leaves to make room for it.
+
+        Raises:
+            TaxiwayError: it cannot be, or does not fit.
+        """
+        async with self._one_load:
+            with self._noting_failure(model):
+                prepared = await self._loading.prepare(found)
+                if set(prepared.versions) == {version.number for version in model.routed}:
+                    return
+                self._budget.check_room(model, prepared)
+                fresh = await self._load_fresh(model, prepared)
+            self._switch(model, prepared, fresh)
+
     async def _bring_at_start(self, model: Model, prepared: Prepared, others: Mapping[str, Prepared]) -> None:
         """Likewise, beside `others`. Nobody leaves to make room: what does not fit is loaded when it is asked for."""
         async with self._one_load:
@@ -356,6 +386,16 @@ class ModelManager:
         for version in fresh:
             _log.info("model_ready", **_describe(version))
 
+    async def _take_out_whole(self, name: str, why: UnloadReason, reason: str) -> None:
+        """Return when nothing of it is left."""
+        model = self._roster.models.get(name)
+        if model is None:
+            return
+        model.found = None
+        leaving = self._departures.begin(model.routed, why, reason, None)
+        self._publish()
+        await asyncio.wait([leaving])
+
     def _take_out(self, name: str, why: UnloadReason, reason: str) -> None:
         model = self._roster.models.get(name)
         if model is None:
@@ -424,6 +464,10 @@ class ModelManager:
                 model=name,
             )
         return found if config is None else found.with_config(config)
+
+
+def _is_ready(version: Version) -> bool:
+    return version.life.now.state is ModelState.READY
 
 
 def _as_ours(name: str, problem: Exception) -> TaxiwayError:

@@ -96,6 +96,21 @@ class MemoryBudget:
             )
         return sum(other.nbytes for other in self._others(model)) + needed <= limit
 
+    def check_room(self, model: Model, prepared: Prepared) -> None:
+        """Refuse a companion that does not fit: nothing that serves leaves for it.
+
+        Raises:
+            NoRoom: it does not fit beside what is loaded.
+        """
+        if not self.has_room(model, prepared):
+            taken, limit = self.used()
+            raise NoRoom(
+                f"version {min(prepared.versions)} of model '{prepared.found.name}' takes {prepared.nbytes} bytes, and "
+                f"{taken} are taken; models.memory_bytes allows {limit}",
+                hint="raise models.memory_bytes, or exchange one for the other (strategy blue-green, exclusive)",
+                model=prepared.found.name,
+            )
+
     async def make_room(self, model: Model, prepared: Prepared) -> None:
         """Have others leave until `model` fits, and wait until they have.
 

@@ -31,6 +31,8 @@ class FoundModel:
         given: its configuration as JSON, if a caller gave one; it stands instead of config.pbtxt.
         upload: where its files were written to, if they came with a call; removed with the model.
         pipeline: what the settings say of it, if it is one of their pipelines: it has no files.
+        only: the one version that is wanted, whatever the configuration chooses.
+        trusted: digests of files that may run code, beside those of the settings.
     """
 
     name: str
@@ -40,6 +42,8 @@ class FoundModel:
     given: str | None = None
     upload: Path | None = None
     pipeline: PipelineSettings | None = None
+    only: int | None = None
+    trusted: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:

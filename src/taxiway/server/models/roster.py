@@ -5,6 +5,7 @@ Plain data, changed by the manager only; nothing here acts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,6 +19,10 @@ from taxiway.server.models.served import ServedModel
 
 IN_ROUTES = frozenset({ModelState.READY, ModelState.STALLED, ModelState.LACKING})
 """States in which a version is sent requests."""
+
+
+COMPANION = "/"
+"""Stands in the keys of companions, after the model's name: no model can be called so, and no path can name it."""
 
 
 @dataclass(slots=True)
@@ -83,6 +88,16 @@ class Model:
     specs: dict[int, ModelSpec] = field(default_factory=dict)
     wanting: tuple[Need, ...] = ()
     wanted: FoundModel | None = None
+
+    @property
+    def is_companion(self) -> bool:
+        """Whether it was loaded beside the model whose requests it shares."""
+        return COMPANION in self.name
+
+    @property
+    def service(self) -> str:
+        """The name that its answers carry."""
+        return self.name.partition(COMPANION)[0]
 
     @property
     def routed(self) -> list[Version]:
@@ -172,6 +187,11 @@ class Roster:
         """Every version that is sent requests, by name and number."""
         return [version for name in sorted(self.models) for version in self.models[name].routed]
 
+    def twice(self) -> list[tuple[str, int]]:
+        """Name and number of each version that is sent requests in more than one copy."""
+        counts = Counter((model.service, version.number) for model in self.models.values() for version in model.routed)
+        return sorted(key for key, count in counts.items() if count > 1)
+
     def routes(self) -> dict[str, ModelRoutes]:
         """Where requests for each model go."""
         return {name: routes_of(model) for name, model in self.models.items()}
@@ -179,7 +199,8 @@ class Roster:
     def index(self, loadable: Iterable[str]) -> list[IndexEntry]:
         """The lines of every model, and of those in `loadable` that are not known."""
         names = sorted({*self.models, *loadable})
-        return [entry for name in names for entry in index_of(self.models.get(name) or Model(name))]
+        entries = [entry for name in names for entry in index_of(self.models.get(name) or Model(name))]
+        return _without_twins(entries)
 
 
 def routes_of(model: Model) -> ModelRoutes:
@@ -189,12 +210,23 @@ def routes_of(model: Model) -> ModelRoutes:
     return ModelRoutes(MappingProxyType(served), MappingProxyType(others), model.cold)
 
 
+def _without_twins(entries: Sequence[IndexEntry]) -> list[IndexEntry]:
+    """One line for each version: of several copies, one that is ready."""
+    ready = {(entry.name, entry.version) for entry in entries if entry.state is ModelState.READY}
+    told: dict[tuple[str, int | None], IndexEntry] = {}
+    for entry in entries:
+        key = (entry.name, entry.version)
+        if key not in ready or entry.state is ModelState.READY:
+            told.setdefault(key, entry)
+    return list(told.values())
+
+
 def index_of(model: Model) -> Iterator[IndexEntry]:
     """The lines of `model`."""
-    if not model.versions:
+    if not model.versions and not model.is_companion:
         yield IndexEntry(model.name, reason=model.note)
     for number in sorted(model.versions):
         version = model.versions[number]
         now = version.life.now
         told = "" if now.state is ModelState.READY else now.reason
-        yield IndexEntry(model.name, number, now.state, "; ".join(part for part in (told, version.note) if part))
+        yield IndexEntry(model.service, number, now.state, "; ".join(part for part in (told, version.note) if part))

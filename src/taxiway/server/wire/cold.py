@@ -18,11 +18,6 @@ _PEEKED_BYTES = 1 << 20
 """JSON up to this size is looked into for its timeout while the request waits."""
 
 
-def never_cold(handler: Handler) -> Handler:
-    """Nothing is ever unloaded to make room: the endpoint as it is."""
-    return handler
-
-
 class ColdDoor:
     """Holds exchanges until their model is back.
 

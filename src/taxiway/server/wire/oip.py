@@ -173,6 +173,17 @@ class Common(NamedTuple):
     hold: Hold
 
 
+def chosen(routing: Callable[[], Snapshot], exchange: Exchange) -> ServedModel:
+    """The version that answers an exchange whose path names a model.
+
+    Raises:
+        TaxiwayError: none does, as `Snapshot.find`.
+    """
+    head = exchange.head
+    params = head.match.params
+    return routing().choose(params["model"], params.get("version"), head.headers.get, head.caller)[0]
+
+
 class InferEndpoint:
     """POST /v2/models/{model}[/versions/{version}]/infer."""
 
@@ -188,17 +199,23 @@ class InferEndpoint:
         Raises:
             ModelNotFound: none does.
         """
-        match = exchange.head.match
+        head = exchange.head
+        match = head.match
         snapshot = self._routing()
         if match.memo is not None and match.memo[0] is snapshot:
             return cast("InferCodec", match.memo[1])
         params = match.params
-        served = snapshot.find(params["model"], params.get("version"))
+        served, again = snapshot.choose(params["model"], params.get("version"), head.headers.get, head.caller)
+        codec = self.codec_of(served)
+        if again:
+            match.memo = (snapshot, codec)
+        return codec
+
+    def codec_of(self, served: ServedModel) -> InferCodec:
+        """The codec of a version."""
         codec = served.codecs.get("oip")
         if codec is None:
-            codec = self._make_codec(served)
-            served.codecs["oip"] = codec
-        match.memo = (snapshot, codec)
+            codec = served.codecs["oip"] = self._make_codec(served)
         return cast("InferCodec", codec)
 
     def _make_codec(self, served: ServedModel) -> InferCodec:

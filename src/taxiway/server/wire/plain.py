@@ -17,7 +17,7 @@ from taxiway.server.models.served import ServedModel
 from taxiway.server.routing import Snapshot
 from taxiway.server.signature import WireLimits
 from taxiway.server.wire.exchange import Exchange
-from taxiway.server.wire.oip import InferCodec, InferEndpoint
+from taxiway.server.wire.oip import InferCodec, InferEndpoint, chosen
 
 
 class PlainAsk(NamedTuple):
@@ -141,11 +141,10 @@ class PlainEndpoint(ABC):
         Raises:
             ModelNotFound: none does.
         """
-        params = exchange.head.match.params
-        served = self._edge.routing().find(params["model"], params.get("version"))
+        served = chosen(self._edge.routing, exchange)
         codec = served.codecs.get(self.protocol)
         if codec is None:
-            codec = self.make_codec(served, self._edge.infer.codec(exchange))
+            codec = self.make_codec(served, self._edge.infer.codec_of(served))
             served.codecs[self.protocol] = codec
         return cast("Taker", codec)
 

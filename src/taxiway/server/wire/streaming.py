@@ -16,7 +16,7 @@ from taxiway.server.wire.asks import Choices, every_output
 from taxiway.server.wire.collected import told_outputs
 from taxiway.server.wire.events import EventStream, form_wanted
 from taxiway.server.wire.exchange import Exchange
-from taxiway.server.wire.oip import Common, InferCodec, InferEndpoint
+from taxiway.server.wire.oip import Common, InferCodec, InferEndpoint, chosen
 from taxiway.server.wire.oip_answers import AnswerWriter
 from taxiway.server.wire.oip_requests import RequestReader
 
@@ -173,11 +173,10 @@ class InferStreamEndpoint:
 
     def __call__(self, exchange: Exchange) -> None:
         """Take in one request."""
-        params = exchange.head.match.params
-        served = self._common.routing().find(params["model"], params.get("version"))
+        served = chosen(self._common.routing, exchange)
         codec = served.codecs.get("infer_stream")
         if codec is None:
-            codec = InferStreamCodec(served, self._common, self._infer.codec(exchange))
+            codec = InferStreamCodec(served, self._common, self._infer.codec_of(served))
             served.codecs["infer_stream"] = codec
         cast("InferStreamCodec", codec).take(exchange)
 

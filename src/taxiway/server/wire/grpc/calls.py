@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import unquote
 
@@ -66,10 +67,18 @@ class Context(Protocol):
         """The caller's address."""
 
 
+class Known(Protocol):
+    """A caller who was let pass."""
+
+    @property
+    def name(self) -> str:
+        """Of its key."""
+
+
 class Guard(Protocol):
     """Whoever decides who may call."""
 
-    def check(self, authorization: str | None, scope: str, model: str | None) -> object:
+    def check(self, authorization: str | None, scope: str, model: str | None) -> Known:
         """Let the call pass.
 
         Args:
@@ -145,6 +154,16 @@ def header_of(context: Context, name: str) -> str | None:
         if key == name:
             return value if isinstance(value, str) else value.decode("latin-1")
     return None
+
+
+def headers_of(context: Context) -> Callable[[bytes], bytes | None]:
+    """What gives the caller's headers as bytes, by names in lower case, as HTTP's are given."""
+
+    def header(name: bytes) -> bytes | None:
+        found = header_of(context, name.decode("latin-1"))
+        return None if found is None else found.encode("latin-1", "replace")
+
+    return header
 
 
 def authorization_of(context: Context) -> str | None:

@@ -23,7 +23,7 @@ from taxiway.server.tracing.trace import Origin
 from taxiway.server.wire.asks import Choices, OutputMenu
 from taxiway.server.wire.collected import told_outputs
 from taxiway.server.wire.grpc.asked import Answer, AnswerStream, Ask
-from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of
+from taxiway.server.wire.grpc.calls import Calls, Context, Guard, authorization_of, deadline_of, header_of, headers_of
 from taxiway.server.wire.grpc.envelope import open_request
 from taxiway.server.wire.grpc.familiar import Familiar, Familiars
 from taxiway.server.wire.grpc.infer_answers import MessageWriter
@@ -290,13 +290,14 @@ class InferEndpoint:
         arrived_ns = monotonic_ns()
         message, raw = open_request(body)
         model, version = message.model_name, message.model_version
+        caller = ""
         if self._guard is not None:
-            self._guard.check(authorization_of(context), "infer", model)
+            caller = self._guard.check(authorization_of(context), "infer", model).name
         deadline_ns = deadline_of(context, arrived_ns)
         try:
-            codec = self.codec(model, version)
+            codec = self.codec(model, version, context, caller)
         except ColdModel:
-            codec = await self._warm_codec(model, version, len(body), deadline_ns)
+            codec = await self._warm_codec(model, version, context, len(body), deadline_ns)
         request, choices, typed, empty_final = codec.read(
             message, raw, len(body), arrived_ns, on_stream=stream is not None
         )
@@ -315,25 +316,31 @@ class InferEndpoint:
         self._routing = refused
         self.forget_routes()
 
-    def codec(self, model: str, version: str) -> MessageCodec:
-        """The codec of the version that a request names.
+    def codec(self, model: str, version: str, context: Context, caller: str) -> MessageCodec:
+        """The codec of the version that answers a request.
 
         Raises:
             ModelNotFound, Unavailable, InvalidArgument: as `Snapshot.find`.
         """
         codec = self._codecs.get((model, version))
-        if codec is None:
-            codec = self._codecs[model, version] = self._find_codec(self._routing(), model, version)
+        if codec is not None:
+            return codec
+        snapshot = self._routing()
+        codec = self._find_codec(snapshot, model, version, context, caller)
+        if version or model not in snapshot.splits:  # otherwise the next one may be another caller's
+            self._codecs[model, version] = codec
         return codec
 
-    def _find_codec(self, snapshot: Snapshot, model: str, version: str) -> MessageCodec:
-        served = snapshot.find(model, version_of(version))
+    def _find_codec(self, snapshot: Snapshot, model: str, version: str, context: Context, caller: str) -> MessageCodec:
+        served, _ = snapshot.choose(model, version_of(version), headers_of(context), caller)
         codec = served.codecs.get("grpc")
         if codec is None:
             codec = served.codecs["grpc"] = self._make_codec(served, self._edge)
         return cast("MessageCodec", codec)
 
-    async def _warm_codec(self, model: str, version: str, nbytes: int, deadline_ns: int) -> MessageCodec:
+    async def _warm_codec(
+        self, model: str, version: str, context: Context, nbytes: int, deadline_ns: int
+    ) -> MessageCodec:
         """The codec of a version that was unloaded to make room, once it is back; `nbytes` are held meanwhile.
 
         Raises:
@@ -344,7 +351,7 @@ class InferEndpoint:
             while True:
                 await self._cold.wait(model, deadline_ns)
                 with contextlib.suppress(ColdModel):  # another may have pushed it out again
-                    return self._find_codec(self._routing_held(), model, version)
+                    return self._find_codec(self._routing_held(), model, version, context, "")
         finally:
             self._admission.release_bytes(nbytes)
 

@@ -1,0 +1,117 @@
+"""Rollouts of a real served model under load, with a control process that may die at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.raw_http import wait_until
+from tests.support.rollouts import MODEL, Crowd, Server, Shop, failing, good, open_shop
+
+from taxiway.core.errors import FailedPrecondition, InvalidArgument, InvalidTransition, NotFound, RolloutActive
+
+QUICK: dict[str, Any] = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
+EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "floor": 0.3}]}}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return open_shop(tmp_path_factory.mktemp("shop"), good, good, failing)
+
+
+@pytest.fixture
+def server(shop: Shop, tmp_path: Path) -> Iterator[Server]:
+    shop.point("stable", 1)
+    own: dict[str, Any] = {"control.journal": f"sqlite:///{tmp_path / 'rollouts.db'}"}
+    with shop.serve(**own) as running:
+        yield running
+
+
+def test_an_equal_candidate_is_promoted_and_undone(server: Server, shop: Shop) -> None:
+    with Crowd(server.process.address) as crowd:
+        rollout = server.start(to="2", **{**EASY, "twin": True}, steps=[10, 50, 100])
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+        assert (told["phase"], told["winner"]) == ("succeeded", "candidate"), told
+        wait_until(lambda: server.answer()[1] == 2.0, "the new version answers")
+        with shop.registry() as registry:
+            wait_until(lambda: registry.aliases(MODEL)["stable"] == 2, "the alias has moved")
+        undone = server.tell(f"/v1/services/{MODEL}/undo", reason="on second thoughts", idempotency_key="u")
+        told = server.wait_for(undone["rollout"]["id"], "succeeded", "rolled-back", "failed-infra")
+        assert told["phase"] == "succeeded", told
+        wait_until(lambda: server.answer()[1] == 1.0, "the old version answers again")
+    assert set(crowd.statuses) == {200}
+    replayed = server.see(f"/v1/rollouts/{rollout}/replay")
+    assert replayed["same"], replayed["lines"]
+    kinds = [event["kind"] for event in server.see(f"/v1/rollouts/{rollout}/history")["events"]]
+    assert kinds[:4] == ["started", "begun", "admitted", "staged"]
+
+
+def test_a_failing_candidate_is_turned_back_and_kept_out(server: Server) -> None:
+    with Crowd(server.process.address, (0.0, 500.0)):
+        rollout = server.start(to="3", **EASY, steps=[50, 100])
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+    assert (told["phase"], told["quarantined"]) == ("rolled-back", True), told
+    assert {server.answer()[1] for _ in range(20)} == {1.0}
+    with pytest.raises(FailedPrecondition, match=f"was turned back by rollout {rollout}") as refused:
+        server.start(to="3", **EASY)
+    assert "--force" in refused.value.hint
+
+
+def test_nothing_is_promoted_without_requests_and_a_person_may_decide(server: Server) -> None:
+    rollout = server.start(to="2", **EASY, steps=[50, 100])
+    server.wait_for(rollout, "step")
+    wait_until(lambda: server.see(f"/v1/rollouts/{rollout}")["verdict"] is not None, "it was looked at")
+    status = server.see(f"/v1/rollouts/{rollout}")
+    assert status["verdict"]["outcome"] == "inconclusive"
+    assert status["rollout"]["phase"] == "step"
+    with pytest.raises(RolloutActive):
+        server.start(to="2", **EASY)
+    with pytest.raises(InvalidArgument, match="reason is missing"):
+        server.tell(f"/v1/rollouts/{rollout}/promote", full=True, idempotency_key="a")
+    done = server.tell(f"/v1/rollouts/{rollout}/promote", full=True, reason="trust me", idempotency_key="b")
+    again = server.tell(f"/v1/rollouts/{rollout}/promote", full=True, reason="trust me", idempotency_key="b")
+    assert done["rollout"]["phase"] in ("promote", "guard")
+    assert again["rollout"]["generation"] >= done["rollout"]["generation"]
+    assert server.answer()[1] == 2.0
+    server.tell(f"/v1/rollouts/{rollout}/abort", reason="no", idempotency_key="c")
+    server.wait_for(rollout, "rolled-back")
+    assert server.answer()[1] == 1.0
+    with pytest.raises(InvalidTransition):
+        server.tell(f"/v1/rollouts/{rollout}/abort", reason="no", idempotency_key="d")
+
+
+def test_what_is_wrong_with_a_plan_is_told_at_once(server: Server) -> None:
+    with pytest.raises(NotFound, match="no version '9'"):
+        server.start(to="9")
+    with pytest.raises(NotFound, match="is not served here"):
+        server.start("nobody", to="1")
+    with pytest.raises(FailedPrecondition, match="answers already"):
+        server.start(to="1")
+    with pytest.raises(InvalidArgument) as refused:
+        server.start(to="2", steps=[5, 3], strategy="magic")
+    assert "steps" in refused.value.message
+    assert "strategy" in refused.value.message
+
+
+def test_the_control_process_may_die_and_goes_on_where_it_was(server: Server) -> None:
+    with Crowd(server.process.address) as crowd:
+        rollout = server.start(to="2", **EASY, steps=[20, 50, 100])
+        for phase in ("step", "guard"):
+            server.wait_for(rollout, phase, "drain", "succeeded")
+            os.kill(server.see("/v1/health")["pid"], signal.SIGKILL)
+            wait_until(lambda: _answers(server), "the control process is back")
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+    assert told["phase"] == "succeeded", told
+    assert set(crowd.statuses) == {200}
+    assert server.see(f"/v1/rollouts/{rollout}/replay")["same"]
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return bool(server.see("/v1/health"))
+    except OSError:
+        return False
