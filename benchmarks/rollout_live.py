@@ -49,9 +49,12 @@ class Case:
     feedback: bool = False
 
 
-_ERRORS: Final = [{"metric": "errors", "margin": 0.1}]
-_LATENCY: Final = [{"metric": "errors", "margin": 0.1}, {"metric": "slow-slots", "margin": 0.1, "required": False}]
-_LATENCY.append({"metric": "latency", "quantile": 0.5, "margin": 0.25})
+_ERRORS: Final = [{"metric": "errors", "margin": 0.25, "allowance": 0.01}]
+_LATENCY: Final = [
+    *_ERRORS,
+    {"metric": "slow-slots", "margin": 0.1, "required": False},
+    {"metric": "latency", "quantile": 0.5, "margin": 0.25},
+]
 _QUALITY: Final = [*_ERRORS, {"metric": "quality", "margin": 0.02}]
 CASES: Final = {
     "equal": Case(EQUAL, "succeeded", {"steps": [10, 50, 100], "guards": {"metrics": _LATENCY}}),

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.flow.telling import ERROR, FINAL, FLOOD, FLOOD_ELEMENTS, PAUSE, REJECT, Telling, serve_teller
+from tests.flow.telling import ERROR, FINAL, FLOOD, PAUSE, REJECT, Telling, serve_teller
 from tests.support.grpc_calls import Channel, connected, infer_request, output_of, refused
 from tests.support.raw_http import wait_until
 
@@ -172,8 +172,7 @@ def test_a_slow_reader_ends_its_own_call_only(strict: Telling, channel: Channel)
     other = Call(channel).ask(script(2, PAUSE, 4, id="other"))
     assert told(other.next()) == ("other", [2], False)
     with connected(strict.server.grpc, ("grpc.max_receive_message_length", -1)) as own:
-        slow = Call(own).ask(script(FLOOD, id="slow"))
-        assert len(slow.next().infer_response.raw_output_contents[0]) == 8 * FLOOD_ELEMENTS
+        slow = Call(own).ask(script(FLOOD, id="slow"))  # nothing is read: what is unread when it ends, gRPC may drop
         wait_until(lambda: "slow" in strict.executor.abandoned, "the request is given up")
         strict.executor.go_on()
         assert [told(answer) for answer in other.end().rest()] == [("other", [4], False)]

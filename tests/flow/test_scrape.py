@@ -11,6 +11,8 @@ from taxiway.telemetry.catalogue import (
     ANSWERS,
     AUTH_REFUSED,
     CATALOGUE,
+    CONTROL_RESTARTS,
+    CONTROL_UP,
     GRPC_CALLS,
     INVALID,
     PROCESS_DEATHS,
@@ -28,7 +30,7 @@ _ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
 """A server without keys or TLS has nothing to tell of them."""
 _ONLY_OF_SOME_MODELS = {ANSWERS.name, PROCESSES.name, PROCESS_DEATHS.name}
 """Those that are decoupled, and those that run in processes of their own."""
-_THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name}
+_THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name, CONTROL_UP.name, CONTROL_RESTARTS.name}
 """There is none in this process; tests/system/test_workers.py looks at a whole server."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,10 +13,17 @@ import pytest
 from tests.support.raw_http import wait_until
 from tests.support.rollouts import MODEL, Crowd, Server, Shop, failing, good, open_shop
 
-from taxiway.core.errors import FailedPrecondition, InvalidArgument, InvalidTransition, NotFound, RolloutActive
+from taxiway.core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    InvalidTransition,
+    NotFound,
+    RolloutActive,
+    VerdictInconclusive,
+)
 
 QUICK: dict[str, Any] = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
-EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "floor": 0.3}]}}
+EASY: dict[str, Any] = {**QUICK, "guards": {"min_requests": 20, "metrics": [{"metric": "errors", "allowance": 0.3}]}}
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +123,34 @@ def _answers(server: Server) -> bool:
         return bool(server.see("/v1/health"))
     except OSError:
         return False
+
+
+def test_others_may_ask_the_judge(server: Server) -> None:
+    tallies = {"candidate": {"answered": 950, "failed": 50}, "control": {"answered": 18800, "failed": 190}}
+    evidence = {"segments": [{"number": 1, "weights": {"candidate": 0.05, "control": 0.95}, "tallies": tallies}]}
+    guards = {"metrics": [{"metric": "errors", "margin": 0.25}]}
+    verdict = server.tell("/v1/judge", evidence=evidence, guards=guards)
+    assert verdict["outcome"] == "fail"
+    assert verdict["guards"][0]["candidate"] == 50
+    with pytest.raises(InvalidArgument, match="evidence is not understood"):
+        server.tell("/v1/judge", evidence={"segments": 3})
+    rollout = server.start(to="2", **EASY, steps=[50, 100])
+    server.wait_for(rollout, "step")
+    with pytest.raises(VerdictInconclusive):
+        server.tell("/v1/flagger", metadata={"rollout": rollout})
+    assert server.tell("/v1/flagger", metadata={"rollout": rollout, "inconclusive": "continue"})
+    assert server.see(f"/v1/rollouts/{rollout}/verdict")["verdict"] == "inconclusive"
+
+
+def test_the_manifest_begins_a_rollout_once(shop: Shop, tmp_path: Path) -> None:
+    shop.point("stable", 1)
+    own: dict[str, Any] = {
+        "control.journal": f"sqlite:///{tmp_path / 'rollouts.db'}",
+        "rollouts": json.dumps({MODEL: {"to": "2", **EASY, "steps": [50, 100]}}),
+    }
+    for _ in range(2):
+        with shop.serve(**own) as running:
+            wait_until(lambda: running.see("/v1/rollouts")["rollouts"], "the manifest's rollout has begun")
+            (one,) = running.see("/v1/rollouts")["rollouts"]
+            running.wait_for(one["id"], "step")
+            assert one["created_by"] == "manifest"

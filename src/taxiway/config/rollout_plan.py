@@ -31,12 +31,13 @@ class GuardSettings(Section):
     """What is counted."""
 
     margin: Margin = 0.0
-    """How much worse is still well: as a share of the baseline's (0.1: a tenth more errors, time, or bad answers); of
-    agreement, how far the average may be from 1."""
+    """How much worse is still well: as a share of the baseline's (0.1: a tenth more errors, or time); of quality and
+    agreement as a difference of scores from 0 to 1."""
 
-    floor: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Of metrics that count bad events: a rate below this is well, whatever the baseline's; without it a service that
-    hardly ever fails could never pass. 0: none."""
+    allowance: Annotated[float, Field(ge=0, lt=1)] = 0.002
+    """Of metrics that count bad events: that the next step would cost at most so many more of them, as a share of all
+    requests of the service, is well too, whatever the margin. Without it a service that hardly ever fails could never
+    show that its candidate is no worse. 0: none."""
 
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """Of `latency`: which quantile is compared. Of `slow-slots`: what is slow, by the baseline's last minute."""
@@ -52,12 +53,12 @@ class GuardSettings(Section):
 
 
 DEFAULT_GUARDS = (
-    GuardSettings(metric="errors", margin=0.5),
-    GuardSettings(metric="timeouts", margin=0.5, required=False),
-    GuardSettings(metric="refusals", margin=0.5, required=False),
-    GuardSettings(metric="invalid-output", margin=0.5, required=False),
-    GuardSettings(metric="slow-slots", margin=0.1, required=False),
-    GuardSettings(metric="latency", margin=0.1, quantile=0.5),
+    GuardSettings(metric="errors", margin=0.25, weight=6.0),
+    GuardSettings(metric="slow-slots", margin=0.1, required=False, weight=3.0),
+    GuardSettings(metric="latency", margin=0.1, quantile=0.5, weight=0.25),
+    GuardSettings(metric="timeouts", margin=0.5, required=False, weight=0.25),
+    GuardSettings(metric="refusals", margin=0.5, required=False, weight=0.25),
+    GuardSettings(metric="invalid-output", margin=0.5, required=False, weight=0.25),
 )
 
 

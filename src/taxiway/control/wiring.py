@@ -14,12 +14,14 @@ from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
 from taxiway.control.health import health_routes
 from taxiway.control.http_port import ControlPort
+from taxiway.control.judging import judge_routes
 from taxiway.control.names import Names
 from taxiway.control.rollouts import RolloutRoutes
 from taxiway.control.traffic import ChannelTraffic
 from taxiway.core.clock import SystemClock
-from taxiway.core.errors import NotFound
+from taxiway.core.errors import NotFound, TaxiwayError
 from taxiway.registry import Registry
+from taxiway.registry.canonical import canonical_json, digest_of
 from taxiway.rollout.controller import RolloutController
 from taxiway.rollout.errands import Errands
 from taxiway.rollout.journal import Journal
@@ -29,7 +31,11 @@ from taxiway.server.channel import Channel, Verb
 from taxiway.server.reloading import run_reloading
 from taxiway.server.wire.reception import Reception
 from taxiway.telemetry import catalogue as names
+from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point
+
+_log = Log("taxiway.control")
+_LEAD_S = 0.2
 
 
 class Control:
@@ -60,18 +66,22 @@ class Control:
         self._office = self._make_office()
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
+        self._declaring: asyncio.Task[None] | None = None
 
     async def open(self, sockets: Sequence[socket.socket]) -> None:
         """Go on with what the journal says, and take requests on these sockets."""
         if sources := self._reception.reloadable():
             self._reloading = asyncio.get_running_loop().create_task(run_reloading(sources))
         self._controller.begin()
+        self._declaring = asyncio.get_running_loop().create_task(self._start_declared())
         await self._port.open(sockets)
 
     async def close(self) -> None:
         """Decide no more, and answer what was asked."""
         if self._reloading is not None:
             self._reloading.cancel()
+        if self._declaring is not None:
+            self._declaring.cancel()
         await self._controller.end()
         await self._port.close()
         self._journal.close()
@@ -93,6 +103,19 @@ class Control:
 
     # --- rollouts -------------------------------------------------------------------------------------------
 
+    async def _start_declared(self) -> None:
+        """Begin the rollouts of the manifest, each once: its plan is its key, however often the server is started."""
+        declared = {name: plan for name, plan in self._settings.rollouts.items() if plan.to or plan.arms}
+        while declared and not self._controller.leads:  # noqa: ASYNC110 - a lease has no event
+            await asyncio.sleep(_LEAD_S)
+        for service, plan in declared.items():
+            said = plan.model_dump(mode="json", exclude_unset=True)
+            key = f"manifest:{service}:{digest_of(canonical_json(said))}"
+            try:
+                await self._office.start(service, {}, actor="manifest", reason="the manifest", force=False, key=key)
+            except TaxiwayError as error:
+                _log.warning("rollout_not_started", model=service, error=error)
+
     async def _deliver(self) -> None:
         await asyncio.to_thread(self._errands.deliver)
 
@@ -112,8 +135,8 @@ class Control:
 
     def _make_port(self) -> ControlPort:
         control = self._settings.control
-        rollouts = RolloutRoutes(self._office, self._journal, self._callers)
-        app = make_app(
-            [*health_routes(), *rollouts.routes()], Names(control.host, control.allowed_hosts), self._reception.access
-        )
+        rollouts = RolloutRoutes(self._office, self._journal, self._callers).routes()
+        judging = judge_routes(self._callers, self._office, self._journal)
+        names = Names(control.host, control.allowed_hosts)
+        app = make_app([*health_routes(), *judging, *rollouts], names, self._reception.access)
         return ControlPort(app, self._reception.tls)

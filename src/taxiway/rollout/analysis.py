@@ -1,131 +1,111 @@
 """From evidence to a verdict: pure, and the same for the same evidence and plan, bit for bit.
 
-For each guard two opposed e-processes: that the candidate is worse, at its share of alpha; that it is not worse by more
-than the margin, at beta. Any guard that finds harm fails the candidate; all that are required must have passed for it
-to go on; everything else holds still.
+Each guard runs two opposed e-processes: that the candidate is worse by more than the margin, at its share of alpha, and
+that it is not, at beta. One guard that finds harm fails the candidate; all that are required must have found safety for
+it to go on; everything else holds still, whatever time it takes. docs/rollout-statistics.md says what that promises.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
-
-from taxiway.rollout.nouns import BASELINE, CONTROL, Evidence, GuardVerdict, Outcome, Tally, Verdict
-from taxiway.stats import event_label, quantile_test
-from taxiway.stats.betting import BettingTest
-from taxiway.stats.log_buckets import GAMMA, LogHistogram
-from taxiway.stats.mean_sequence import Moments, difference_interval
-from taxiway.stats.rare_events import log_e_below, trials_needed
+from taxiway.rollout.event_guards import EVENTS, read_events, read_slow_slots
+from taxiway.rollout.latency_guards import read_cost, read_latency
+from taxiway.rollout.nouns import Evidence, GuardVerdict, Outcome, Segment, Tally, Verdict
+from taxiway.rollout.score_guards import read_agreement, read_quality
+from taxiway.rollout.terms import Reading, Terms, tallies_of, tally_of, terms_of
 from taxiway.stats.sample_ratio import FLAG_LOG_E, log_bayes_factor
 
-LEAST_SLOTS: Final = 60
-"""Slots of each arm before the asymptotic interval of costs is believed."""
+_READERS: Final[Mapping[str, Callable[[Evidence, str, Terms], Reading]]] = {
+    **dict.fromkeys(EVENTS, read_events),
+    "slow-slots": read_slow_slots,
+    "latency": read_latency,
+    "cost": read_cost,
+    "quality": read_quality,
+    "agreement": read_agreement,
+}
+_ONE_BY_ONE: Final = ["request-id"]
+"""Units of a plan whose requests are split one by one, whoever sends them."""
+_COUNTS: Final = (
+    "assigned", "answered", "failed", "timed_out", "refused", "rejected", "cancelled", "checked", "invalid", "slots",
+    "slow_slots",
+)  # fmt: skip
 
 
-class Reading(Struct, frozen=True):
-    """What one guard found, before it is put into words.
-
-    Attributes:
-        more: further bad events that decide it; None: nobody can tell.
-        note: why nothing can be said.
-    """
-
-    log_e_harm: float
-    log_e_safe: float
-    effect: float | None
-    low: float | None
-    high: float | None
-    candidate: int
-    baseline: int
-    more: int | None = None
-    note: str = ""
-
-
-class Terms(Struct, frozen=True):
-    """One guard of the plan, and what it has to reach."""
-
-    guard: dict[str, Any]
-    harm_at: float
-    safe_at: float
-    alpha: float
-    beta: float
-
-
-def judge(evidence: Evidence, plan: Mapping[str, Any], arms: Sequence[str], evidence_s: float = 0.0) -> Verdict:
-    """What the evidence says of these arms, under this plan (as `RolloutPlan` dumps it).
+def judge(evidence: Evidence, plan: Mapping[str, Any], arms: Sequence[str]) -> Verdict:
+    """What the evidence says.
 
     Args:
-        evidence: all of it.
-        plan: whose guards decide.
-        arms: those that are tried.
-        evidence_s: how many seconds it took to gather, for the estimates of how long it will take.
+        evidence: all that was gathered.
+        plan: as `config.rollout_plan.RolloutPlan` dumps itself, every default filled in.
+        arms: those that are tried, each against the version served now.
     """
-    guards = [
-        _decide(arm, terms, _READERS[terms.guard["metric"]](evidence, arm, terms), evidence_s)
+    bad = sum(_bad(tally) for arm in arms for tally in tallies_of(evidence, arm))
+    contradiction = contradiction_in(evidence)
+    if contradiction:
+        outcomes = dict.fromkeys(arms, Outcome.ERROR)
+        return Verdict(Outcome.ERROR, outcomes, (), "", bad, f"the evidence contradicts itself: {contradiction}")
+    one_by_one = list(plan["units"]) == _ONE_BY_ONE
+    mismatch = _mismatch(evidence, one_by_one=one_by_one)
+    # Where the shares are not those asked for, harm has to be plain by those that there were, too.
+    exact = one_by_one and not mismatch
+    guards = {
+        arm: [_decide(evidence, arm, terms) for terms in terms_of(plan, evidence, arm, len(arms), exact_shares=exact)]
         for arm in arms
-        for terms in _terms(plan, len(arms))
-    ]
-    outcomes = {arm: _outcome([one for one in guards if one.arm == arm], evidence, arm, plan) for arm in arms}
-    mismatch = _mismatch(evidence, plan)
-    outcome = _worst(list(outcomes.values()))
-    bad = sum(_bad(tally) for arm in arms for tally in _tallies(evidence, arm))
-    return Verdict(
-        outcome, outcomes, tuple(guards), mismatch, bad, _sentence(outcome, guards, mismatch, evidence, arms)
-    )
+    }
+    outcomes = {arm: _outcome(guards[arm], plan, evidence, arm, mismatch) for arm in arms}
+    outcome = _worst(outcomes.values())
+    told = tuple(one for arm in arms for one in guards[arm])
+    return Verdict(outcome, outcomes, told, mismatch, bad, _sentence(outcome, told, mismatch, plan, evidence, arms))
 
 
-def _terms(plan: Mapping[str, Any], arms: int) -> list[Terms]:
-    said = plan["guards"]
-    guards = said["metrics"]
-    total = sum(guard["weight"] for guard in guards if not guard["exploratory"]) or 1.0
-    beta: float = said["beta"]
-    made = []
-    for guard in guards:
-        alpha = said["alpha"] * guard["weight"] / total / arms
-        made.append(Terms(guard, math.log(1 / alpha), math.log(1 / beta), alpha, beta))
-    return made
+# --- one guard -------------------------------------------------------------------------------------------------
 
 
-# --- one guard ------------------------------------------------------------------------------------------------
-
-
-def _decide(arm: str, terms: Terms, reading: Reading, evidence_s: float) -> GuardVerdict:
-    outcome = Outcome.INCONCLUSIVE
-    if math.isnan(reading.log_e_harm) or math.isnan(reading.log_e_safe):
-        outcome = Outcome.ERROR
-    elif reading.log_e_harm >= terms.harm_at:
-        outcome = Outcome.FAIL
-    elif reading.log_e_safe >= terms.safe_at:
-        outcome = Outcome.PASS
-    seen = reading.candidate + reading.baseline
-    more_s = None
-    if outcome is Outcome.INCONCLUSIVE and reading.more is not None and seen and evidence_s:
-        more_s = reading.more / seen * evidence_s
+def _decide(evidence: Evidence, arm: str, terms: Terms) -> GuardVerdict:
     guard = terms.guard
+    reading = _READERS[guard["metric"]](evidence, arm, terms)
+    outcome = _outcome_of(reading, terms)
+    open_ = outcome is Outcome.INCONCLUSIVE
+    seconds = sum(segment.evidence_s for segment in evidence.segments)
+    more_s = None
+    if open_ and seconds:
+        share = reading.more_share
+        if share is None and reading.more_events is not None and reading.candidate + reading.baseline:
+            share = reading.more_events / (reading.candidate + reading.baseline)
+        more_s = None if share is None else share * seconds
     return GuardVerdict(
         arm,
-        _name(guard),
+        name_of(guard),
         outcome,
         _finite(reading.effect),
         _finite(reading.low),
         _finite(reading.high),
-        _finite(reading.log_e_harm) or 0.0,
-        _finite(reading.log_e_safe) or 0.0,
+        _number(reading.log_e_harm),
+        _number(reading.log_e_safe),
         terms.harm_at,
         terms.safe_at,
         reading.candidate,
         reading.baseline,
-        reading.more if outcome is Outcome.INCONCLUSIVE else None,
+        reading.more_events if open_ else None,
         more_s,
         bool(guard["required"]) and not guard["exploratory"],
-        _guard_sentence(arm, guard, outcome, reading),
+        _guard_sentence(arm, outcome, reading, terms, more_s),
     )
 
 
-def _name(guard: Mapping[str, Any]) -> str:
+def _outcome_of(reading: Reading, terms: Terms) -> Outcome:
+    if math.isnan(reading.log_e_harm) or math.isnan(reading.log_e_safe):
+        return Outcome.ERROR
+    if reading.log_e_harm >= terms.harm_at:
+        return Outcome.FAIL
+    return Outcome.PASS if reading.log_e_safe >= terms.safe_at else Outcome.INCONCLUSIVE
+
+
+def name_of(guard: Mapping[str, Any]) -> str:
+    """What a guard is called: of latency there may be several."""
     return f"latency p{guard['quantile'] * 100:g}" if guard["metric"] == "latency" else str(guard["metric"])
 
 
@@ -133,289 +113,191 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+_AS_GOOD_AS_SURE: Final = 1e6
+
+
+def _number(log_e: float) -> float:
+    """JSON knows no infinity."""
+    return 0.0 if math.isnan(log_e) else max(-_AS_GOOD_AS_SURE, min(log_e, _AS_GOOD_AS_SURE))
+
+
 _WORDS: Final = {
-    Outcome.FAIL: "worse than the baseline",
-    Outcome.PASS: "not worse than its margin allows",
-    Outcome.INCONCLUSIVE: "not decided yet",
+    Outcome.FAIL: "worse than it may be",
+    Outcome.PASS: "not worse than it may be",
+    Outcome.INCONCLUSIVE: "not decided",
     Outcome.ERROR: "the evidence contradicts itself",
 }
 
 
-def _guard_sentence(arm: str, guard: Mapping[str, Any], outcome: Outcome, reading: Reading) -> str:
-    name = _name(guard)
-    if reading.note and outcome is not Outcome.FAIL:
-        return f"{name} of {arm}: {_WORDS[outcome]}: {reading.note}"
-    effect = "unknown" if reading.effect is None else f"{reading.effect:.3g}"
-    low = "0" if reading.low is None else f"{reading.low:.3g}"
-    high = "unbounded" if _finite(reading.high) is None else f"{reading.high:.3g}"
-    return f"{name} of {arm}: {_WORDS[outcome]}: {effect} times the baseline's, between {low} and {high}"
+def _guard_sentence(arm: str, outcome: Outcome, reading: Reading, terms: Terms, more_s: float | None) -> str:
+    parts = [f"{name_of(terms.guard)} of {arm}: {_WORDS[outcome]}"]
+    if reading.effect is not None:
+        parts.append(_effect_words(reading))
+    if reading.note:
+        parts.append(reading.note)
+    if outcome is Outcome.INCONCLUSIVE and more_s is not None:
+        events = f"{reading.more_events} more bad events, " if reading.more_events else ""
+        parts.append(f"about {events}{_duration(more_s)} to decide")
+    return "; ".join(parts)
 
 
-# --- events ---------------------------------------------------------------------------------------------------
+def _effect_words(reading: Reading) -> str:
+    low, high = _finite(reading.low), _finite(reading.high)
+    if reading.difference:
+        ends = f"from {-1 if low is None else low:+.3g} to {1 if high is None else high:+.3g}"
+        return f"score {reading.effect:+.3g} against the other's ({ends})"
+    effect = "unknown" if _finite(reading.effect) is None else f"{reading.effect:.3g}"
+    ends = f"from {0 if low is None else low:.3g} to {'any' if high is None else f'{high:.3g}'}"
+    return f"{effect} times the other's ({ends})"
 
 
-def _events(field: str, of: Callable[[Tally], int]) -> Callable[[Evidence, str, Terms], Reading]:
-    """A reader of events that happen to requests: `field` of the tallies, out of those that `of` counts."""
-
-    def read(evidence: Evidence, arm: str, terms: Terms) -> Reading:
-        segments: list[event_label.Segment] = []
-        trials = 0
-        for segment in evidence.segments:
-            share, mine = segment.weights.get(arm, 0.0), segment.tallies.get(arm)
-            others = [one for one in (CONTROL, BASELINE) if segment.weights.get(one)]
-            rest = sum(segment.weights[one] for one in others)
-            if mine is None or not share or not rest:
-                continue
-            theirs = sum(getattr(segment.tallies.get(one, Tally()), field) for one in others)
-            segments.append((share / (share + rest), getattr(mine, field), theirs))
-            trials += of(mine)
-        return _read_events(segments, trials, terms)
-
-    return read
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _read_events(segments: Sequence[event_label.Segment], trials: int, terms: Terms) -> Reading:
-    margin = terms.guard["margin"]
-    mine, theirs = sum(part[1] for part in segments), sum(part[2] for part in segments)
-    if not segments:
-        return Reading(0.0, 0.0, None, None, None, 0, 0, note="no requests were split yet")
-    harm = event_label.log_e(segments, margin, "harm")
-    safe = event_label.log_e(segments, margin, "safe")
-    effect = event_label.estimated_ratio(segments)
-    low, high = event_label.ratio_interval(segments, terms.alpha)
-    floor = terms.guard["floor"]
-    note = "" if mine + theirs else "no bad events on either side"
-    if floor and trials:
-        # Where bad events hardly ever come, that the rate itself is small is what can be known. Half of beta each.
-        rare = log_e_below(mine, trials, floor) - math.log(2)
-        if rare > safe:
-            safe, note = rare, f"{mine} in {trials} requests; below {floor:g} is well whatever the baseline's"
-        else:
-            safe -= math.log(2)
-    more = _more_events(segments, effect, terms, harm, safe, floor, mine, trials)
-    return Reading(harm, safe, effect, low, high, mine, theirs, more, note)
+# --- all of them -----------------------------------------------------------------------------------------------
 
 
-def _more_events(
-    segments: Sequence[event_label.Segment],
-    effect: float | None,
-    terms: Terms,
-    harm: float,
-    safe: float,
-    floor: float,
-    mine: int,
-    trials: int,
-) -> int | None:
-    """Bad events, or where none came yet good requests, that decide it at the present ratio."""
-    if harm >= terms.harm_at or safe >= terms.safe_at:
-        return None
-    if effect is None:
-        return max(0, trials_needed(floor, terms.safe_at + math.log(2)) - trials) if floor else None
-    share, margin = segments[-1][0], terms.guard["margin"]
-    ratio = min(max(effect, 0.01), 100.0)
-    direction: event_label.Direction = "harm" if ratio > 1 + margin else "safe"
-    aim = terms.harm_at if direction == "harm" else terms.safe_at + (math.log(2) if floor else 0.0)
-    del mine
-    return event_label.more_events(segments, share, ratio, aim, margin, direction)
+def _outcome(
+    guards: Sequence[GuardVerdict], plan: Mapping[str, Any], evidence: Evidence, arm: str, mismatch: str
+) -> Outcome:
+    metrics = plan["guards"]["metrics"]
+    watched = [one for one, guard in zip(guards, metrics, strict=True) if not guard["exploratory"]]
+    if any(one.outcome is Outcome.ERROR for one in watched):
+        return Outcome.ERROR
+    if any(one.outcome is Outcome.FAIL for one in watched):
+        return Outcome.FAIL
+    required = [one for one in watched if one.required]
+    passed = required and all(one.outcome is Outcome.PASS for one in required)
+    enough = _answers(evidence, arm) >= plan["guards"]["min_requests"]
+    return Outcome.PASS if passed and enough and not mismatch else Outcome.INCONCLUSIVE
 
 
-# --- latency --------------------------------------------------------------------------------------------------
+def _answers(evidence: Evidence, arm: str) -> int:
+    """Requests that it answered, or copies of them."""
+    copies = sum(one.count for one in evidence.scores if one.source == "shadow" and one.arm == arm)
+    return copies + sum(tally.answered for tally in tallies_of(evidence, arm))
 
 
-def _latency(evidence: Evidence, arm: str, terms: Terms) -> Reading:
-    guard = terms.guard
-    baseline, candidate = LogHistogram(), LogHistogram()
+def _worst(outcomes: Iterable[Outcome]) -> Outcome:
+    found = set(outcomes)
+    order = (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE)
+    return next((one for one in order if one in found), Outcome.PASS if found else Outcome.INCONCLUSIVE)
+
+
+def _sentence(
+    outcome: Outcome,
+    guards: Sequence[GuardVerdict],
+    mismatch: str,
+    plan: Mapping[str, Any],
+    evidence: Evidence,
+    arms: Sequence[str],
+) -> str:
+    if mismatch and outcome is not Outcome.FAIL:
+        return mismatch
+    if outcome is Outcome.PASS:
+        return f"{', '.join(one.metric for one in guards if one.required)}: not worse than they may be"
+    shown = {name_of(guard) for guard in plan["guards"]["metrics"] if guard["exploratory"]}
+    named = [one for one in guards if one.outcome is outcome and one.metric not in shown]
+    if outcome is not Outcome.INCONCLUSIVE:
+        return "; ".join(one.sentence for one in named)
+    waited = [one for one in named if one.required]
+    if waited:
+        slowest = max(waited, key=lambda one: math.inf if one.more_s is None else one.more_s)
+        return slowest.sentence
+    if not any(one.required for one in guards):
+        return "no guard is required: nothing can show that it may go on"
+    least = plan["guards"]["min_requests"]
+    return "; ".join(f"{_answers(evidence, arm)} of {least} requests of {arm}" for arm in arms)
+
+
+# --- whether it can be believed --------------------------------------------------------------------------------
+
+
+def contradiction_in(evidence: Evidence) -> str:
+    """What cannot be so, if anything: numbers below zero, or none; more of some than there can be."""
     for segment in evidence.segments:
-        other = BASELINE if segment.weights.get(BASELINE) else CONTROL
-        if segment.weights.get(arm) and segment.weights.get(other):
-            candidate.merge(LogHistogram.from_sparse(segment.tallies.get(arm, Tally()).latency))
-            baseline.merge(LogHistogram.from_sparse(segment.tallies.get(other, Tally()).latency))
-    mine, theirs = candidate.count, baseline.count
-    if not mine or not theirs:
-        return Reading(0.0, 0.0, None, None, None, mine, theirs, note="no answers to compare yet")
-    p, margin = guard["quantile"], guard["margin"]
-    harm = quantile_test.log_e_harm(baseline, candidate, p, margin)
-    safe = quantile_test.log_e_safe(baseline, candidate, p, margin)
-    effect = candidate.quantile(p) / baseline.quantile(p)
-    low, high = _ratio_bounds(baseline, candidate, p, math.log(2 / terms.alpha))
-    return Reading(harm, safe, effect, low, high, mine, theirs)
+        if not all(0 <= weight <= 1 for weight in segment.weights.values()) or sum(segment.weights.values()) > 1 + 1e-6:
+            return f"weights {segment.weights} in segment {segment.number}"
+        if not 0 <= segment.evidence_s < math.inf:
+            return f"{segment.evidence_s} s of evidence in segment {segment.number}"
+        for arm, tally in segment.tallies.items():
+            problem = _problem(tally)
+            if problem:
+                return f"{problem} of {arm} in segment {segment.number}"
+    for score in evidence.scores:
+        values = (score.score, score.other or 0.0, score.weight)
+        if not all(0 <= value <= 1 for value in values) or score.count < 0:
+            return f"a score of {score.score} of {score.arm}"
+    return ""
 
 
-def _ratio_bounds(baseline: LogHistogram, candidate: LogHistogram, p: float, level: float) -> tuple[float, float]:
-    """The ratios of quantiles that neither direction refutes, to a whole bucket outwards."""
-    low = _last_shift(lambda shift: quantile_test.log_e_shifted(baseline, candidate, p, shift) >= level)
-    high = _last_shift(lambda shift: quantile_test.log_e_shifted(candidate, baseline, p, shift) >= level)
-    return (0.0 if low is None else GAMMA**low), (math.inf if high is None else GAMMA**-high)
-
-
-_WIDEST: Final = 160
-"""Buckets to either side: ratios from 1/32 to 32."""
-
-
-def _last_shift(refuted: Callable[[int], bool]) -> int | None:
-    """The largest shift that is refuted; those below it are too."""
-    low, high = -_WIDEST, _WIDEST
-    if not refuted(low):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if refuted(middle) else (low, middle)
-    return low
-
-
-def _slow_slots(evidence: Evidence, arm: str, terms: Terms) -> Reading:
-    segments: list[event_label.Segment] = []
-    uneven = False
-    for segment in evidence.segments:
-        other = BASELINE if segment.weights.get(BASELINE) else CONTROL
-        mine, theirs = segment.tallies.get(arm), segment.tallies.get(other)
-        if mine is None or theirs is None or not mine.slots or not theirs.slots:
-            continue
-        if not 0.8 <= segment.weights.get(arm, 0.0) / segment.weights[other] <= 1.25:
-            uneven = True
-            continue
-        segments.append((mine.slots / (mine.slots + theirs.slots), mine.slow_slots, theirs.slow_slots))
-    if not segments:
-        why = "the arms have different loads, and slots of different loads say nothing" if uneven else "no slots yet"
-        return Reading(0.0, 0.0, None, None, None, 0, 0, note=why)
-    slotted = Terms({**terms.guard, "margin": 0.0, "floor": 0.0}, terms.harm_at, terms.safe_at, terms.alpha, terms.beta)
-    return _read_events(segments, 0, slotted)
-
-
-# --- cost and quality -----------------------------------------------------------------------------------------
-
-
-def _cost(evidence: Evidence, arm: str, terms: Terms) -> Reading:
-    mine, theirs = _moments(evidence, arm), _moments(evidence, BASELINE)
-    if theirs.n < LEAST_SLOTS:
-        theirs = _moments(evidence, CONTROL)
-    if mine.n < LEAST_SLOTS or theirs.n < LEAST_SLOTS:
-        note = f"{min(mine.n, theirs.n)} of {LEAST_SLOTS} slots of each"
-        return Reading(0.0, 0.0, None, None, None, mine.n, theirs.n, max(0, LEAST_SLOTS - mine.n), note)
-    base = theirs.mean
-    worse, _ = difference_interval(mine, theirs, 2 * terms.alpha, LEAST_SLOTS * 2.0)
-    _, better = difference_interval(mine, theirs, 2 * terms.beta, LEAST_SLOTS * 2.0)
-    low, high = difference_interval(mine, theirs, terms.alpha, LEAST_SLOTS * 2.0)
-    limit = terms.guard["margin"] * base
-    harm = terms.harm_at if worse > limit else 0.0
-    safe = terms.safe_at if better < limit else 0.0
-    return Reading(harm, safe, mine.mean / base, 1 + low / base, 1 + high / base, mine.n, theirs.n)
-
-
-def _moments(evidence: Evidence, arm: str) -> Moments:
-    total = Moments(0, 0.0, 0.0)
-    for tally in _tallies(evidence, arm):
-        total = total.plus(Moments(tally.cost.n, tally.cost.total, tally.cost.squares))
-    return total
-
-
-def _quality(evidence: Evidence, arm: str, terms: Terms) -> Reading:
-    """A score below one half is a bad answer; those of arms with known shares are compared as other bad events are."""
-    scores = [score for score in evidence.scores if score.source in ("feedback", "judge")]
-    segments: list[event_label.Segment] = []
-    for share in sorted({score.weight for score in scores if score.arm == arm and 0 < score.weight < 1}):
-        rest = [score for score in scores if score.arm in (CONTROL, BASELINE)]
-        mine = sum(score.score < 0.5 for score in scores if score.arm == arm and score.weight == share)
-        segments.append((share, mine, sum(score.score < 0.5 for score in rest if _beside(evidence, arm, share, score))))
-    trials = sum(score.arm == arm for score in scores)
-    if not segments:
-        return Reading(0.0, 0.0, None, None, None, trials, len(scores) - trials, note="no scores yet")
-    return _read_events(segments, trials, terms)
-
-
-def _beside(evidence: Evidence, arm: str, share: float, score: Any) -> bool:  # noqa: ANN401 - a Score
-    """Whether a score of the old version is of a time when the arm had this share."""
-    return any(
-        segment.weights.get(arm) == share and segment.weights.get(score.arm) == score.weight
-        for segment in evidence.segments
-    )
-
-
-def _agreement(evidence: Evidence, _arm: str, terms: Terms) -> Reading:
-    """Pairs of a shadow: that answers agree on average to 1 - margin at least."""
-    limit = min(max(terms.guard["margin"], 0.001), 0.999)
-    harm, safe = BettingTest(limit, terms.alpha), BettingTest(1 - limit, terms.beta)
-    scores = [score.score for score in evidence.scores if score.source == "shadow"]
-    for score in scores:
-        harm.add(1 - score)
-        safe.add(score)
-    if not scores:
-        return Reading(0.0, 0.0, None, None, None, 0, 0, note="no pairs yet")
-    mean = sum(scores) / len(scores)
-    note = f"{len(scores)} pairs agree to {mean:.3g} on average; {1 - limit:.3g} is asked"
-    return Reading(harm.log_e, safe.log_e, mean, None, None, len(scores), len(scores), note=note)
-
-
-_READERS: Final[Mapping[str, Callable[[Evidence, str, Terms], Reading]]] = {
-    "errors": _events("failed", lambda tally: tally.answered + tally.failed),
-    "timeouts": _events("timed_out", lambda tally: tally.answered + tally.timed_out),
-    "refusals": _events("refused", lambda tally: tally.answered + tally.refused),
-    "invalid-output": _events("invalid", lambda tally: tally.checked),
-    "slow-slots": _slow_slots,
-    "latency": _latency,
-    "cost": _cost,
-    "quality": _quality,
-    "agreement": _agreement,
-}
-
-
-# --- all guards together --------------------------------------------------------------------------------------
-
-
-def _tallies(evidence: Evidence, arm: str) -> list[Tally]:
-    return [segment.tallies[arm] for segment in evidence.segments if arm in segment.tallies]
+def _problem(tally: Tally) -> str:
+    for name in _COUNTS:
+        value = getattr(tally, name)
+        if not 0 <= value < math.inf:
+            return f"{name} = {value}"
+    cost = tally.cost
+    if not (math.isfinite(cost.total) and 0 <= cost.squares < math.inf and cost.n >= 0):
+        return f"cost {cost.total} over {cost.n} slots"
+    if any(count < 0 for _, count in tally.latency):
+        return "a latency that came less than never"
+    timed = sum(count for _, count in tally.latency)
+    for few, many, what in (
+        (tally.slow_slots, tally.slots, "slow slots of slots"),
+        (tally.invalid, tally.checked, "invalid of checked answers"),
+        (timed, tally.answered, "latencies of answers"),
+    ):
+        if few > many:
+            return f"{few} {what}, which are {many}"
+    return ""
 
 
 def _bad(tally: Tally) -> int:
     return tally.failed + tally.timed_out + tally.refused + tally.invalid
 
 
-def _outcome(guards: Sequence[GuardVerdict], evidence: Evidence, arm: str, plan: Mapping[str, Any]) -> Outcome:
-    watched = [one for one, said in zip(guards, plan["guards"]["metrics"], strict=True) if not said["exploratory"]]
-    if any(one.outcome is Outcome.FAIL for one in watched):
-        return Outcome.FAIL
-    if any(one.outcome is Outcome.ERROR for one in watched):
-        return Outcome.ERROR
-    answered = sum(tally.answered for tally in _tallies(evidence, arm))
-    pairs = len([score for score in evidence.scores if score.source == "shadow"])
-    required = [one for one in watched if one.required]
-    enough = answered >= plan["guards"]["min_requests"] or (not answered and pairs >= plan["guards"]["min_requests"])
-    if enough and required and all(one.outcome is Outcome.PASS for one in required):
-        return Outcome.PASS
-    return Outcome.INCONCLUSIVE
+def _mismatch(evidence: Evidence, *, one_by_one: bool) -> str:
+    """Whether requests came in the shares asked for, and were all heard of again.
 
-
-def _worst(outcomes: Sequence[Outcome]) -> Outcome:
-    for outcome in (Outcome.FAIL, Outcome.ERROR, Outcome.INCONCLUSIVE):
-        if outcome in outcomes:
-            return outcome
-    return Outcome.PASS
-
-
-def _mismatch(evidence: Evidence, plan: Mapping[str, Any]) -> str:
-    """Of requests that were split one by one; those of one unit come together, and prove nothing about the ratio."""
-    if list(plan["units"]) != ["request-id"]:
-        return ""
-    total = 0.0
+    Those of one unit come together, so that only where requests are split one by one do their shares prove anything.
+    """
+    split = lost = 0.0
     for segment in evidence.segments:
         arms = [arm for arm, weight in segment.weights.items() if weight > 0]
-        counts = [segment.tallies.get(arm, Tally()).assigned for arm in arms]
-        if len(arms) > 1 and any(counts):
-            total += log_bayes_factor(counts, [segment.weights[arm] for arm in arms])
-    if total < FLAG_LOG_E:
-        return ""
-    return f"requests were not split as asked (log e {total:.1f}): something before or behind the split loses some"
+        assigned = [tally_of(segment, arm).assigned for arm in arms]
+        if len(arms) < 2 or min(assigned, default=0) < 1:
+            continue
+        split += log_bayes_factor(assigned, [segment.weights[arm] / _total(segment, arms) for arm in arms])
+        ended = [min(_ended(tally_of(segment, arm)), count) for arm, count in zip(arms, assigned, strict=True)]
+        lost += log_bayes_factor(ended, [count / sum(assigned) for count in assigned])
+    if split >= FLAG_LOG_E and one_by_one:
+        return f"requests were not split as asked for (log e {split:.1f}): {_shares(evidence)}"
+    if lost >= FLAG_LOG_E:
+        return (
+            f"requests of some arms do not come to an end as those of others do (log e {lost:.1f}): {_shares(evidence)}"
+        )
+    return ""
 
 
-def _sentence(
-    outcome: Outcome, guards: Sequence[GuardVerdict], mismatch: str, evidence: Evidence, arms: Sequence[str]
-) -> str:
-    if mismatch:
-        return mismatch
-    named = [one for one in guards if one.outcome is outcome and (one.required or outcome is not Outcome.INCONCLUSIVE)]
-    if outcome is Outcome.PASS:
-        return f"nothing is worse than its margin allows: {', '.join(one.metric for one in guards if one.required)}"
-    if named:
-        return named[0].sentence
-    answered = sum(tally.answered for arm in arms for tally in _tallies(evidence, arm))
-    return f"{answered} answers of {', '.join(arms)} are not enough"
+def _total(segment: Segment, arms: Sequence[str]) -> float:
+    return sum(segment.weights[arm] for arm in arms)
+
+
+def _ended(tally: Tally) -> int:
+    return tally.answered + tally.failed + tally.timed_out + tally.refused + tally.rejected + tally.cancelled
+
+
+def _shares(evidence: Evidence) -> str:
+    """What was asked for in the last segment, and what came."""
+    segment = evidence.segments[-1]
+    total = sum(tally.assigned for tally in segment.tallies.values()) or 1
+    words = [
+        f"{arm} {tally_of(segment, arm).assigned / total:.1%} of {weight:.1%}, "
+        f"{_ended(tally_of(segment, arm))} of {tally_of(segment, arm).assigned} ended"
+        for arm, weight in segment.weights.items()
+        if weight > 0
+    ]
+    return "; ".join(words)

@@ -184,8 +184,11 @@ class Answers:
             fresh = [one for one in scored if _is_fresh(connection, one, now)]
             rows = [_said(one, one.score) for one in fresh if one.score is not None]
             last = connection.scalar(select(func.max(_score.c.number)).where(_score.c.rollout == rollout)) or 0
-            for number, row in enumerate(rows, last + 1):
-                connection.execute(insert(_score).values(rollout=rollout, number=number, at_ns=now, **row))
+            same = {"rollout": rollout, "at_ns": now}
+            if rows:
+                connection.execute(
+                    insert(_score), [{"number": number, **same, **row} for number, row in enumerate(rows, last + 1)]
+                )
             return len(rows)
 
     def prune(self, leadership: Leadership, *, older_than_ns: int, keep: int) -> int:

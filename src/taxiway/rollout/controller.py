@@ -24,7 +24,7 @@ from taxiway.rollout.analysis import judge
 from taxiway.rollout.comparing import agreement_of
 from taxiway.rollout.desired import desired_companions, desired_traffic, has_twin, released, weights_of
 from taxiway.rollout.errands import letters_for
-from taxiway.rollout.evidence import Gathered, Rules, evidence_of, gather
+from taxiway.rollout.evidence import Gathered, Rules, add_scores, evidence_of, gather
 from taxiway.rollout.journal import Journal, Leadership, Transition
 from taxiway.rollout.machine import WITH_TRAFFIC, step
 from taxiway.rollout.moments import utc_ns
@@ -285,17 +285,16 @@ class RolloutController:
                 return
         now_ns = utc_ns(self._clock.now_utc())
         gathered = watched.gathered
-        degraded = gather(gathered, reports, rules_of(rollout), now_ns) or problem
-        _take_pairs(gathered, reports, rollout)
+        missing = gather(gathered, reports, rules_of(rollout), now_ns)
+        degraded = problem or add_scores(gathered, _pairs_in(reports, rollout)) or missing
         evidence = evidence_of(gathered)
         arms = [one.arm for one in rollout.candidates if one.arm not in rollout.dropped]
         evidence_s = gathered.evidence_s
-        watched.verdict = await asyncio.to_thread(judge, evidence, rollout.plan, arms, evidence_s)
+        watched.verdict = await asyncio.to_thread(judge, evidence, rollout.plan, arms)
         happened = told.Looked(watched.verdict, evidence_s, degraded, segment=rollout.segment)
-        if step(rollout, happened, now_ns, ACTOR) is None:
-            await asyncio.to_thread(self._journal.keep_working, self.leadership(), rollout.id, gathered)
-            return
-        await self._event(rollout, happened, evidence)
+        await asyncio.to_thread(self._journal.keep_working, self.leadership(), rollout.id, gathered)
+        if step(rollout, happened, now_ns, ACTOR) is not None:
+            await self._event(rollout, happened, evidence)
 
     # --- transitions ----------------------------------------------------------------------------------------
 
@@ -357,15 +356,19 @@ def rules_of(rollout: Rollout) -> Rules:
         rollout.plan["settle_s"],
         slow.get("quantile", 0.99),
         slow.get("margin", 0.1),
+        rollout.candidates[0].arm if rollout.phase is Phase.SHADOW else "",
     )
 
 
-def _take_pairs(gathered: Gathered, reports: list[Report], rollout: Rollout) -> None:
-    for report in reports:
-        for record in report.recorded:
-            if record.other_arm and report.rollout == rollout.id:
-                score = agreement_of(record, rollout.plan["shadow"])
-                gathered.scores.append(Score(record.other_arm, "shadow", record.weight, score, 1.0))
+def _pairs_in(reports: list[Report], rollout: Rollout) -> list[Score]:
+    """How alike the answers of a shadow are to those that were given."""
+    return [
+        Score(record.other_arm, "shadow", record.weight, agreement_of(record, rollout.plan["shadow"]), 1.0)
+        for report in reports
+        if report.rollout == rollout.id
+        for record in report.recorded
+        if record.other_arm
+    ]
 
 
 def _companion(service: str, version: int, path: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - a Companion

@@ -8,7 +8,7 @@ afterwards, and are made again by whoever finds the state: nothing is ever repla
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -29,13 +29,11 @@ from taxiway.rollout.leading import LEASE_S, Leadership, Lease, lock_head, requi
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import Evidence, Rollout
 from taxiway.rollout.reading import ServiceRollouts
+from taxiway.rollout.verifying import Fold, verify
 
 __all__ = ["JOURNAL", "Asked", "Change", "Event", "Journal", "Leadership", "ServiceRollouts", "Transition"]
 
 JOURNAL: Final = Purpose("the journal of rollouts", "control.journal", "rollouts.db", JournalUnavailable, JournalBusy)
-
-Fold = Callable[[Sequence[Event]], Rollout]
-"""Makes a rollout's state of all its events, oldest first."""
 
 
 class Outbox(Letters):
@@ -259,3 +257,14 @@ class Journal:
         """
         with self._database.read() as connection:
             return reading.outcome(connection, asked.key, asked.request)
+
+    def verify(self, fold: Fold | None = None) -> int:
+        """Check the chain, that the tables hold what it tells, and that `fold` makes of the events what the states are.
+
+        Returns how many events there are.
+
+        Raises:
+            JournalBroken: names the first event, or the first piece of state, that is not as it was written.
+        """
+        with self._database.read() as connection:
+            return verify(connection, fold)

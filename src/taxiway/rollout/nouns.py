@@ -128,7 +128,7 @@ class Rollout(Struct, frozen=True):
 
 
 class Moments(Struct):
-    """Of one arm's cost per request: a sum of slots, each slot one observation."""
+    """Of one arm's cost: sums over slots, each slot one observation."""
 
     n: int = 0
     total: float = 0.0
@@ -140,8 +140,8 @@ class Tally(Struct):
 
     Attributes:
         latency: pairs of bucket and count.
-        slots, slow_slots: (process, 5 s) pairs in which it answered something, and those in which it was slow.
-        cost: seconds in the model for a request.
+        slots, slow_slots: (process, 5 s) pairs in which it answered something; those in which it was slow (slots.py).
+        cost: of slots, the logarithm of the time in the model for a row over that of the arm compared with.
     """
 
     assigned: int = 0
@@ -166,20 +166,26 @@ class Segment(Struct):
         number: of the segment.
         weights: by arm, shares of all requests that are split.
         tallies: by arm.
+        evidence_s: seconds in which all arms that had a share answered.
+        missing: what was not counted, and why; empty if nothing was left out.
     """
 
     number: int
     weights: dict[str, float]
     tallies: dict[str, Tally]
+    evidence_s: float = 0.0
+    missing: str = ""
 
 
 class Score(Struct, frozen=True):
-    """One answer's quality, in the order in which the scores came.
+    """The quality of an answer, or of several that are alike: their order does not matter.
 
     Attributes:
         source: `feedback`, `judge`, or `shadow`: then `score` and `other` are of one pair.
         weight: share of requests that the arm had when it answered.
-        score, other: 0 to 1; of a pair, the candidate's agreement with the baseline and 1.
+        score, other: 0 to 1, to a thousandth; of a shadow's pair, the candidate's agreement with the baseline, and 1.
+        segment: in which it was answered; -1: that is not known.
+        count: how many answers.
     """
 
     arm: str
@@ -187,13 +193,15 @@ class Score(Struct, frozen=True):
     weight: float
     score: float
     other: float | None = None
+    segment: int = -1
+    count: int = 1
 
 
 class Evidence(Struct):
     """All that a verdict follows from; a verdict of the same evidence and plan is the same, bit for bit.
 
     Attributes:
-        scores: oldest first.
+        segments: in the order of their numbers.
     """
 
     segments: list[Segment] = field(default_factory=list)

@@ -15,18 +15,17 @@ from taxiway.config.rollout_plan import RolloutPlan
 from taxiway.core.clock import Clock
 from taxiway.core.errors import InvalidArgument, NotFound, QuarantinedVersion, RolloutActive
 from taxiway.core.ports import TrafficPort
-from taxiway.registry.canonical import canonical_json
 from taxiway.rollout import events as told
-from taxiway.rollout.analysis import judge
 from taxiway.rollout.commands import Abort, Command
 from taxiway.rollout.controller import RolloutController, transition_of
-from taxiway.rollout.desired import weights_of
+from taxiway.rollout.desired import released, weights_of
 from taxiway.rollout.journal import Asked, Change, Journal, Transition
-from taxiway.rollout.machine import allowed, begin
+from taxiway.rollout.machine import BEFORE_TRAFFIC, allowed, begin
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import TERMINAL, Candidate, Phase, Rollout
 from taxiway.rollout.plan import Answering, answering, new_id, new_rollout, wanted_arms
 from taxiway.rollout.reading import MAX_KEY
+from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
 
 _HINT: Final = "docs/rollouts.md shows a plan; docs/configuration.md lists its keys"
@@ -82,8 +81,8 @@ class RolloutOffice:
         before = await asyncio.to_thread(self._journal.outcome, asked)
         if before is not None:
             return await asyncio.to_thread(self._journal.rollout, before["rollout"])
-        served = await self._traffic.versions(service)
-        now = await self._baseline(service, served)
+        last, served = await self._standing(service)
+        now = self._baseline(service, last, served)
         candidates = [await self._candidate(service, arm, served) for arm in wanted_arms(plan)]
         path = now.path
         if plan.exclusive and not path:
@@ -217,16 +216,10 @@ class RolloutOffice:
         rollout = self._journal.rollout(rollout_id)
         events = self._journal.events(rollout_id, limit=100_000)
         lines, same = [], True
-        for event in events:
-            if event.kind != "looked":
-                continue
-            said = event.payload["event"]
-            evidence = self._journal.evidence(said["digest"])
-            again = judge(evidence, rollout.plan, list(said["verdict"]["arms"]), said["evidence_s"])
-            equal = canonical_json(msgspec.to_builtins(again)) == canonical_json(said["verdict"])
-            same = same and equal
-            word = "the same" if equal else "DIFFERENT"
-            lines.append(f"generation {event.generation}: {again.outcome.value}, {word}: {again.sentence}")
+        for one in replay_verdicts(self._journal, rollout_id):
+            same = same and not one.differences
+            word = "; ".join(("DIFFERENT", *one.differences)) if one.differences else "the same"
+            lines.append(f"generation {one.generation}: {one.outcome}, {word}")
         from taxiway.rollout.machine import replay  # noqa: PLC0415 - for this question only
 
         state = replay((event.payload, event.at_ns) for event in events)
@@ -241,21 +234,24 @@ class RolloutOffice:
     def _plan(self, service: str, words: Mapping[str, Any]) -> RolloutPlan:
         base = self._defaults.get(service)
         said = {**(base.model_dump(exclude_unset=True) if base is not None else {}), **words}
-        try:
-            return RolloutPlan.model_validate(said)
-        except ValidationError as error:
-            problems = [_problem(dict(one)) for one in error.errors()]
-            raise invalid_config("the rollout's plan", problems, hint=_HINT) from None
+        return checked_plan(said)
 
-    async def _baseline(self, service: str, served: Mapping[int, bool]) -> Answering:
-        """What answers now."""
+    async def _standing(self, service: str) -> tuple[Rollout | None, Mapping[int, bool]]:
+        """The last rollout, if it says which version answers here, and what the server was told to serve and keeps."""
+        served = await self._traffic.versions(service)
         last = await asyncio.to_thread(self._last, service)
+        if last is None:
+            return None, served
+        reports = await self._traffic.report(service)
+        heard = last.phase in BEFORE_TRAFFIC or any(report.rollout == last.id for report in reports)
+        if not (reports and heard):
+            return None, served  # the server was started anew since
+        return last, ({} if service in released(last) else served)
+
+    def _baseline(self, service: str, last: Rollout | None, served: Mapping[int, bool]) -> Answering:
+        """What answers now."""
         if last is not None:
-            now = answering(last)
-            if now.key != service and await self._traffic.report(service):
-                return now  # no server was started since
-            if now.key == service and now.version in served:
-                return now
+            return answering(last)
         if not served:
             raise NotFound(
                 f"{service!r} is not served here", hint="`taxiway serve` it; GET /v2/repository/index lists what is"
@@ -280,6 +276,19 @@ def _check_quarantine(change: Change, service: str, one: Candidate, forced: str)
             rollout=found.id,
         )
     return found is not None
+
+
+def checked_plan(said: Mapping[str, Any]) -> RolloutPlan:
+    """The plan that plain data says.
+
+    Raises:
+        InvalidConfig: it breaks rules; all of them are told.
+    """
+    try:
+        return RolloutPlan.model_validate(said)
+    except ValidationError as error:
+        problems = [_problem(dict(one)) for one in error.errors()]
+        raise invalid_config("the rollout's plan", problems, hint=_HINT) from None
 
 
 def _problem(error: Mapping[str, Any]) -> Problem:

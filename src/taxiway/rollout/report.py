@@ -70,10 +70,9 @@ def _number(value: float | None, missing: str = "-") -> str:
 def _to_decide(guard: Told) -> str:
     if guard["outcome"] != "inconclusive":
         return "decided"
-    if guard["more_events"] is None:
-        return "nobody can tell yet"
-    time = "" if guard["more_s"] is None else f", {guard['more_s'] / 60:.1f} min"
-    return f"about {guard['more_events']} more events{time}"
+    events = f"{guard['more_events']} more bad events" if guard["more_events"] else ""
+    time = "" if guard["more_s"] is None else f"{guard['more_s'] / 60:.1f} min"
+    return f"about {', '.join(filter(None, (events, time)))}" if events or time else "nobody can tell yet"
 
 
 def rollouts_text(told: Told) -> list[str]:

@@ -30,8 +30,8 @@ def _geometric(first: float, last: float, count: int) -> list[float]:
     return [first * step**number for number in range(count)]
 
 
-_WORSE: Final = tuple(_geometric(1.1, 32.0, _COUNT))
-_BETTER: Final = tuple(_geometric(0.05, 0.95, _COUNT))
+WORSE_RATIOS: Final = tuple(_geometric(1.1, 32.0, _COUNT))
+BETTER_RATIOS: Final = tuple(_geometric(0.05, 0.95, _COUNT))
 
 
 def log_sum_exp(values: Sequence[float]) -> float:
@@ -54,7 +54,7 @@ class EventLabelTest:
 
     def __init__(self, direction: Direction, margin: float = 0.0) -> None:
         self.null_ratio = 1.0 + margin
-        self._ratios = [self.null_ratio * ratio for ratio in (_WORSE if direction == "harm" else _BETTER)]
+        self._ratios = [self.null_ratio * ratio for ratio in (WORSE_RATIOS if direction == "harm" else BETTER_RATIOS)]
         self._logs = [0.0] * _COUNT
 
     def add(self, weight: float, candidate: int, baseline: int) -> None:

@@ -123,11 +123,11 @@ class LatencyCurve:
         low, high = self._bins[known[place - 1]], self._bins[known[place]]
         slope = (high.ns - low.ns) / (high.rows - low.rows)
         if low.rows <= rows <= high.rows:
-            return round(low.ns + slope * (rows - low.rows))
+            return max(1, round(low.ns + slope * (rows - low.rows)))
         slope = max(slope, 0.0)  # more rows never cost less in truth; noise may say so
         if rows > high.rows:
-            return round(high.ns + slope * (rows - high.rows))
-        return round(max(low.ns - slope * (low.rows - rows), low.ns * rows / low.rows))
+            return max(1, round(high.ns + slope * (rows - high.rows)))
+        return max(1, round(max(low.ns - slope * (low.rows - rows), low.ns * rows / low.rows)))
 
     def quantile_ns(self, rows: int, q: float) -> int:
         """An upper estimate of the time that a share `q` of the runs of `rows` rows stay within."""

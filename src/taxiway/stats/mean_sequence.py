@@ -86,3 +86,17 @@ def _variance(n: int, total: float, squares: float) -> float:
 def _covariance(moments: Moments) -> float:
     n = moments.n
     return (moments.xy - moments.x * moments.y / n) / (n - 1) if n > 1 else 0.0
+
+
+def log_e_above(n: int, mean: float, variance: float, bound: float, alpha: float, n_opt: float) -> float:
+    """The evidence, in nats, that the mean is above `bound`: at what level `one_sided_width` would just exclude it.
+
+    Asymptotic, as the interval is; at most it is what a hundred standard errors give, so that it stays a number.
+    """
+    if mean <= bound:
+        return 0.0
+    level = 2 * alpha
+    k = n * (-2 * math.log(level) + math.log(-2 * math.log(level) + 1)) / n_opt + 1
+    errors = min((mean - bound) / math.sqrt(max(variance / n, 1e-300)), 100.0)
+    x = errors**2 * (k - 1) / (2 * k)
+    return x + math.log(-math.expm1(-x)) + math.log(2) - math.log(k) / 2 if x else 0.0
