@@ -252,7 +252,7 @@ class RolloutPlan(Section):
             raise broken_rule("arms", "need names of their own, other than control, baseline and candidate")
         if sum(arm.percent for arm in self.arms) >= 100:
             raise broken_rule("arms", "must leave a share for the version that is served now: less than 100 in all")
-        if self.exclusive and self.strategy in ("ab", "shadow", "canary"):
+        if self.exclusive and self.strategy != "blue-green":
             rule = f"fits blue-green only: {self.strategy} needs both versions in memory at the same time"
             raise broken_rule("exclusive", rule)
         return self

@@ -464,6 +464,12 @@ class RolloutActive(FailedPrecondition):
     code = "rollout-active"
 
 
+class QuarantinedVersion(FailedPrecondition):
+    """These very files were rolled back before, by `facts['rollout']`; to try them again takes `force` and a reason."""
+
+    code = "quarantined-version"
+
+
 class SchemaTooNew(FailedPrecondition):
     """The tables of the registry, or of the journal of rollouts, were written by a later release."""
 

@@ -29,6 +29,7 @@ from taxiway.rollout.journal import Journal, Leadership, Transition
 from taxiway.rollout.machine import WITH_TRAFFIC, step
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import BASELINE, CONTROL, TERMINAL, Evidence, Phase, Rollout, Score, Verdict
+from taxiway.rollout.plan import begun_after
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.rollout")
@@ -156,7 +157,9 @@ class RolloutController:
             if last is not None and last.phase not in TERMINAL:
                 await self._guarded(last, self._reconcile(last))
             elif service.queued:
-                await self._guarded(service.queued[0], self._event(service.queued[0], told.Begun()))
+                await self._guarded(
+                    service.queued[0], self._event(service.queued[0], begun_after(last, service.queued[0]))
+                )
             elif last is not None and last.id not in self._settled:
                 await self._guarded(last, self._settle(last))
         await self._guarded(None, self._deliver())
@@ -179,6 +182,7 @@ class RolloutController:
 
     async def _reconcile(self, rollout: Rollout) -> None:
         if rollout.phase is Phase.ADMIT:
+            await self._take_over(rollout)
             await self._event(rollout, told.Admitted())
         elif rollout.phase is Phase.STAGE:
             self._begin_staging(rollout)
@@ -186,6 +190,16 @@ class RolloutController:
             await self.publish(rollout)
             if rollout.phase in WITH_TRAFFIC:
                 await self._look(rollout)
+
+    async def _take_over(self, rollout: Rollout) -> None:
+        """Take the requests back from what a rollout that this one replaces had given them to."""
+        if not rollout.supersedes:
+            return
+        await self._traffic.set_traffic(desired_traffic(rollout))
+        replaced = await asyncio.to_thread(self._journal.rollout, rollout.supersedes)
+        for key in released(replaced):
+            await self._traffic.release(key)
+        self._watched.pop(replaced.id, None)
 
     def _begin_staging(self, rollout: Rollout) -> None:
         """Loading takes as long as it takes; meanwhile other rollouts go on, and this one can be aborted."""
@@ -212,14 +226,13 @@ class RolloutController:
             TaxiwayError: it does not; it is tried again with the next look.
         """
         watched = self.watched(rollout)
-        if watched.published == rollout.generation:
-            return
-        if rollout.plan["exclusive"]:
-            await self._swap(rollout)
-        elif not watched.published and rollout.phase in WITH_TRAFFIC:
-            await self._stage_all(rollout)  # this process was started anew, perhaps with the whole server
-        await self._traffic.set_traffic(desired_traffic(rollout))
-        watched.published = rollout.generation
+        if watched.published != rollout.generation:
+            if rollout.plan["exclusive"]:
+                await self._swap(rollout)
+            elif not watched.published and rollout.phase in WITH_TRAFFIC:
+                await self._stage_all(rollout)  # this process was started anew, perhaps with the whole server
+            await self._traffic.set_traffic(desired_traffic(rollout))
+            watched.published = rollout.generation
         if rollout.phase in (Phase.PROMOTE, Phase.ROLLING_BACK, Phase.DRAIN):
             await self._event(rollout, told.Applied(rollout.generation))
 
@@ -278,7 +291,7 @@ class RolloutController:
         arms = [one.arm for one in rollout.candidates if one.arm not in rollout.dropped]
         evidence_s = gathered.evidence_s
         watched.verdict = await asyncio.to_thread(judge, evidence, rollout.plan, arms)
-        happened = told.Looked(watched.verdict, evidence_s, degraded)
+        happened = told.Looked(watched.verdict, evidence_s, degraded, segment=rollout.segment)
         await asyncio.to_thread(self._journal.keep_working, self.leadership(), rollout.id, gathered)
         if step(rollout, happened, now_ns, ACTOR) is not None:
             await self._event(rollout, happened, evidence)

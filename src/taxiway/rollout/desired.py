@@ -1,4 +1,7 @@
-"""What a rollout wants of the data plane in its phase: who gets which share, and what has to be loaded for it. Pure."""
+"""What a rollout wants of the data plane in its phase: who gets which share, and what has to be loaded for it. Pure.
+
+It is said until it is so, fenced by the generation; a control process that starts anew wants the same.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +9,25 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from taxiway.core.traffic import Arm, Companion, Fuse, HeaderRoute, Recording, Shadow, Traffic, UnitKind, UnitSource
-from taxiway.rollout.machine import WITH_TRAFFIC, is_test
-from taxiway.rollout.nouns import BASELINE, CANDIDATE, CONTROL, Candidate, Phase, Rollout
+from taxiway.rollout.nouns import BASELINE, CONTROL, TERMINAL, Candidate, Phase, Rollout
+from taxiway.rollout.shares import has_twin, is_test, live_candidates, weights_of, winner_of
 
-_ENDING: Final = frozenset({Phase.DRAIN, Phase.SUCCEEDED})
-_COMPARED: Final = frozenset({Phase.STEP, Phase.PROMOTE, Phase.GUARD})
-_SPLIT: Final = frozenset({*WITH_TRAFFIC, Phase.ROLLING_BACK})
+__all__ = [
+    "desired_companions",
+    "desired_traffic",
+    "has_twin",
+    "key_of",
+    "released",
+    "twin_key",
+    "weights_of",
+]
 
-
-def weights_of(rollout: Rollout) -> dict[str, float]:
-    """The share of each arm, 0 to 1; together 1."""
-    if rollout.phase in (Phase.PROMOTE, Phase.GUARD, *_ENDING):
-        return {rollout.winner or CONTROL: 1.0}
-    if rollout.phase is not Phase.STEP:
-        return {CONTROL: 1.0}
-    if is_test(rollout):
-        shares = {one.arm: one.percent / 100 for one in rollout.candidates if one.arm not in rollout.dropped}
-        return {**shares, CONTROL: 1.0 - sum(shares.values())}
-    share = rollout.plan["steps"][rollout.step] / 100
-    twin = min(share, 1.0 - share) if has_twin(rollout) else 0.0
-    return {CANDIDATE: share, BASELINE: twin, CONTROL: 1.0 - share - twin}
+_COMPARED: Final = frozenset({Phase.STAGE, Phase.SHADOW, Phase.STEP})
+_KEPT: Final = frozenset({*_COMPARED, Phase.ROLLING_BACK})
+_UNCOUNTED: Final = TERMINAL | {Phase.QUEUED, Phase.ADMIT, Phase.STAGE, Phase.DRAIN}
 
 
-def has_twin(rollout: Rollout) -> bool:
-    """Whether the candidate is compared with a copy of the old version of its own size."""
-    steps = rollout.plan["steps"]
-    return bool(rollout.plan["twin"]) and rollout.plan["strategy"] in ("canary", "rolling") and steps[0] < 100
-
-
-def desired_traffic(rollout: Rollout) -> Traffic:
-    """How the requests of its service are to be split now."""
-    weights, plan = weights_of(rollout), rollout.plan
-    arms = _arms(rollout, weights)
-    default = rollout.winner if rollout.winner and rollout.phase in _ENDING else CONTROL
-    names = {arm.name for arm in arms}
-    return Traffic(
-        rollout.service,
-        rollout.id,
-        rollout.generation,
-        rollout.segment,
-        rollout.id,
-        arms,
-        default,
-        tuple(_unit(text) for text in plan["units"]),
-        tuple(HeaderRoute(one["header"], one["value"], one["arm"]) for one in plan["routes"] if one["arm"] in names),
-        _shadow(rollout),
-        tuple(_fuses(rollout)),
-        _recording(plan),
-        rollout.phase in _SPLIT,
-        rollout.acknowledged,
-    )
-
-
-def _arms(rollout: Rollout, weights: Mapping[str, float]) -> tuple[Arm, ...]:
-    arms = [Arm(CONTROL, rollout.baseline_key, rollout.baseline, weights.get(CONTROL, 0.0))]
-    if rollout.phase in WITH_TRAFFIC:
-        if has_twin(rollout):
-            arms.append(Arm(BASELINE, twin_key(rollout), rollout.baseline, weights.get(BASELINE, 0.0)))
-        arms += [
-            Arm(one.arm, key_of(rollout, one), one.version, weights.get(one.arm, 0.0)) for one in rollout.candidates
-        ]
-    elif rollout.phase in _ENDING and rollout.winner:
-        won = next(one for one in rollout.candidates if one.arm == rollout.winner)
-        arms = [Arm(won.arm, key_of(rollout, won), won.version, 1.0)]
-    return tuple(arms)
+# --- keys -------------------------------------------------------------------------------------------------
 
 
 def key_of(rollout: Rollout, candidate: Candidate) -> str:
@@ -84,50 +42,144 @@ def twin_key(rollout: Rollout) -> str:
     return f"{rollout.service}/{rollout.baseline}~twin"
 
 
+# --- what is loaded ---------------------------------------------------------------------------------------
+
+
 def desired_companions(rollout: Rollout) -> tuple[Companion, ...]:
-    """What has to be loaded beside what serves."""
+    """What has to be loaded beside what serves; on its way back, what may still be answering."""
     if rollout.plan["exclusive"]:
         return ()
-    staged = [
-        Companion(key_of(rollout, one), rollout.service, one.version, one.path, one.trusted)
-        for one in rollout.candidates
-        if one.path and (rollout.phase in {*_SPLIT, Phase.STAGE} or one.arm == rollout.winner)
-    ]
-    if has_twin(rollout) and rollout.phase in {*_SPLIT, Phase.STAGE} - {Phase.PROMOTE, Phase.GUARD}:
-        staged.append(Companion(twin_key(rollout), rollout.service, rollout.baseline))
-    return tuple(staged)
+    winner = winner_of(rollout)
+    wanted = [] if rollout.phase is Phase.SUCCEEDED else list(_baseline_companion(rollout))
+    if winner is not None:
+        wanted += _companion(rollout, winner)
+    elif rollout.phase in _KEPT:
+        wanted += [made for one in live_candidates(rollout) for made in _companion(rollout, one)]
+        if has_twin(rollout):
+            wanted.append(Companion(twin_key(rollout), rollout.service, rollout.baseline))
+    return tuple(wanted)
+
+
+def _baseline_companion(rollout: Rollout) -> tuple[Companion, ...]:
+    """The version served before, if an earlier rollout put it beside what the server was told to serve."""
+    if rollout.baseline_key == rollout.service or not rollout.baseline_path:
+        return ()
+    return (Companion(rollout.baseline_key, rollout.service, rollout.baseline, rollout.baseline_path),)
+
+
+def _companion(rollout: Rollout, candidate: Candidate) -> tuple[Companion, ...]:
+    if not candidate.path:
+        return ()
+    key = key_of(rollout, candidate)
+    return (Companion(key, rollout.service, candidate.version, candidate.path, candidate.trusted),)
 
 
 def released(rollout: Rollout) -> tuple[str, ...]:
-    """Keys of what is of no use any more, once the traffic of this state is followed everywhere."""
-    keep = {companion.key for companion in desired_companions(rollout)} | {arm.key for arm in _arms(rollout, {})}
-    known = {key_of(rollout, one) for one in rollout.candidates if one.path} | {rollout.baseline_key}
+    """Keys of what is of no use any more, once the traffic of this state is followed everywhere.
+
+    Of one that was superseded the newer one may use some.
+    """
+    if rollout.plan["exclusive"]:
+        return ()
+    keep = {companion.key for companion in desired_companions(rollout)}
+    keep |= {arm.key for arm in desired_traffic(rollout).arms}
+    known = {made.key for one in rollout.candidates for made in _companion(rollout, one)}
     if has_twin(rollout):
         known.add(twin_key(rollout))
+    if not rollout.baseline_shared:
+        known.add(rollout.baseline_key)
     return tuple(sorted(known - keep))
 
 
+# --- who answers ------------------------------------------------------------------------------------------
+
+
+def desired_traffic(rollout: Rollout) -> Traffic:
+    """How the requests of its service are to be split now. Of one that waits, or was replaced, nobody is to be told.
+
+    A rollback names the version served before, and nothing else: it must work although the candidate is dead.
+    """
+    plan = rollout.plan
+    arms = _arms(rollout, weights_of(rollout))
+    names = [arm.name for arm in arms]
+    return Traffic(
+        service=rollout.service,
+        rollout=rollout.id,
+        generation=rollout.generation,
+        segment=rollout.segment,
+        salt=rollout.id,
+        arms=arms,
+        default=CONTROL if CONTROL in names else names[0],
+        units=tuple(_unit(text) for text in plan["units"]),
+        routes=_routes(rollout, names),
+        shadow=_shadow(rollout),
+        fuses=tuple(_fuses(rollout, names)),
+        recording=_recording(plan),
+        counted=rollout.phase not in _UNCOUNTED,
+        acknowledged=rollout.acknowledged,
+    )
+
+
+def _arms(rollout: Rollout, weights: Mapping[str, float]) -> tuple[Arm, ...]:
+    """Those that get something, the copies', and, until all is over, the version that would be gone back to."""
+    shares = dict(weights)
+    if rollout.phase not in TERMINAL and not rollout.plan["exclusive"]:
+        shares = {CONTROL: shares.pop(CONTROL, 0.0), **shares}
+    if rollout.phase is Phase.SHADOW:
+        shares |= {one.arm: 0.0 for one in rollout.candidates}
+    return tuple(_arm(rollout, name, share) for name, share in shares.items())
+
+
+def _arm(rollout: Rollout, name: str, share: float) -> Arm:
+    if name == CONTROL:
+        return Arm(name, rollout.baseline_key, rollout.baseline, share)
+    if name == BASELINE:
+        return Arm(name, twin_key(rollout), rollout.baseline, share)
+    candidate = next(one for one in rollout.candidates if one.arm == name)
+    return Arm(name, key_of(rollout, candidate), candidate.version, share)
+
+
+def _routes(rollout: Rollout, names: list[str]) -> tuple[HeaderRoute, ...]:
+    """Of testers, while their arm is loaded; a shadow's answers nobody is to get."""
+    if rollout.phase is Phase.SHADOW or rollout.phase in TERMINAL:
+        return ()
+    routes = [HeaderRoute(one["header"], one["value"], one["arm"]) for one in rollout.plan["routes"]]
+    return tuple(route for route in routes if route.arm in names)
+
+
 def _shadow(rollout: Rollout) -> Shadow | None:
-    said = rollout.plan["shadow"]
     if rollout.phase is not Phase.SHADOW:
         return None
-    percent = said["percent"] if said is not None else 20.0
-    return Shadow(rollout.candidates[0].arm, percent / 100)
+    said = rollout.plan["shadow"]
+    return Shadow(rollout.candidates[0].arm, (20.0 if said is None else said["percent"]) / 100)
 
 
-def _fuses(rollout: Rollout) -> list[Fuse]:
-    if rollout.phase not in _COMPARED:
+def _fuses(rollout: Rollout, names: list[str]) -> list[Fuse]:
+    """One for each candidate that callers are answered by, where there is somebody to fall back to.
+
+    The budget bounds what is risked before the guards have passed. After a promotion there is nothing left to compare
+    with, and any version fails in the long run as often as the budget allows; arms of a test last for weeks.
+    """
+    if rollout.phase not in (Phase.STEP, Phase.PROMOTE, Phase.GUARD) or CONTROL not in names:
         return []
-    budget = rollout.plan["max_bad_requests"]
-    return [Fuse(one.arm, CONTROL, bad_requests=budget) for one in rollout.candidates if one.arm not in rollout.dropped]
+    budget = rollout.plan["max_bad_requests"] if rollout.phase is Phase.STEP and not is_test(rollout) else None
+    against = BASELINE if BASELINE in names else CONTROL
+    return [Fuse(one.arm, against, bad_requests=budget) for one in rollout.candidates if one.arm in names]
 
 
 def _recording(plan: Mapping[str, Any]) -> Recording:
+    """No more than the plan's guards need."""
     metrics = {guard["metric"] for guard in plan["guards"]["metrics"]}
-    judged = plan["quality"]["judged_percent"] / 100 if plan["quality"]["judge"] else 0.0
-    return Recording(ids="quality" in metrics, share=judged if "quality" in metrics else 0.0)
+    checked = Recording().checked_share if "invalid-output" in metrics else 0.0
+    if "quality" not in metrics:
+        return Recording(checked_share=checked)
+    quality = plan["quality"]
+    share = quality["judged_percent"] / 100 if quality["judge"] else 0.0
+    if quality["metric"] != "rating":
+        share = 1.0  # a label is compared with the answer that it is for, whichever that was
+    return Recording(ids=True, share=share, checked_share=checked)
 
 
 def _unit(text: str) -> UnitSource:
     kind, _, name = text.partition(":")
-    return UnitSource(cast("UnitKind", kind), name)  # config.rollout_plan has checked it
+    return UnitSource(cast("UnitKind", kind), name.strip())  # config.rollout_plan has checked it

@@ -82,7 +82,13 @@ class Rollout(Struct, frozen=True):
         acknowledged: generations of fuses that were seen.
         winner: the arm that answers alone in the end; empty: the version that served before.
         dropped: arms of an A/B/n test that were turned off.
-        by_hand: a person sent everything to the winner: verdicts no longer take it back, fuses do.
+        by_hand: a person decided that everything goes to the winner: verdicts do not take it back, fuses do.
+        baseline_shared: what answers for the baseline serves other versions too, so that it is never released.
+        forced: why a version that was turned back before is tried again; empty if none is.
+        outcomes: of an A/B/n test: what was decided of each arm (`Outcome`'s values).
+        best: of an A/B/n test that was decided: the arm that did best; empty: none.
+        overdue: its deadline passed, and it stays as it is until a person says more.
+        exposure_s: seconds of evidence before this segment, times the candidates' share: what has been risked.
     """
 
     id: str
@@ -113,6 +119,12 @@ class Rollout(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
     by_hand: bool = False
     baseline_path: str = ""
+    baseline_shared: bool = False
+    forced: str = ""
+    outcomes: dict[str, str] = {}
+    best: str = ""
+    overdue: bool = False
+    exposure_s: float = 0.0
 
 
 class Moments(Struct):
@@ -245,6 +257,8 @@ class Verdict(Struct, frozen=True):
         arms: the outcome by arm, for A/B/n tests.
         mismatch: why the split itself is not to be believed (sample ratio); empty if it is.
         bad_requests: of the candidate, the exposure so far.
+        excess: bad requests beyond those that the baseline would have had in its place, which is what the exposure
+            budget is spent by; None: unknown, and every bad request counts, but turns nothing back.
     """
 
     outcome: Outcome
@@ -253,3 +267,4 @@ class Verdict(Struct, frozen=True):
     mismatch: str
     bad_requests: int
     sentence: str
+    excess: float | None = None

@@ -13,17 +13,17 @@ from pydantic import ValidationError
 from taxiway.config.problems import Problem, invalid_config
 from taxiway.config.rollout_plan import RolloutPlan
 from taxiway.core.clock import Clock
-from taxiway.core.errors import FailedPrecondition, InvalidArgument, NotFound, RolloutActive
+from taxiway.core.errors import InvalidArgument, NotFound, QuarantinedVersion, RolloutActive
 from taxiway.core.ports import TrafficPort
 from taxiway.rollout import events as told
 from taxiway.rollout.commands import Abort, Command
 from taxiway.rollout.controller import RolloutController, transition_of
-from taxiway.rollout.desired import key_of, released, weights_of
+from taxiway.rollout.desired import released, weights_of
 from taxiway.rollout.journal import Asked, Change, Journal, Transition
-from taxiway.rollout.machine import allowed, begin
+from taxiway.rollout.machine import BEFORE_TRAFFIC, allowed, begin
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import TERMINAL, Candidate, Phase, Rollout
-from taxiway.rollout.plan import new_id, new_rollout, wanted_arms
+from taxiway.rollout.plan import Answering, answering, new_id, new_rollout, wanted_arms
 from taxiway.rollout.reading import MAX_KEY
 from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
@@ -57,9 +57,19 @@ class RolloutOffice:
     # --- commands -------------------------------------------------------------------------------------------
 
     async def start(
-        self, service: str, words: Mapping[str, Any], *, actor: str, reason: str, force: bool, key: str
+        self,
+        service: str,
+        words: Mapping[str, Any],
+        *,
+        actor: str,
+        reason: str,
+        force: bool,
+        key: str,
+        by_hand: bool = False,
     ) -> Rollout:
         """Begin a rollout, or have it wait for its turn.
+
+        With `by_hand` a person has decided where it leads: verdicts do not turn it back.
 
         Raises:
             InvalidConfig: the plan breaks rules; all of them are told.
@@ -72,44 +82,45 @@ class RolloutOffice:
         if before is not None:
             return await asyncio.to_thread(self._journal.rollout, before["rollout"])
         last, served = await self._standing(service)
-        baseline, baseline_key = self._baseline(service, last, served)
+        now = self._baseline(service, last, served)
         candidates = [await self._candidate(service, arm, served) for arm in wanted_arms(plan)]
-        path = ""
-        if plan.exclusive:
-            path = (await self._candidate(service, ("baseline", str(baseline), 0.0), {})).path
-        rollout = msgspec.structs.replace(
-            new_rollout(
-                new_id(),
-                service,
-                plan,
-                baseline,
-                baseline_key,
-                candidates,
-                actor=actor,
-                now_ns=utc_ns(self._clock.now_utc()),
-            ),
+        path = now.path
+        if plan.exclusive and not path:
+            path = (await self._candidate(service, ("baseline", str(now.version), 0.0), {})).path
+        rollout = new_rollout(
+            new_id(),
+            service,
+            plan,
+            now.version,
+            now.key,
+            candidates,
+            actor=actor,
+            now_ns=utc_ns(self._clock.now_utc()),
             baseline_path=path,
+            baseline_shared=now.key == service and len(served) > 1,
+            by_hand=by_hand,
         )
-        made = await asyncio.to_thread(self._begin, rollout, plan, asked, actor, force and bool(reason.strip()))
+        made = await asyncio.to_thread(self._begin, rollout, plan, asked, actor, reason if force else "")
         self._controller.wake()
         return made
 
-    def _begin(self, rollout: Rollout, plan: RolloutPlan, asked: Asked, actor: str, forced: bool) -> Rollout:
+    def _begin(self, rollout: Rollout, plan: RolloutPlan, asked: Asked, actor: str, forced: str) -> Rollout:
         with self._journal.change(self._controller.leadership(), actor) as change:
             if (before := change.outcome(asked)) is not None:
                 return change.rollout(before["rollout"])
-            for one in rollout.candidates:
-                _check_quarantine(change, rollout.service, one, forced)
-            self._make_way(change, rollout, plan, actor)
+            refused = [_check_quarantine(change, rollout.service, one, forced) for one in rollout.candidates]
+            replaced = self._make_way(change, rollout, plan, actor)
+            rollout = msgspec.structs.replace(rollout, supersedes=replaced, forced=forced if any(refused) else "")
             started = begin(rollout, actor)
             transition = Transition(None, rollout, started.kind, started.payload)
             change.write(transition, asked=asked, outcome={"rollout": rollout.id})
             return rollout
 
-    def _make_way(self, change: Change, rollout: Rollout, plan: RolloutPlan, actor: str) -> None:
+    def _make_way(self, change: Change, rollout: Rollout, plan: RolloutPlan, actor: str) -> str:
+        """The rollout whose place it takes; empty: none, or it waits."""
         active = change.active(rollout.service)
         if active is None or plan.on_superseded == "queue":
-            return
+            return ""
         if plan.on_superseded == "reject":
             raise RolloutActive(
                 f"rollout {active.id} of {rollout.service} goes on (phase {active.phase.value})",
@@ -118,8 +129,10 @@ class RolloutOffice:
                 phase=active.phase.value,
             )
         made = transition_of(active, told.Replaced(rollout.id), change.at_ns, actor)
-        if made is not None:
-            change.write(made)
+        if made is None:
+            return ""  # it is about to end
+        change.write(made)
+        return active.id
 
     async def command(
         self, rollout_id: str, command: Command, *, actor: str, key: str, expect_generation: int | None
@@ -174,7 +187,7 @@ class RolloutOffice:
             )
         version = to if to is not None or last is None else last.baseline
         plan = {"to": str(version), "strategy": "blue-green", "guard_for_s": 0}
-        return await self.start(service, plan, actor=actor, reason=reason or "undo", force=True, key=key)
+        return await self.start(service, plan, actor=actor, reason=reason or "undo", force=True, key=key, by_hand=True)
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -227,23 +240,23 @@ class RolloutOffice:
         """The last rollout, if it says which version answers here, and what the server was told to serve and keeps."""
         served = await self._traffic.versions(service)
         last = await asyncio.to_thread(self._last, service)
-        if last is None or last.phase is not Phase.SUCCEEDED or not last.winner:
+        if last is None:
             return None, served
         reports = await self._traffic.report(service)
-        if not any(report.rollout == last.id for report in reports):
+        heard = last.phase in BEFORE_TRAFFIC or any(report.rollout == last.id for report in reports)
+        if not (reports and heard):
             return None, served  # the server was started anew since
         return last, ({} if service in released(last) else served)
 
-    def _baseline(self, service: str, last: Rollout | None, served: Mapping[int, bool]) -> tuple[int, str]:
-        """The version that answers now, and what answers for it."""
+    def _baseline(self, service: str, last: Rollout | None, served: Mapping[int, bool]) -> Answering:
+        """What answers now."""
         if last is not None:
-            won = next(one for one in last.candidates if one.arm == last.winner)
-            return won.version, key_of(last, won)
+            return answering(last)
         if not served:
             raise NotFound(
                 f"{service!r} is not served here", hint="`taxiway serve` it; GET /v2/repository/index lists what is"
             )
-        return max(served), service
+        return Answering(max(served), service)
 
     def _last(self, service: str) -> Rollout | None:
         return next((one.last for one in self._journal.services() if one.service == service), None)
@@ -253,14 +266,16 @@ class RolloutOffice:
         return await asyncio.to_thread(self._resolver.candidate, service, name, to, served, percent)
 
 
-def _check_quarantine(change: Change, service: str, one: Candidate, forced: bool) -> None:
+def _check_quarantine(change: Change, service: str, one: Candidate, forced: str) -> bool:
+    """Whether it was turned back before, and is forced all the same."""
     found = change.quarantined(one.digest) if one.digest else None
-    if found is not None and not forced:
-        raise FailedPrecondition(
+    if found is not None and not forced.strip():
+        raise QuarantinedVersion(
             f"version {one.version} of {service} was turned back by rollout {found.id}: {found.reason}",
             hint="try another version, or say why this one again: --force --why TEXT",
             rollout=found.id,
         )
+    return found is not None
 
 
 def checked_plan(said: Mapping[str, Any]) -> RolloutPlan:
