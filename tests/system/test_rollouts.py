@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -154,3 +155,34 @@ def test_the_manifest_begins_a_rollout_once(shop: Shop, tmp_path: Path) -> None:
             (one,) = running.see("/v1/rollouts")["rollouts"]
             running.wait_for(one["id"], "step")
             assert one["created_by"] == "manifest"
+
+
+def test_feedback_finds_its_answer_and_turns_a_wrong_candidate_back(server: Server) -> None:
+    guards = {"min_requests": 20, "metrics": [{"metric": "quality", "margin": 0.05}]}
+    rollout = server.start(to="2", **{**QUICK, "guards": guards, "units": ["request-id"]}, steps=[50, 100])
+    server.wait_for(rollout, "step")
+    host, port = server.process.address
+    line = http.client.HTTPConnection(host, port, timeout=20)
+
+    def post(path: str, words: Any) -> tuple[int, Any]:
+        line.request("POST", f"/v2/models/{MODEL}/{path}", json.dumps(words))
+        answer = line.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    one = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [0.0]}
+    number, rating = 0, 1.0
+    while server.rollout(rollout)["phase"] == "step" and number < 3000:
+        number += 1
+        status, told = post("infer", {"id": f"q-{number}", "inputs": [one]})
+        assert status == 200
+        rating = 1.0 if told["model_version"] == "1" else 0.0
+        assert post("feedback", {"id": f"q-{number}", "rating": rating}) == (
+            200,
+            {"stored": 1, "duplicate": 0, "conflicting": 0},
+        )
+    told = server.wait_for(rollout, "rolled-back")
+    assert "quality of candidate" in told["reason"]
+    assert post("feedback", {"id": "q-1", "rating": rating if number == 1 else 0.5})[1]["conflicting"] == 1
+    assert post("feedback", {"id": "q-1", "rating": 7})[0] == 400
+    assert post("feedback", {"rating": 1})[0] == 400
+    line.close()

@@ -26,6 +26,7 @@ from taxiway.rollout.controller import RolloutController
 from taxiway.rollout.errands import Errands
 from taxiway.rollout.journal import Journal
 from taxiway.rollout.office import RolloutOffice
+from taxiway.rollout.quality import QualityDesk
 from taxiway.rollout.resolving import Resolver
 from taxiway.server.channel import Channel, Verb
 from taxiway.server.reloading import run_reloading
@@ -57,11 +58,12 @@ class Control:
         self._reception = Reception.of(settings, self._clock)
         self._callers = Callers(self._reception.guard)
         self._traffic = ChannelTraffic(channel)
-        self._verbs: Mapping[str, Verb] = {}
+        self._verbs: Mapping[str, Verb] = {"feedback": self._feedback}
         self._journal = Journal.open(journal_url(settings, environ))
+        self._quality = QualityDesk(self._journal)
         self._errands = Errands(self._journal, self._open_registry)
         self._controller = RolloutController(
-            self._journal, self._traffic, self._deliver, self._clock, settings.control.look_every_s
+            self._journal, self._traffic, self._quality, self._deliver, self._clock, settings.control.look_every_s
         )
         self._office = self._make_office()
         self._port = self._make_port()
@@ -115,6 +117,9 @@ class Control:
                 await self._office.start(service, {}, actor="manifest", reason="the manifest", force=False, key=key)
             except TaxiwayError as error:
                 _log.warning("rollout_not_started", model=service, error=error)
+
+    async def _feedback(self, words: Mapping[str, Any]) -> object:
+        return await asyncio.to_thread(self._quality.give, words)
 
     async def _deliver(self) -> None:
         await asyncio.to_thread(self._errands.deliver)

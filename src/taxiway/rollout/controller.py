@@ -30,6 +30,7 @@ from taxiway.rollout.machine import WITH_TRAFFIC, step
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import BASELINE, CONTROL, TERMINAL, Evidence, Phase, Rollout, Score, Verdict
 from taxiway.rollout.plan import begun_after
+from taxiway.rollout.quality import QualityDesk
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.rollout")
@@ -65,15 +66,23 @@ class RolloutController:
     Args:
         journal: where rollouts are kept.
         traffic: the way to the data plane.
+        quality: makes scores of feedback.
         deliver: takes what others are to be told to them.
         look_every_s: how often the evidence is looked at.
     """
 
     def __init__(
-        self, journal: Journal, traffic: TrafficPort, deliver: Deliver, clock: Clock, look_every_s: float
+        self,
+        journal: Journal,
+        traffic: TrafficPort,
+        quality: QualityDesk,
+        deliver: Deliver,
+        clock: Clock,
+        look_every_s: float,
     ) -> None:
         self._journal = journal
         self._traffic = traffic
+        self._quality = quality
         self._deliver = deliver
         self._clock = clock
         self._look_every_s = look_every_s
@@ -286,7 +295,10 @@ class RolloutController:
         now_ns = utc_ns(self._clock.now_utc())
         gathered = watched.gathered
         missing = gather(gathered, reports, rules_of(rollout), now_ns)
-        degraded = problem or add_scores(gathered, _pairs_in(reports, rollout)) or missing
+        scores = _pairs_in(reports, rollout)
+        if any(guard["metric"] == "quality" for guard in rollout.plan["guards"]["metrics"]):
+            scores += await asyncio.to_thread(self._quality.take, self.leadership(), rollout, reports)
+        degraded = problem or add_scores(gathered, scores) or missing
         evidence = evidence_of(gathered)
         arms = [one.arm for one in rollout.candidates if one.arm not in rollout.dropped]
         evidence_s = gathered.evidence_s

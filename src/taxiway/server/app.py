@@ -36,6 +36,7 @@ from taxiway.server.wire.api import inference_routes, make_endpoints
 from taxiway.server.wire.cold import ColdDoor, Hold
 from taxiway.server.wire.complaints import Complaints
 from taxiway.server.wire.extensions import SettingsEndpoints
+from taxiway.server.wire.feedback import FeedbackEndpoint
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.grpc.calls import Calls
 from taxiway.server.wire.grpc.credentials import credentials_of
@@ -320,7 +321,8 @@ class DataPlane:
         settings = SettingsEndpoints(self._administration)
         memory = SharedMemoryEndpoints(self._administration)
         common = Common(self._routing, self._admission, self._wire_limits(), self._regions, self._make_hold())
-        endpoints = make_endpoints(common, manage, settings, memory, self._profile)
+        feedback = FeedbackEndpoint(self._administration.fleet.ask_control)
+        endpoints = make_endpoints(common, manage, settings, memory, feedback, self._profile)
         return inference_routes(endpoints, self._profile, __version__)
 
     def _make_hold(self) -> Hold:

@@ -41,6 +41,14 @@ class Fleet(Protocol):
             TaxiwayError: the first error of any of them; the others did what they were asked.
         """
 
+    async def ask_control(self, verb: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        """Have the control process do `verb`.
+
+        Raises:
+            Unavailable: there is none, or it does not answer.
+            TaxiwayError: its error.
+        """
+
 
 class Alone:
     """A fleet of one."""
@@ -55,6 +63,10 @@ class Alone:
         self._doing.add(task)
         task.add_done_callback(self._done)
         return [await asyncio.shield(task)]
+
+    async def ask_control(self, verb: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401, ARG002 - there is none
+        """There is no other process, this one included."""
+        raise Unavailable("the server has no control process", hint="`taxiway serve` starts one")
 
     async def _do(self, verb: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
         return await self._verbs[verb](words)
@@ -79,3 +91,10 @@ class Supervised:
         except Gone:
             raise Unavailable("the server is shutting down", hint="ask another replica") from None
         return answers
+
+    async def ask_control(self, verb: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        """Have the supervisor ask the control process."""
+        try:
+            return await self._channel.ask("control", {"verb": verb, "words": words})
+        except Gone:
+            raise Unavailable("the server is shutting down", hint="ask another replica") from None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from taxiway.server.guard import ANY
 from taxiway.server.wire.cold import Hold
 from taxiway.server.wire.extensions import SettingsEndpoints
+from taxiway.server.wire.feedback import FeedbackEndpoint
 from taxiway.server.wire.generate import GenerateEndpoint
 from taxiway.server.wire.kserve_v1 import PredictEndpoint
 from taxiway.server.wire.management import ManagementEndpoints
@@ -31,6 +32,7 @@ class Endpoints(NamedTuple):
     manage: ManagementEndpoints
     settings: SettingsEndpoints
     memory: SharedMemoryEndpoints
+    feedback: FeedbackEndpoint
     hold: Hold
     """What is made of an endpoint whose model may be cold."""
 
@@ -40,6 +42,7 @@ def make_endpoints(
     manage: ManagementEndpoints,
     settings: SettingsEndpoints,
     memory: SharedMemoryEndpoints,
+    feedback: FeedbackEndpoint,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
@@ -47,7 +50,7 @@ def make_endpoints(
     infer = InferEndpoint(common, as_triton=as_triton)
     edge = Edge(common.routing, common.admission, common.limits, infer)
     plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), PredictionEndpoint(edge)
-    return Endpoints(infer, InferStreamEndpoint(common, infer), *plain, manage, settings, memory, common.hold)
+    return Endpoints(infer, InferStreamEndpoint(common, infer), *plain, manage, settings, memory, feedback, common.hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -117,6 +120,7 @@ def _further_routes(endpoints: Endpoints) -> list[Route]:
         Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
         Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
         *_versioned("POST", "/infer_stream", stream, "Run a model; each answer is an event of its own", scope="infer"),
+        *_versioned("POST", "/feedback", endpoints.feedback, "Say what became of answers", scope="infer"),
         Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),
         *_predictions(endpoints),

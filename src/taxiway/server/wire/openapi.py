@@ -79,6 +79,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", f"{_MODEL}/generate_stream"): Operation(
         "inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422), media=_EVENTS
     ),
+    ("POST", f"{_MODEL}/feedback"): Operation("inference", "FeedbackCounts", "Feedback", _TAKING),
     ("POST", "/v2/repository/index"): Operation("repository", "Index", "IndexRequest", _TAKING, may_be_empty=True),
     ("POST", "/v2/repository/{repository}/index"): Operation(
         "repository", "Index", "IndexRequest", _TAKING, may_be_empty=True

@@ -98,6 +98,26 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "outputs",
     ),
     "ModelConfig": _object({"name": _of("string")}, "name", text="Triton's ModelConfig as JSON."),
+    "Feedback": _object(
+        {
+            "id": _of("string", "The request's own id."),
+            "rating": {"type": "number", "minimum": 0, "maximum": 1},
+            "label": {"description": "What the answer should have been."},
+            "value": {"description": "Anything small."},
+            "feedback": _array({"type": "object"}, "Several at once, each as this one."),
+        },
+        text="What somebody says of an answer: exactly one of rating, label and value; or several in `feedback`.",
+    ),
+    "FeedbackCounts": _object(
+        {
+            "stored": _of("integer", "New ones."),
+            "duplicate": _of("integer", "Said before, and the same."),
+            "conflicting": _of("integer", "Something else was said before, which stands."),
+        },
+        "stored",
+        "duplicate",
+        "conflicting",
+    ),
     "Statistics": _object(
         {"model_stats": _array(_object({"name": _of("string"), "version": _of("string")}, "name", "version"))},
         "model_stats",
