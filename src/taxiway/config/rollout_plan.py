@@ -57,7 +57,7 @@ DEFAULT_GUARDS = (
     GuardSettings(metric="timeouts", margin=0.1, required=False),
     GuardSettings(metric="refusals", margin=0.1, required=False),
     GuardSettings(metric="invalid-output", margin=0.0, required=False),
-    GuardSettings(metric="slow-slots", margin=0.1, required=False),
+    GuardSettings(metric="slow-slots", margin=0.1, quantile=0.9, required=False),
     GuardSettings(metric="latency", margin=0.1, quantile=0.5),
 )
 

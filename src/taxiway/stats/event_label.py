@@ -42,6 +42,11 @@ def log_sum_exp(values: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(value - top) for value in values))
 
 
+def alternatives(direction: Direction, margin: float) -> list[float]:
+    """The ratios that share the capital of a test."""
+    return [(1.0 + margin) * ratio for ratio in (_WORSE if direction == "harm" else _BETTER)]
+
+
 class EventLabelTest:
     """The e-process: add events as they come, in any order, and look whenever you like.
 
@@ -54,7 +59,7 @@ class EventLabelTest:
 
     def __init__(self, direction: Direction, margin: float = 0.0) -> None:
         self.null_ratio = 1.0 + margin
-        self._ratios = [self.null_ratio * ratio for ratio in (_WORSE if direction == "harm" else _BETTER)]
+        self._ratios = alternatives(direction, margin)
         self._logs = [0.0] * _COUNT
 
     def add(self, weight: float, candidate: int, baseline: int) -> None:
