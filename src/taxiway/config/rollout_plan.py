@@ -53,12 +53,12 @@ class GuardSettings(Section):
 
 
 DEFAULT_GUARDS = (
-    GuardSettings(metric="errors", margin=0.25, weight=6.0),
-    GuardSettings(metric="slow-slots", margin=0.1, required=False, weight=3.0),
-    GuardSettings(metric="latency", margin=0.1, quantile=0.5, weight=0.25),
-    GuardSettings(metric="timeouts", margin=0.5, required=False, weight=0.25),
-    GuardSettings(metric="refusals", margin=0.5, required=False, weight=0.25),
-    GuardSettings(metric="invalid-output", margin=0.5, required=False, weight=0.25),
+    GuardSettings(metric="errors", margin=0.1),
+    GuardSettings(metric="timeouts", margin=0.1, required=False),
+    GuardSettings(metric="refusals", margin=0.1, required=False),
+    GuardSettings(metric="invalid-output", margin=0.0, required=False),
+    GuardSettings(metric="slow-slots", margin=0.1, quantile=0.9, required=False),
+    GuardSettings(metric="latency", margin=0.1, quantile=0.5),
 )
 
 

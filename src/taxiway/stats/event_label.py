@@ -30,8 +30,8 @@ def _geometric(first: float, last: float, count: int) -> list[float]:
     return [first * step**number for number in range(count)]
 
 
-WORSE_RATIOS: Final = tuple(_geometric(1.1, 32.0, _COUNT))
-BETTER_RATIOS: Final = tuple(_geometric(0.05, 0.95, _COUNT))
+_WORSE: Final = tuple(_geometric(1.1, 32.0, _COUNT))
+_BETTER: Final = tuple(_geometric(0.05, 0.95, _COUNT))
 
 
 def log_sum_exp(values: Sequence[float]) -> float:
@@ -40,6 +40,11 @@ def log_sum_exp(values: Sequence[float]) -> float:
     if top == -INFINITE:
         return top
     return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def alternatives(direction: Direction, margin: float) -> list[float]:
+    """The ratios that share the capital of a test."""
+    return [(1.0 + margin) * ratio for ratio in (_WORSE if direction == "harm" else _BETTER)]
 
 
 class EventLabelTest:
@@ -54,7 +59,7 @@ class EventLabelTest:
 
     def __init__(self, direction: Direction, margin: float = 0.0) -> None:
         self.null_ratio = 1.0 + margin
-        self._ratios = [self.null_ratio * ratio for ratio in (WORSE_RATIOS if direction == "harm" else BETTER_RATIOS)]
+        self._ratios = alternatives(direction, margin)
         self._logs = [0.0] * _COUNT
 
     def add(self, weight: float, candidate: int, baseline: int) -> None:

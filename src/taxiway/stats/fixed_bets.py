@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_STAKES: Final = np.geomspace(0.01, 0.95, 8)
+STAKES: Final = np.geomspace(0.01, 0.95, 8)
+"""Shares of what she could lose at worst that the gamblers put on each payoff."""
 _CENTRES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 RATES: Final = (0.0,)
 """The centre for events that are rare: what did not happen counts nothing."""
@@ -52,7 +53,7 @@ def log_capital(payoffs: Floats, worst: Floats | float, counts: Floats) -> float
         worst: what one of its kind can lose at most, above 0.
         counts: how often each came.
     """
-    return _log_mean_exp(np.log1p(_STAKES[:, None] * (payoffs / worst)) @ counts)
+    return _log_mean_exp(np.log1p(STAKES[:, None] * (payoffs / worst)) @ counts)
 
 
 def _log_mean_exp(logs: Floats) -> float:

@@ -51,7 +51,7 @@ def log_e_shifted(first: LogHistogram, second: LogHistogram, p: float, shift: in
     places = np.clip(np.arange(len(one)) + shift, -1, len(one) - 1)
     within = np.where(places < 0, 0.0, upto[places])
     # A time x within bucket i: all of the buckets below it are below x, and none of the second's beyond i + shift is.
-    gain = _log_mixture(below, total_one, p, above=True) + _log_mixture(within, total_two, p, above=False)
+    gain = log_mixture(below, total_one, p, above=True) + log_mixture(within, total_two, p, above=False)
     return float(gain.min())
 
 
@@ -59,7 +59,7 @@ def _buckets_of(margin: float) -> float:
     return math.log2(1.0 + margin) * PER_OCTAVE
 
 
-def _log_mixture(counts: Floats, total: float, p: float, *, above: bool) -> Floats:
+def log_mixture(counts: Floats, total: Floats | float, p: float, *, above: bool) -> Floats:
     """Log of the mean likelihood ratio of probabilities above (or below) p against p, for each count of `total`."""
     probabilities = _grid(p, above=above)
     gains = np.log(probabilities / p)[:, None] * counts + np.log((1 - probabilities) / (1 - p))[:, None] * (
