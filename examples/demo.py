@@ -2,7 +2,8 @@
 
 First act: trains scikit-learn's digits classifier, takes magika's file classifier from its package, serves both with
 the command a person would type, replaces one while it is asked. Second act (registered.py): imports trees and a Python
-class into a registry, refuses a malicious file, serves by name. It fails loudly where anything is not as promised.
+class into a registry, refuses a malicious file, serves by name. Third act (rolled_out.py): rolls a version out by
+evidence, turns a bad one back, undoes. It fails loudly where anything is not as promised.
 Its models stay in build/demo.
 """
 
@@ -29,6 +30,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from examples.registered import take_in_and_serve
+from examples.rolled_out import roll_out
 from examples.stage import DemoFailed, Running, fetch, require, say, serving, stop, title
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
@@ -76,6 +78,7 @@ def main() -> None:
             client.close()
             stop(server)
         take_in_and_serve()
+        roll_out()
         show_next_steps(digits)
     except DemoFailed as problem:
         print(f"\ndemo failed: {problem}", file=sys.stderr)

@@ -27,28 +27,30 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that is up: its process and its three addresses."""
+    """A server that is up: its process and its addresses; without a control process, that one is empty."""
 
     process: subprocess.Popen[str]
     http: str
     metrics: str
     grpc: str
+    control: str = ""
 
 
 @contextlib.contextmanager
-def serving(*words: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+def serving(*words: str, environment: Mapping[str, str] | None = None, control: bool = False) -> Iterator[Running]:
     """Run `taxiway serve` on free ports; whatever happens, no process is left behind."""
     title(f"taxiway serve {' '.join(words)}")
     began = time.monotonic()
     command = [sys.executable, "-m", "taxiway", "serve", *words]
-    command += ["--http.port", "0", "--metrics.port", "0", "--grpc.port", "0", "--no-control.enabled"]
+    command += ["--http.port", "0", "--metrics.port", "0", "--grpc.port", "0"]
+    command += ["--control.port", "0", "--control.look-every-s", "0.2"] if control else ["--no-control.enabled"]
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **(environment or {})}
         )
     try:
-        server = wait_until_ready(process)
+        server = wait_until_ready(process, 4 if control else 3)
         say("ready", f"in {time.monotonic() - began:.1f} s at {server.http}, gRPC at {server.grpc}")
         yield server
     finally:
@@ -56,13 +58,13 @@ def serving(*words: str, environment: Mapping[str, str] | None = None) -> Iterat
         process.communicate()
 
 
-def wait_until_ready(process: subprocess.Popen[str]) -> Running:
-    """Read the three addresses that the server prints once it is ready."""
+def wait_until_ready(process: subprocess.Popen[str], addresses: int) -> Running:
+    """Read the addresses that the server prints once it is ready."""
     too_late = threading.Timer(START_TIMEOUT_S, process.kill)
     too_late.start()
     try:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        lines = [process.stdout.readline().rpartition(": ")[2].strip() for _ in range(3)]
+        lines = [process.stdout.readline().rpartition(": ")[2].strip() for _ in range(addresses)]
     finally:
         too_late.cancel()
     require(all(lines), f"the server did not get ready:\n{LOG.read_text(encoding='utf-8')}")

@@ -29,7 +29,7 @@ Two walks cross the house. Each goes one way, and each stop is a room with the p
 
 ```
 A request walks:   wire -> admission -> routing -> batching -> execution -> runtime     (the answer walks back)
-A version walks:   import -> optimize -> profile -> register -> rollout -> monitor      (import, register and rollout are built)
+A version walks:   import -> optimize -> profile -> register -> rollout -> monitor      (to rollout it is built)
 ```
 """
 

@@ -186,3 +186,15 @@ def test_feedback_finds_its_answer_and_turns_a_wrong_candidate_back(server: Serv
     assert post("feedback", {"id": "q-1", "rating": 7})[0] == 400
     assert post("feedback", {"rating": 1})[0] == 400
     line.close()
+
+
+def test_undo_goes_back_past_rollouts_that_were_turned_back(server: Server) -> None:
+    with Crowd(server.process.address, (0.0, 500.0)):
+        first = server.start(to="2", **EASY, steps=[50, 100])
+        server.wait_for(first, "succeeded")
+        second = server.start(to="3", **EASY, steps=[50, 100])
+        server.wait_for(second, "rolled-back")
+        assert server.answer()[1] == 2.0
+        undone = server.tell(f"/v1/services/{MODEL}/undo", reason="both")
+        server.wait_for(undone["rollout"]["id"], "succeeded")
+    assert server.answer()[1] == 1.0

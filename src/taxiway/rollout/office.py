@@ -28,6 +28,8 @@ from taxiway.rollout.reading import MAX_KEY
 from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
 
+_PAST: Final = 100
+"""Rollouts of a service that are looked through for the one to undo."""
 _HINT: Final = "docs/rollouts.md shows a plan; docs/configuration.md lists its keys"
 
 
@@ -179,8 +181,8 @@ class RolloutOffice:
         if active is not None and to in (None, active.baseline):
             command = Abort(f"undo{': ' if reason else ''}{reason}")
             return await self.command(active.id, command, actor=actor, key=key, expect_generation=expect_generation)
-        last = await asyncio.to_thread(self._last, service)
-        if to is None and (last is None or not last.winner):
+        last = await asyncio.to_thread(self._last_won, service)
+        if to is None and last is None:
             raise NotFound(
                 f"no rollout of {service!r} has put another version in its place",
                 hint=f"name one: `taxiway rollout undo {service} --to VERSION`",
@@ -257,6 +259,11 @@ class RolloutOffice:
                 f"{service!r} is not served here", hint="`taxiway serve` it; GET /v2/repository/index lists what is"
             )
         return Answering(max(served), service)
+
+    def _last_won(self, service: str) -> Rollout | None:
+        """The last one that put another version in place of the one before; later ones may have been turned back."""
+        past = self._journal.rollouts(service, active=False, limit=_PAST)
+        return next((one for one in past if one.phase is Phase.SUCCEEDED and one.winner), None)
 
     def _last(self, service: str) -> Rollout | None:
         return next((one.last for one in self._journal.services() if one.service == service), None)
