@@ -18,7 +18,7 @@ from tests.support import onnx_models, slow_models
 from tests.support.raw_http import PATIENCE_S, Process, Raw, Reply, infer, request, serve_process, wait_until
 
 MIB = 1 << 20
-LONG = 6000
+LONG = 12_000
 """Steps of the slow model: a few tenths of a second."""
 DOUBLE = infer("double", [[1, 2]], "FP32")
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -509,7 +509,7 @@ def test_an_idle_connection_is_closed_without_a_word(impatient: Process) -> None
 
 def test_a_slow_answer_is_not_idleness(impatient: Process) -> None:
     with impatient.connect() as connection:
-        assert connection.send(_slow(5 * LONG)).reply().output() == [5 * LONG]
+        assert connection.send(_slow(3 * LONG)).reply().output() == [3 * LONG]
         assert connection.send(DOUBLE).reply().status == 200
 
 
@@ -673,7 +673,7 @@ def test_too_many_bytes_are_answered_503_and_given_back(models: Path) -> None:
 def test_sigterm_answers_everything_that_was_taken(models: Path) -> None:
     flags = {"execution__mode": "thread", "execution__instances": 1, "batching__enabled": False}
     with serve_process(models, **flags) as server:
-        running = _occupy(server, 5 * LONG)
+        running = _occupy(server, 8 * LONG)
         queued = [server.connect().send(_slow(10)) for _ in range(3)]
         pipelined = server.connect().send(_slow(10) + DOUBLE + request("GET", "/nowhere") + _slow(20))
         started = server.connect().send(DOUBLE[:-10])
@@ -690,7 +690,7 @@ def test_sigterm_answers_everything_that_was_taken(models: Path) -> None:
 
         wait_until(refuses, "new connections are refused while the old ones are served")
         assert running.silent()
-        assert running.reply().output() == [5 * LONG]
+        assert running.reply().output() == [8 * LONG]
         assert [connection.reply().output() for connection in queued] == [[10]] * 3
         assert [pipelined.reply().status for _ in range(4)] == [200, 200, 404, 200]
         reply = started.send(DOUBLE[-10:]).reply()
