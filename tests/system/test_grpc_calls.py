@@ -286,7 +286,7 @@ def test_what_cannot_be_answered_in_time_is_told_so(models: Path) -> None:
     flags: dict[str, Any] = {"execution__mode": "thread", "limits__drain_timeout_s": 0.2, "batching__enabled": False}
     with serve(models, **flags) as server, connected(server.grpc) as channel:
         executor = engine_of(server.plane._routing().find("slow", None)).executor
-        running = _occupy(server, channel, steps=3 * LONG)  # it must outlast what a server that stops waits at least
+        running = _occupy(server, channel, steps=10 * LONG)  # it must outlast what a server that stops waits at least
         server.stop()
         with refused(StatusCode.UNAVAILABLE) as told:
             running.result()
