@@ -8,6 +8,7 @@ effect. What goes wrong with one rollout is recorded there, and holds up no othe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,6 +38,8 @@ _log = Log("taxiway.rollout")
 ACTOR: Final = "taxiway"
 """Who moves rollouts by evidence."""
 _LEAD_S: Final = 0.2
+_PATIENCE_S: Final = 3.0
+"""How long a command waits for this process to lead."""
 _RENEW_S: Final = 2.0
 Deliver = Callable[[], Coroutine[Any, Any, None]]
 """Delivers what waits in the outbox."""
@@ -90,6 +93,7 @@ class RolloutController:
         self._watched: dict[str, Watched] = {}
         self._settled: set[str] = set()
         self._leadership: Leadership | None = None
+        self._led = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     # --- from the start to the end --------------------------------------------------------------------------
@@ -115,6 +119,12 @@ class RolloutController:
         """Whether this process moves rollouts."""
         return self._leadership is not None
 
+    async def leading(self) -> None:
+        """Wait until this process leads, as it does a moment after it was started; not for long if another one does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._led.wait()
+
     def leadership(self) -> Leadership:
         """The right to move rollouts.
 
@@ -135,6 +145,7 @@ class RolloutController:
                 self._leadership = await asyncio.to_thread(self._journal.lease.take)
                 if self._leadership is None:
                     await asyncio.sleep(_LEAD_S)
+            self._led.set()
             renewing = asyncio.get_running_loop().create_task(self._renew(self._leadership))
             while True:
                 self._wake.clear()
@@ -153,6 +164,7 @@ class RolloutController:
             await asyncio.sleep(_RENEW_S)
         _log.error("not_leader", reason="another control process has taken the lease; this one decides no more")
         self._leadership = None
+        self._led.clear()
 
     async def _pass(self) -> None:
         """Everything once."""

@@ -83,6 +83,7 @@ class RolloutOffice:
         before = await asyncio.to_thread(self._journal.outcome, asked)
         if before is not None:
             return await asyncio.to_thread(self._journal.rollout, before["rollout"])
+        await self._controller.leading()
         last, served = await self._standing(service)
         now = self._baseline(service, last, served)
         candidates = [await self._candidate(service, arm, served) for arm in wanted_arms(plan)]
@@ -144,6 +145,7 @@ class RolloutOffice:
         Raises:
             RolloutNotFound, StaleGeneration, InvalidTransition, InvalidArgument: it is not possible.
         """
+        await self._controller.leading()
         after = await asyncio.to_thread(self._command, rollout_id, command, actor, key, expect_generation)
         if after.phase not in TERMINAL and after.phase not in (Phase.QUEUED, Phase.ADMIT, Phase.STAGE):
             await self._controller.publish(after)
