@@ -1,9 +1,9 @@
 """How often rollouts are decided wrongly: `python -m benchmarks.rollout_errors [--runs 2000] [--seed 1]`.
 
-Whole rollouts in virtual time, looked at every second (guards of time at the end of each 5 s slot, when they change),
-by the default plan: six guards share alpha = 5 %. The load goes up and down by 30 %, twice an hour every arm fails
-twenty times as often for a minute and takes four times as long, and each process stands still for one of its arms
-for 3 s every ten minutes. The bars:
+Whole rollouts in virtual time, looked at every second, and in runs of their own the guards of time, looked at when a
+slot of 5 s ends; by the default plan: six guards share alpha = 5 %. The load goes up and down by 30 %, twice an hour
+every arm fails twenty times as often for a minute and takes four times as long, and each process stands still for one
+of its arms for 3 s every ten minutes. The bars:
 
 - equal candidates: turned back in at most alpha of the rollouts (target: 1.5 %), by all guards together;
 - candidates exactly at a guard's boundary: passed in at most beta = 5 %.

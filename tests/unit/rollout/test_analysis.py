@@ -101,6 +101,13 @@ def test_the_allowance_is_of_what_the_next_step_would_cost() -> None:
         assert [one.outcome for one in verdicts] == [Outcome.INCONCLUSIVE, Outcome.PASS]
 
 
+@pytest.mark.parametrize(("share", "requests"), [(0.01, 149), (0.5, 2967)])
+def test_without_bad_events_it_takes_what_the_documentation_says(share: float, requests: int) -> None:
+    said = plan(ERRORS)
+    outcomes = [judged(split(round(count / share), share), said).outcome for count in (requests - 1, requests)]
+    assert outcomes == [Outcome.INCONCLUSIVE, Outcome.PASS]
+
+
 def test_an_excess_above_the_allowance_does_not_pass() -> None:
     """Half a percent and 0.9 percent, at 50 %: all of the requests would cost 0.4 % more."""
     verdict = judged(split(8000, 0.5, bad=(36, 0)), plan({**ERRORS, "margin": 2.0}))
