@@ -198,7 +198,8 @@ class RolloutPlan(Section):
     """Requests held at once by an exclusive swap; more are refused."""
 
     max_bad_requests: Annotated[int, Field(ge=1, le=1 << 40)] = 200
-    """The exposure budget: bad requests that the candidate may cost; then it gets no more."""
+    """The exposure budget: bad requests that the candidate may cost, beyond those that the old version would have had
+    of as many; then it gets no more."""
 
     guards: GuardsSettings = Field(default_factory=GuardsSettings)
     """What decides."""

@@ -79,7 +79,8 @@ class Fuse(Struct, frozen=True):
         log_e: evidence that the arm fails more often than the other, as the natural logarithm of an e-value.
         margin: how much more often it may fail, as a share: 0.5 allows half again as many.
         failures_in_a_row: of the arm's requests, whatever the other does.
-        bad_requests: that the arm may fail in all; None sets no bound. The exposure budget.
+        bad_requests: that the arm may fail beyond what the other fails of as many, in each process; None sets no bound.
+            The exposure budget.
     """
 
     arm: str

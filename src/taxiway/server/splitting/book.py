@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from taxiway.core.errors import FailedPrecondition
 from taxiway.core.traffic import Arm as WantedArm
-from taxiway.core.traffic import ArmCounts, ArmState, FuseBlown, Report, Traffic
+from taxiway.core.traffic import ArmCounts, ArmState, Fuse, FuseBlown, Report, Traffic
 from taxiway.server.models.served import ServedModel
 from taxiway.server.splitting.arm import Arm
 from taxiway.server.splitting.fuse import FuseWatch
@@ -198,8 +198,7 @@ def _connect(page: Page, arms: Mapping[str, Arm], weights: Mapping[str, float]) 
     traffic = page.traffic
     for fuse in traffic.fuses:
         if fuse.arm in arms and fuse.against in arms:
-            spent = sum(tally.bad for (name, _), tally in page.tallies.items() if name == fuse.arm)
-            watch = FuseWatch(fuse, weights.get(fuse.arm, 0.0), weights.get(fuse.against, 0.0), spent)
+            watch = FuseWatch(fuse, weights.get(fuse.arm, 0.0), weights.get(fuse.against, 0.0), _spent(page, fuse))
             arms[fuse.arm].fuse = watch
             arms[fuse.against].against.append(watch)
     recording, shadow = traffic.recording, traffic.shadow
@@ -219,6 +218,17 @@ def _connect(page: Page, arms: Mapping[str, Arm], weights: Mapping[str, float]) 
             )
             arm.shadow = shadowing.copy
             arm.watchers.append(shadowing.watched)
+
+
+def _spent(page: Page, fuse: Fuse) -> float:
+    """Bad requests of the arm beyond those that the other one would have had of as many."""
+    spent = 0.0
+    for (name, segment), tally in page.tallies.items():
+        if name != fuse.arm:
+            continue
+        other = page.tallies.get((fuse.against, segment))
+        spent += tally.bad - (0.0 if other is None else tally.assigned * other.bad / max(other.assigned, 1))
+    return max(spent, 0.0)
 
 
 def _with_default(traffic: Traffic, default: str) -> Traffic:
