@@ -80,11 +80,12 @@ class Served:
     """A server that is up.
 
     Attributes:
-        http, control: addresses.
+        http, grpc, control: addresses.
     """
 
     process: subprocess.Popen[str]
     http: str
+    grpc: str
     control: str
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
@@ -132,7 +133,7 @@ def serving_model(environment: Mapping[str, str], *words: str) -> Iterator[Serve
         while "control" not in lines and time.monotonic() < until:
             label, _, address = process.stdout.readline().strip().rpartition(": ")
             lines["http" if "ready" in label else label] = address
-        yield Served(process, lines["http"], lines["control"])
+        yield Served(process, lines["http"], lines["grpc"], lines["control"])
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -29,6 +29,7 @@ from taxiway import __version__
 from taxiway.config.loader import load_settings
 from taxiway.server.app import DataPlane
 from taxiway.server.wire.metrics import MetricsPort
+from taxiway.server.wire.sockets import bind_tcp, url_of
 from taxiway.telemetry.host import HostSampler, build_point
 from taxiway.telemetry.render import render_metrics
 
@@ -136,8 +137,11 @@ def serve(paths: Path | Iterable[Path], **flags: object) -> Iterator[Server]:
         plane = DataPlane(settings)
         addresses = await plane.start()
         metrics = MetricsPort(settings, plane.reception, lambda: _scrape(plane))
+        sockets = bind_tcp("127.0.0.1", 0, reuse_port=False)
+        address = url_of(sockets[0], plane.reception.scheme)
+        await metrics.open(sockets)
         loop = asyncio.get_running_loop()
-        started.set_result(Server(addresses.http, addresses.grpc or "", await metrics.open(), plane, loop, stop))
+        started.set_result(Server(addresses.http, addresses.grpc or "", address, plane, loop, stop))
         await stop.wait()
         await plane.stop()
         await metrics.close()

@@ -12,6 +12,7 @@ from taxiway.core.errors import EXIT_CODES, TaxiwayError
 from taxiway.intake.read.plain import plain_lines
 
 _VERBS = {
+    "admin": ("taxiway.cli.admin", "Look after a whole server: upgrade it without losing a request."),
     "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
     "audit": ("taxiway.cli.audit", "Read the log of every change, and prove that nobody changed it."),
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),

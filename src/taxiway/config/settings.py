@@ -238,6 +238,10 @@ class LimitSettings(Section):
     drain_timeout_s: Seconds = 30.0
     """Seconds that requests in flight get to finish after that."""
 
+    linger_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """Seconds for which a server that another one has replaced (`taxiway admin upgrade`) keeps its connections: each
+    client learns by an answer that it should connect anew, and none by a connection that is closed while it asks."""
+
     @model_validator(mode="after")
     def _buffer_holds_one_body(self) -> LimitSettings:
         if self.max_buffered_bytes < self.max_body_bytes:

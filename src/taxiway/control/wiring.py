@@ -17,6 +17,7 @@ from taxiway.control.http_port import ControlPort
 from taxiway.control.judging import judge_routes
 from taxiway.control.names import Names
 from taxiway.control.rollouts import RolloutRoutes
+from taxiway.control.server import server_routes
 from taxiway.control.traffic import ChannelTraffic
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import NotFound, TaxiwayError
@@ -57,6 +58,7 @@ class Control:
         self._clock = SystemClock()
         self._reception = Reception.of(settings, self._clock)
         self._callers = Callers(self._reception.guard)
+        self._channel = channel
         self._traffic = ChannelTraffic(channel)
         self._verbs: Mapping[str, Verb] = {"feedback": self._feedback}
         self._journal = Journal.open(journal_url(settings, environ))
@@ -142,6 +144,7 @@ class Control:
         control = self._settings.control
         rollouts = RolloutRoutes(self._office, self._journal, self._callers).routes()
         judging = judge_routes(self._callers, self._office, self._journal)
+        server = server_routes(self._callers, self._channel)
         names = Names(control.host, control.allowed_hosts)
-        app = make_app([*health_routes(), *judging, *rollouts], names, self._reception.access)
+        app = make_app([*health_routes(), *server, *judging, *rollouts], names, self._reception.access)
         return ControlPort(app, self._reception.tls)

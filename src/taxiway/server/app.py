@@ -166,8 +166,12 @@ class DataPlane:
         """
         await self._models.start()
 
-    async def open(self, sockets: Sequence[socket.socket]) -> Addresses:
+    async def open(self, sockets: Sequence[socket.socket], *, held: bool = False) -> Addresses:
         """Answer on these bound sockets, which are ours from now on: the first is of HTTP's port.
+
+        Args:
+            sockets: of HTTP.
+            held: somebody holds gRPC's port for us, and for others (SO_REUSEPORT).
 
         Raises:
             TaxiwayError: a port cannot be opened.
@@ -179,7 +183,7 @@ class DataPlane:
             await front.serve(bound, backlog=self._settings.http.backlog)
         if sources := self.reception.reloadable():
             self._reloading = self._loop.create_task(run_reloading(sources))
-        grpc = await self._open_grpc() if self._settings.grpc.enabled else None
+        grpc = await self._open_grpc(held=held) if self._settings.grpc.enabled else None
         self._grpc_address = grpc or "off"
         return Addresses(self._address, grpc, self._settings.http.unix_socket or None)
 
@@ -207,6 +211,32 @@ class DataPlane:
         began_s = self._loop.time()
         await self._models.wind_down(timeout_s)  # the doors are open: a sequence comes with requests yet to be sent
         drained = await self._drain(max(timeout_s - (self._loop.time() - began_s), _GOODBYE_S))
+        await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
+        self._leave_nothing_behind()
+        _log.info("stopped")
+        return drained
+
+    async def give_way(self, linger_s: float) -> bool:
+        """Another server listens beside us: send our clients there without losing a request, then close everything.
+
+        Whoever is connected learns by its next answer that it should connect anew, which leads it to the other one.
+        So we are ready to the last.
+
+        Args:
+            linger_s: how long to wait for that.
+
+        Returns:
+            As `stop`.
+        """
+        timeout_s = self._settings.limits.drain_timeout_s
+        _log.info("giving_way", requests=self._admission.requests, delay_s=linger_s, timeout_s=timeout_s)
+        await asyncio.gather(*(front.stop_listening() for front in self._fronts))
+        for door in self._doors():
+            door.retire()  # only now: whoever connects anew shall not come to us again
+        await asyncio.gather(*(front.give_way() for front in self._grpc_fronts))
+        await self._models.wind_down(linger_s)
+        await asyncio.gather(*(front.emptied(linger_s) for front in self._fronts))
+        drained = await self._drain(timeout_s)
         await self._loop.run_in_executor(None, self._traces.close, _GOODBYE_S)
         self._leave_nothing_behind()
         _log.info("stopped")
@@ -329,7 +359,7 @@ class DataPlane:
         """Also without models.memory_bytes: while one version is exchanged for another, requests wait."""
         return ColdDoor(self._models.cold, peeks=self._settings.compat == "strict")
 
-    async def _open_grpc(self) -> str:
+    async def _open_grpc(self, *, held: bool) -> str:
         """Open its port; the address it got."""
         settings, tls = self._settings.grpc, self.reception.tls
         front = GrpcFront(settings, self._settings.limits, self._make_services())
@@ -337,7 +367,7 @@ class DataPlane:
         host, port = await front.listen(
             settings.host,
             settings.port,
-            reuse_port=self._settings.workers > 1,
+            reuse_port=held,
             unix_socket=settings.unix_socket,
             credentials=None if tls is None else credentials_of(tls),
         )

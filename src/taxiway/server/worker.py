@@ -1,8 +1,8 @@
 """One data-plane process: `python -m taxiway.server.worker FD MAX`, started by the supervisor and by nobody else.
 
 It does what it is asked over the Unix socket FD, in frames of at most MAX bytes: load, do (what changes every
-process), admit, publish, stop. When the supervisor is gone it drains and ends, and if it cannot even do that, a thread
-ends it: no orphan is left.
+process), admit, publish, stop, give_way. When the supervisor is gone it drains and ends, and if it cannot even do that,
+a thread ends it: no orphan is left.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Worker:
             "admit": self._admit,
             "publish": self._publish_now,
             "stop": self._stop,
+            "give_way": self._give_way,
         }
         self._channel = Channel(verbs, int(sys.argv[2]))
         await self._channel.connect(self._control)
@@ -73,13 +74,13 @@ class Worker:
         self._delay_s = settings.limits.drain_delay_s
         plane = DataPlane(settings, self._join_fleet, cpus=words["cpus"], suppressed_lines=lambda: limit.suppressed)
         self._plane = plane
-        if not words["shared"]:
+        if not words["late"]:
             await self._open_ports(plane)  # and say that we are alive; who shares a port would get its share of it
         await plane.load()
         self._sentinel.patience_s = self._delay_s + settings.limits.drain_timeout_s + _ENDING_S
 
     async def _open_ports(self, plane: DataPlane) -> None:
-        self._addresses = asdict(await plane.open(self._sockets))
+        self._addresses = asdict(await plane.open(self._sockets, held=True))
 
     def _join_fleet(self, verbs: Mapping[str, Verb]) -> Supervised:
         self._verbs = verbs
@@ -103,7 +104,12 @@ class Worker:
         self._publish()
 
     async def _stop(self, words: Mapping[str, Any]) -> bool:
-        drained = await self._loaded().stop(words["delay_s"])
+        return self._ended(await self._loaded().stop(words["delay_s"]))
+
+    async def _give_way(self, words: Mapping[str, Any]) -> bool:
+        return self._ended(await self._loaded().give_way(words["delay_s"]))
+
+    def _ended(self, drained: bool) -> bool:
         self._end(0 if drained else EXIT_CODES[ErrorKind.DEADLINE_EXCEEDED])
         return drained
 

@@ -40,15 +40,17 @@ class ControlKeeper:
         settings: the server's.
         plan: how long to rest after a crash; none is one too many.
         port: where it listens, from the start.
-        fleet: asks the workers.
+        verbs: what it may ask of this server.
         scraper: reads what it counts.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, port: QueueingPort, fleet: Verb, scraper: Scraper) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, port: QueueingPort, verbs: Mapping[str, Verb], scraper: Scraper
+    ) -> None:
         self._settings = settings
         self._plan = plan
         self._port = port
-        self._fleet = fleet
+        self._verbs = verbs
         self._scraper = scraper
         self._process: ChildProcess | None = None
         self._serves = False
@@ -80,6 +82,12 @@ class ControlKeeper:
             return await self._process.channel.ask("do", words, _ASK_S)
         except (Gone, TimeoutError):
             raise _away() from None
+
+    def resume(self) -> None:
+        """Go on after `end`: the server that was to take our place came to nothing."""
+        self._ending.clear()
+        self._keeping = None
+        self.begin()
 
     async def end(self) -> None:
         """Have it end, and start it no more; returns when it is gone."""
@@ -113,10 +121,9 @@ class ControlKeeper:
     async def _live(self) -> float:
         """One process from its start to its end; for how many seconds to rest then."""
         self._starts += 1
-        verbs: dict[str, Verb] = {"fleet": self._fleet}
         limit = frame_limit(self._settings.limits.max_body_bytes)
         try:
-            process = await start_process(CONTROL, verbs, limit, self._port.sockets)
+            process = await start_process(CONTROL, self._verbs, limit, self._port.sockets)
         except TaxiwayError as problem:
             return self._rest_s(0, Exit(1, problem.to_data()))
         self._process = process

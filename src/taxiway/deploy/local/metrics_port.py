@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from taxiway.config.settings import Settings
@@ -15,22 +16,25 @@ from taxiway.server.wire.reception import Reception
 
 
 @asynccontextmanager
-async def serving_metrics(settings: Settings, scraper: Scraper) -> AsyncIterator[str | None]:
-    """Serve the metrics port while the block runs; gives its address, None if it is off.
+async def serving_metrics(
+    settings: Settings, scraper: Scraper, sockets: Sequence[socket.socket]
+) -> AsyncIterator[None]:
+    """Serve the metrics port on these bound sockets while the block runs; none: it is off.
 
     Raises:
-        FailedPrecondition: the port cannot be had.
+        FailedPrecondition: somebody else has begun to listen there.
         InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
     """
-    if not settings.metrics.enabled:
-        yield None
+    if not sockets:
+        yield
         return
     reception = Reception.of(settings, SystemClock())
     scraper.include(reception.points)
     port = MetricsPort(settings, reception, scraper.scrape)
     reloading = asyncio.create_task(run_reloading(reception.reloadable()))
     try:
-        yield await port.open()
+        await port.open(sockets)
+        yield
     finally:
         reloading.cancel()
         await port.close()

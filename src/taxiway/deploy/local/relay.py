@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from taxiway.core.errors import Overloaded, TaxiwayError, Unavailable
@@ -22,6 +22,10 @@ generations of their own, and need no order."""
 MAX_KEPT = 10_000
 MAX_KEPT_BYTES = 1 << 30
 """Instructions that are kept, and the bytes of files in them; what would be more is refused."""
+
+
+Instruction = tuple[Lasting, str, Mapping[str, Any]]
+"""What it changes, a verb of the workers, and its words."""
 
 
 class Kept:
@@ -56,9 +60,10 @@ class Kept:
     def _displaced(self, lasting: Lasting) -> list[Lasting]:
         return [old for old in self._instructions if old.what == lasting.what and lasting.name in (old.name, None)]
 
-    def told(self, *, quick: bool) -> list[tuple[str, Mapping[str, Any]]]:
-        """Verb and words of each that is quick, or of each that is not, oldest first."""
-        return [one for lasting, one in self._instructions.items() if (lasting.what in _QUICK) == quick]
+    def told(self, *, quick: bool) -> list[Instruction]:
+        """Each that is quick, or each that is not, oldest first."""
+        kept = self._instructions.items()
+        return [(lasting, *told) for lasting, told in kept if (lasting.what in _QUICK) == quick]
 
 
 class Relay:
@@ -68,10 +73,14 @@ class Relay:
 
     Args:
         models_changed: called when at least one of them has loaded or unloaded a model.
+        caught_up: waited for when a new worker has every model, before it is told who gets traffic.
     """
 
-    def __init__(self, models_changed: Callable[[], None]) -> None:
+    def __init__(self, models_changed: Callable[[], None], caught_up: Callable[[], Awaitable[None]]) -> None:
         self._models_changed = models_changed
+        self._caught_up = caught_up
+        self._away: set[bool] = set()
+        """Whether instructions that are quick, and those that are not, are another server's now."""
         self._members: dict[int, Channel] = {}
         self._kept = Kept()
         self._changing = asyncio.Lock()
@@ -87,6 +96,7 @@ class Relay:
         """
         async with self._changing:
             await self._repeat(index, channel, quick=False)
+            await self._caught_up()
             async with self._steering:
                 await self._repeat(index, channel, quick=True)
                 opened = await open_ports()
@@ -94,7 +104,7 @@ class Relay:
         return opened
 
     async def _repeat(self, index: int, channel: Channel, *, quick: bool) -> None:
-        for verb, words in self._kept.told(quick=quick):
+        for _, verb, words in self._kept.told(quick=quick):
             try:
                 await channel.ask("do", {"verb": verb, "words": words}, _READ_S if quick else _CHANGE_S)
             except (TaxiwayError, TimeoutError) as problem:
@@ -117,6 +127,8 @@ class Relay:
         lasting = Lasting(**words["lasting"])
         quick = lasting.what in _QUICK
         async with self._steering if quick else self._changing:
+            if quick in self._away:
+                raise _replaced()
             self._kept.check_room(lasting, inner)
             answers = await self._ask_all(asker, verb, inner, _READ_S if quick else _CHANGE_S)
             if not all(isinstance(answer, BaseException) for answer in answers):
@@ -125,10 +137,35 @@ class Relay:
                     self._models_changed()
         return _sorted_out(answers)
 
+    # --- to the next server -------------------------------------------------------------------------------
+
+    async def hand_over(self, *, quick: bool) -> list[Instruction]:
+        """What is kept, once nothing is being changed; whoever changes it from here on is refused."""
+        async with self._steering if quick else self._changing:
+            self._away.add(quick)
+            return self._kept.told(quick=quick)
+
+    def take_back(self) -> None:
+        """The other server came to nothing."""
+        self._away.clear()
+
+    def inherit(self, instructions: Iterable[Instruction]) -> None:
+        """Keep what another server had kept."""
+        for lasting, verb, words in instructions:
+            self._kept.keep(lasting, verb, words)
+
     async def _ask_all(self, asker: int, verb: str, words: Mapping[str, Any], timeout_s: float) -> list[Any]:
         members = sorted(self._members, key=lambda index: (index != asker, index))
         asked = (self._members[index].ask("do", {"verb": verb, "words": words}, timeout_s) for index in members)
         return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def _replaced() -> Unavailable:
+    return Unavailable(
+        "the server is being replaced by a newer one, and changes nothing any more",
+        hint="ask again in a moment",
+        retry_after_s=1.0,
+    )
 
 
 def _sorted_out(answers: list[Any]) -> list[Any]:

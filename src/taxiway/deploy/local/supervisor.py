@@ -14,15 +14,16 @@ from typing import Any
 
 from taxiway.config.machine import available_cpus
 from taxiway.config.settings import Settings
-from taxiway.core.errors import CrashLoop, InternalError, TaxiwayError, Unavailable, error_from_data
+from taxiway.core.errors import CrashLoop, FailedPrecondition, InternalError, TaxiwayError, Unavailable, error_from_data
 from taxiway.deploy.local import machine
 from taxiway.deploy.local.control import ASKER, ControlKeeper
-from taxiway.deploy.local.doors import Doors
+from taxiway.deploy.local.doors import NOTHING, Doors
 from taxiway.deploy.local.machine import Crew, Exit, Phase, Verdict, WorkerState
 from taxiway.deploy.local.plan import cpus_of, plan_of, share_of
 from taxiway.deploy.local.process import WORKER, ChildProcess, start_process
 from taxiway.deploy.local.relay import Relay
 from taxiway.deploy.local.scraping import Scraper
+from taxiway.deploy.local.succession import Predecessor, Succession
 from taxiway.server.channel import Gone, Verb, frame_limit
 from taxiway.telemetry.logs import Log
 
@@ -61,29 +62,40 @@ class Supervisor:
     Args:
         announce: called once, when every worker is ready.
         suppressed_lines: asked at a scrape for the log lines held back in this process.
+        predecessor: the server whose place this one takes, if it does.
+        succeeded: called with the process id of a server that has taken the place of this one.
     """
 
     def __init__(
-        self, settings: Settings, announce: Callable[[Addresses], None], suppressed_lines: Callable[[], int] = int
+        self,
+        settings: Settings,
+        announce: Callable[[Addresses], None],
+        suppressed_lines: Callable[[], int] = int,
+        predecessor: Predecessor | None = None,
+        succeeded: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._announce = announce
+        self._predecessor = predecessor
+        self._succeeded = succeeded
         self._plan = plan_of(settings)
         self._share = share_of(settings, settings.workers)
         self._loop = asyncio.get_running_loop()
         self._crew = Crew()
         self._processes: dict[int, ChildProcess] = {}
-        self._relay = Relay(lambda: self._happened(machine.ModelsChanged()))
+        self._relay = Relay(lambda: self._happened(machine.ModelsChanged()), self._take_the_wheel)
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
         self._doors: Doors | None = None
         self._control: ControlKeeper | None = None
         self._addresses: dict[str, Any] = {}
         """What the workers answer when they have opened their ports; all of them the same."""
-        self._metrics: str | None = None
+        self._succession: Succession | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawned = asyncio.Event()
         """The first process is on its way, or could not be."""
         self._metrics_open = asyncio.Event()
+        self._announced = asyncio.Event()
+        self._replaced = asyncio.Event()
         self._finished: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> Outcome:
@@ -92,9 +104,13 @@ class Supervisor:
         Raises:
             FailedPrecondition: a port cannot be had. Nothing was started.
         """
-        doors = Doors.of(self._settings)
+        predecessor = self._predecessor
+        doors = Doors(self._settings, NOTHING if predecessor is None else predecessor.heritage)
         self._doors = doors
         self._control = self._make_control(doors)
+        self._succession = Succession(self._settings, doors, self._relay, self._control, self._give_way)
+        if predecessor is not None:
+            self._relay.inherit(predecessor.kept)
         try:
             self._happened(machine.Begun())
             await self._spawned.wait()
@@ -111,22 +127,36 @@ class Supervisor:
         """None if it is off."""
         if doors.control is None:
             return None
-        keeper = ControlKeeper(
-            self._settings, self._plan, doors.control, partial(self._relay.ask, ASKER), self._scraper
-        )
+        verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, ASKER), "server": self._tell_of_server}
+        keeper = ControlKeeper(self._settings, self._plan, doors.control, verbs, self._scraper)
         self._scraper.include(keeper.points)
         return keeper
 
     async def _serve_metrics(self) -> None:
-        """Until it is over."""
+        """Until it is over. Where another server serves them too, each from the moment on at which it serves models."""
         from taxiway.deploy.local.metrics_port import serving_metrics  # noqa: PLC0415 - while the workers import theirs
 
-        async with serving_metrics(self._settings, self._scraper) as self._metrics:
+        if self._predecessor is not None:
             self._metrics_open.set()
-            await self._finished
+            await self._either(self._announced)
+        port = self._opened_doors().metrics
+        async with serving_metrics(self._settings, self._scraper, [] if port is None else port.bind()):
+            self._metrics_open.set()
+            if self._predecessor is not None and self._announced.is_set():
+                await self._predecessor.serving()
+            await self._either(self._replaced)
+        await self._finished
+
+    async def _either(self, event: asyncio.Event) -> None:
+        """Wait for the event, or for the end."""
+        happened: asyncio.Future[Any] = asyncio.ensure_future(event.wait())
+        await asyncio.wait([happened, self._finished], return_when=asyncio.FIRST_COMPLETED)
+        happened.cancel()
 
     def stop(self, delay_s: float) -> None:
         """Drain and end; for `delay_s` first say that we are not ready, and yet serve."""
+        if self._succession is not None:
+            self._succession.kill()
         if self._control is not None:
             self._begin(self._control.end())
         self._happened(machine.StopAsked(round(delay_s * 1e9)))
@@ -136,6 +166,8 @@ class Supervisor:
         """End every process now, and let nobody find the server any more."""
         for process in self._processes.values():
             process.kill()
+        if self._succession is not None:
+            self._succession.kill()
         if self._control is not None:
             self._control.kill()
         self._opened_doors().hide()
@@ -149,6 +181,37 @@ class Supervisor:
         assert verdict is not None  # noqa: S101 - it has ended
         last = self._crew.last
         return Outcome(verdict, self._crew.late, None if last is None else _error_of(verdict, last))
+
+    # --- the server before, and the one after -----------------------------------------------------------
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Have another server take the place of this one, started as this one was.
+
+        Raises:
+            FailedPrecondition: that cannot be done now.
+            InternalError: it could not be started.
+        """
+        if self._succession is None or self._crew.phase is not Phase.SERVING:
+            raise FailedPrecondition("the server does not serve yet, or is leaving", hint="try again once it serves")
+        return await self._succession.begin()
+
+    async def _tell_of_server(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        if words["verb"] == "upgrade":
+            return await self.upgrade()
+        assert self._succession is not None  # noqa: S101 - whoever asks was started after it was made
+        return self._succession.told()
+
+    async def _take_the_wheel(self) -> None:
+        """Decide from here on who gets traffic: nobody else does any more."""
+        if self._predecessor is not None:
+            self._relay.inherit(await self._predecessor.steering())
+
+    def _give_way(self, pid: int) -> None:
+        """Another server serves in our place: let our clients go to it, and end."""
+        self._replaced.set()
+        self._opened_doors().leave()
+        self._succeeded(pid)
+        self._happened(machine.StopAsked(round(self._settings.limits.linger_s * 1e9)))
 
     # --- the machine's instructions -------------------------------------------------------------------
 
@@ -175,8 +238,11 @@ class Supervisor:
 
     def _serving(self) -> None:
         """The data plane is ready; what decides over it may start now."""
+        metrics, scheme = self._opened_doors().metrics, "https" if self._settings.tls.certificate else "http"
         control = None if self._control is None else self._control.url
-        self._announce(Addresses(metrics=self._metrics, control=control, **self._addresses))
+        told = None if metrics is None else metrics.url(scheme)
+        self._announce(Addresses(metrics=told, control=control, **self._addresses))
+        self._announced.set()
         if self._control is not None:
             self._control.begin()
 
@@ -248,7 +314,7 @@ class Supervisor:
             "cpus": cpus_of(available_cpus(), self._plan.workers),
             "slot": process.slot_fd,
             "worker": index if self._plan.workers > 1 else None,
-            "shared": self._opened_doors().http.shared,
+            "late": self._opened_doors().late,
         }
 
     async def _ask_control(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
@@ -259,7 +325,7 @@ class Supervisor:
     async def _stop_worker(self, process: ChildProcess, delay_s: float) -> None:
         """Its answer is its exit status; if it never ends, the machine has it killed."""
         try:
-            await process.channel.ask("stop", {"delay_s": delay_s})
+            await process.channel.ask("give_way" if self._replaced.is_set() else "stop", {"delay_s": delay_s})
         except Gone:
             return
         except TaxiwayError:

@@ -146,25 +146,28 @@ class HttpFront:
             False if some are still open after `timeout_s`.
         """
         self.draining = True
-        await self._stop_listening()
+        await self.stop_listening()
         self._closing = True
         for layer in tuple(self._handshaking):
             layer.abort()
         for connection in tuple(self._connections):
             connection.shut()
-        return await self._emptied(timeout_s)
+        emptied = await self.emptied(timeout_s)
+        if emptied:
+            self.coder.close()
+        return emptied
 
     async def give_up(self, error: TaxiwayError, timeout_s: float) -> None:
         """Answer by `error` what is owed and not known yet; after `timeout_s` cut whoever is left."""
         for connection in tuple(self._connections):
             connection.give_up(error)
-        if not await self._emptied(timeout_s):
+        if not await self.emptied(timeout_s):
             for connection in tuple(self._connections):
                 connection.transport.abort()
-            self.coder.close()
+        self.coder.close()
 
-    async def _stop_listening(self) -> None:
-        """Take in whom the kernel holds for us before the sockets are closed: it would reset them."""
+    async def stop_listening(self) -> None:
+        """Take no more connections, but for those that the kernel holds for us: it would reset them."""
         for bound in self._listening:
             refuse_beginnings(bound)
         for _ in range(2 if self._listening else 0):
@@ -174,10 +177,10 @@ class HttpFront:
             server.close()
         self._listening.clear()
 
-    async def _emptied(self, timeout_s: float) -> bool:
+    async def emptied(self, timeout_s: float) -> bool:
+        """Wait until nobody is connected; False if somebody still is after `timeout_s`."""
         try:
             await asyncio.wait_for(self._empty.wait(), timeout_s)
         except TimeoutError:
             return False
-        self.coder.close()
         return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 
 from taxiway.config.settings import Settings
 from taxiway.core.errors import Unavailable
@@ -13,7 +14,6 @@ from taxiway.server.wire.exchange import Exchange
 from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
-from taxiway.server.wire.sockets import bind_tcp, url_of
 from taxiway.server.wire.status import PROFILES
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import CONTENT_TYPE
@@ -33,8 +33,6 @@ class MetricsPort:
     """
 
     def __init__(self, settings: Settings, reception: Reception, scrape: Callable[[], Awaitable[bytes]]) -> None:
-        self._settings = settings
-        self._reception = reception
         self._scrape = scrape
         route = Route(
             "GET", "/metrics", self._reply, "Metrics in Prometheus text format", body_limit=0, scope="metrics"
@@ -50,18 +48,14 @@ class MetricsPort:
             reception=reception,
         )
 
-    async def open(self) -> str:
-        """Listen; the address.
+    async def open(self, sockets: Sequence[socket.socket]) -> None:
+        """Answer on these bound sockets, which are ours from now on.
 
         Raises:
-            FailedPrecondition: the port cannot be had.
+            FailedPrecondition: somebody else has begun to listen there.
         """
-        metrics = self._settings.metrics
-        sockets = bind_tcp(metrics.host, metrics.port, reuse_port=False, section="metrics")
-        address = url_of(sockets[0], self._reception.scheme)
         for bound in sockets:
             await self._front.serve(bound, backlog=_BACKLOG)
-        return address
 
     async def close(self) -> None:
         """Answer what was asked, and close."""

@@ -10,7 +10,7 @@ import pytest
 
 from taxiway.config.settings import Settings
 from taxiway.core.errors import FailedPrecondition
-from taxiway.deploy.local.doors import Doors, ReservedPort
+from taxiway.deploy.local.doors import Doors, SharedPort
 from taxiway.server.wire.sockets import refuse_beginnings
 
 
@@ -20,7 +20,7 @@ def _settings(workers: int, **http: object) -> Settings:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_port_is_kept_while_workers_come_and_go(workers: int) -> None:
-    doors = Doors.of(_settings(workers))
+    doors = Doors(_settings(workers))
     try:
         for _ in range(2):
             with doors.sockets() as (bound,):
@@ -35,7 +35,7 @@ def test_a_port_is_kept_while_workers_come_and_go(workers: int) -> None:
 
 
 def test_several_workers_listen_on_one_port() -> None:
-    doors = Doors.of(_settings(2))
+    doors = Doors(_settings(2))
     try:
         with doors.sockets() as (first,), doors.sockets() as (second,):
             first.listen()
@@ -45,22 +45,21 @@ def test_several_workers_listen_on_one_port() -> None:
         doors.release()
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_port_on_which_somebody_listens_is_refused(shared: bool) -> None:
+def test_a_port_on_which_somebody_listens_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(FailedPrecondition, match=f"port {port}") as refused:
-            ReservedPort("grpc", "127.0.0.1", port, shared=shared)
+            SharedPort("grpc", "127.0.0.1", port)
         assert "--grpc.port" in refused.value.hint
 
 
 def test_only_who_asks_for_it_shares_a_port_with_others() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
-        ReservedPort("http", "127.0.0.1", taken.getsockname()[1], shared=True, open_to_others=True).release()
+        SharedPort("http", "127.0.0.1", taken.getsockname()[1], open_to_others=True).release()
 
 
 def test_the_numbers_that_were_chosen_are_told() -> None:
-    doors = Doors.of(_settings(1))
+    doors = Doors(_settings(1))
     data: dict[str, dict[str, int]] = {}
     doors.write_ports(data)
     doors.release()
@@ -69,7 +68,7 @@ def test_the_numbers_that_were_chosen_are_told() -> None:
 
 
 def test_a_unix_socket_is_shared_and_hidden_at_the_end(tmp_path: Path) -> None:
-    doors = Doors.of(_settings(2, unix_socket=str(tmp_path / "s")))
+    doors = Doors(_settings(2, unix_socket=str(tmp_path / "s")))
     try:
         with doors.sockets() as (_, unix), doors.sockets() as (_, same):
             assert os.fstat(unix.fileno()).st_ino == os.fstat(same.fileno()).st_ino
@@ -81,7 +80,7 @@ def test_a_unix_socket_is_shared_and_hidden_at_the_end(tmp_path: Path) -> None:
 
 
 def test_what_a_worker_is_being_handed_stays_open_when_the_server_leaves(tmp_path: Path) -> None:
-    doors = Doors.of(_settings(1, unix_socket=str(tmp_path / "s")))
+    doors = Doors(_settings(1, unix_socket=str(tmp_path / "s")))
     try:
         with doors.sockets() as handed:
             doors.hide()
@@ -95,8 +94,8 @@ def test_what_is_held_is_given_back_if_the_rest_cannot_be_had(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(FailedPrecondition):
-        Doors.of(_settings(1, port=port, unix_socket=str(tmp_path / "s")))
-    ReservedPort("http", "127.0.0.1", port, shared=False).release()
+        Doors(_settings(1, port=port, unix_socket=str(tmp_path / "s")))
+    SharedPort("http", "127.0.0.1", port).release()
 
 
 def test_who_has_begun_to_connect_is_accepted_and_nobody_else_begins() -> None:

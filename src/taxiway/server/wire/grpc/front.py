@@ -24,6 +24,8 @@ _COMPRESSION = {
 _PATIENCE_S: Final = 3600.0
 """grpcio shall cut nobody off by itself: whoever closes it says when, by giving up."""
 _REFUSING_S: Final = 0.1
+_HOLDING_S: Final = 0.05
+"""As long as most answers take, and then as long as it takes GOAWAY to get to clients."""
 _SPARE_CALLS: Final = 256
 """Calls beside inference that are answered although as many requests are in flight as may be: health above all."""
 
@@ -98,6 +100,20 @@ class GrpcFront:
     def retire(self) -> None:
         """Go on as before; that we are not ready is told by whoever watches our health. HTTP/2 has no gentler word."""
 
+    async def give_way(self) -> None:
+        """Another server listens beside us: send our clients there (GOAWAY), and answer what they have asked.
+
+        While grpcio stops, it cancels the calls of clients that have not heard of it yet. So calls that come are made
+        to wait for a moment before: whoever asks one after the other then asks nothing while it hears of it.
+        """
+        if self._server is None:
+            return
+        self._services.infer.hold_back()
+        await asyncio.sleep(_HOLDING_S)
+        self._stopping = asyncio.create_task(self._server.stop(_PATIENCE_S))
+        await asyncio.sleep(_HOLDING_S)
+        self._services.infer.go_on()
+
     async def close(self, timeout_s: float) -> bool:
         """Take no more calls (GOAWAY), and answer what is owed.
 
@@ -110,14 +126,14 @@ class GrpcFront:
         services = self._services
         services.health.close()
         services.stream.shut()
-        services.infer.refuse(Unavailable("the server is shutting down", hint="send the call to another replica"))
-        if self._server is not None:
+        if self._server is None:
+            return True
+        if self._stopping is None:
+            services.infer.refuse(Unavailable("the server is shutting down", hint="send the call to another replica"))
             await asyncio.sleep(_REFUSING_S)
             self._stopping = asyncio.create_task(self._server.stop(timeout_s + _PATIENCE_S))
-            _, late = await asyncio.wait([self._stopping], timeout=timeout_s)
-            if late:
-                return False
-        return True
+        _, late = await asyncio.wait([self._stopping], timeout=timeout_s)
+        return not late
 
     async def give_up(self, error: TaxiwayError, timeout_s: float) -> None:
         """Answer by `error` what is owed and not known yet; after `timeout_s` cut whatever is left."""

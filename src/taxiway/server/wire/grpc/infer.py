@@ -224,6 +224,8 @@ class InferEndpoint:
         self._familiars = Familiars()
         self._waiting: set[Answer] = set()
         """Everybody who is owed an answer."""
+        self._gate: asyncio.Event | None = None
+        """Further requests wait for it, if there is one."""
 
     async def infer(self, body: bytes, context: Context) -> bytes:
         """Answer one call."""
@@ -288,6 +290,8 @@ class InferEndpoint:
             TaxiwayError: it is refused; nothing is owed to it but this error.
         """
         arrived_ns = monotonic_ns()
+        if self._gate is not None:
+            await self._gate.wait()
         message, raw = open_request(body)
         model, version = message.model_name, message.model_version
         caller = ""
@@ -306,6 +310,17 @@ class InferEndpoint:
             self._familiars.remember(body, message, codec, request, choices)
         codec.submit(request, Ask(answer, choices, typed, stream, context, body, empty_final), deadline_ns)
         return codec, request
+
+    def hold_back(self) -> None:
+        """From now on let every further request wait; what was taken is answered as before."""
+        self._gate = asyncio.Event()
+        self.forget_routes()  # all of them come by `take` then
+
+    def go_on(self) -> None:
+        """Take in those that wait, and further ones."""
+        if self._gate is not None:
+            self._gate.set()
+            self._gate = None
 
     def refuse(self, error: TaxiwayError) -> None:
         """From now on answer every further request by `error`; what was taken is answered as before."""
