@@ -26,7 +26,7 @@ from tests.support.splitting import (
 )
 
 from taxiway.core.errors import FailedPrecondition, InvalidArgument
-from taxiway.core.traffic import Fuse, HeaderRoute, Recorded, Recording, Shadow
+from taxiway.core.traffic import Fuse, HeaderRoute, Recorded, Recording, Shadow, UnitSource
 from taxiway.stats.assignment import unit_interval
 
 
@@ -50,6 +50,15 @@ def test_a_unit_gets_the_version_that_its_hash_says_whatever_the_protocol(server
     assert counts["candidate"].assigned == counts["candidate"].answered == 5 * expected.count(2)
     assert counts["control"].assigned == counts["control"].answered == 5 * expected.count(1)
     assert sum(count for _, count in counts["control"].latency) == 5 * expected.count(1)
+
+
+def test_a_process_answers_by_one_version_where_the_unit_is_the_replica(server: Server) -> None:
+    """This one is alone, and stands in the middle: the candidate has it once its share is more than half."""
+    replica = (UnitSource("replica"),)
+    for generation, (share, version) in enumerate(((0.4, 1), (0.6, 2), (1.0, 2)), 1):
+        set_traffic(server, traffic(share, generation=generation, units=replica))
+        users = [{"X-Unit-Id": f"user-{number}"} for number in range(10)]
+        assert {version_of(infer(server, user)) for user in users} == {version}
 
 
 def test_requests_without_a_unit_are_split_by_weight(server: Server) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support.raw_http import wait_until
-from tests.support.rollouts import MODEL, Crowd, Server, Shop, failing, good, open_shop
+from tests.support.rollouts import MODEL, Caller, Crowd, Server, Shop, failing, good, open_shop
 
 from taxiway.core.errors import (
     FailedPrecondition,
@@ -91,6 +91,29 @@ def test_nothing_is_promoted_without_requests_and_a_person_may_decide(server: Se
     assert server.answer()[1] == 1.0
     with pytest.raises(InvalidTransition):
         server.tell(f"/v1/rollouts/{rollout}/abort", reason="no", idempotency_key="d")
+
+
+def test_one_process_after_the_other_changes_and_each_answers_by_one_version(shop: Shop, tmp_path: Path) -> None:
+    shop.point("stable", 1)
+    own: dict[str, Any] = {"control.journal": f"sqlite:///{tmp_path / 'rollouts.db'}", "workers": 3}
+    with shop.serve(**own) as server, Crowd(server.process.address, callers=12) as crowd:
+        rollout = server.start(to="2", **{**EASY, "strategy": "rolling"})
+        told = server.wait_for(rollout, "step", "guard", "succeeded")
+        assert [round(step) for step in told["plan"]["steps"]] == [33, 67, 100]
+        server.tell(f"/v1/rollouts/{rollout}/pause", reason="let me look", idempotency_key="p")
+        told = server.rollout(rollout)
+        if told["phase"] == "step":
+            clients = [Caller(server.process.address) for _ in range(24)]
+            seen = [{client.ask(0.0, {"X-Unit-Id": f"user-{number}"})[1] for number in range(10)} for client in clients]
+            assert all(len(versions) == 1 for versions in seen), "a connection leads to one process"
+            assert set.union(*seen) <= {1.0, 2.0}
+            for client in clients:
+                client.close()
+        server.tell(f"/v1/rollouts/{rollout}/resume", reason="go on", idempotency_key="r")
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+        assert told["phase"] == "succeeded", told
+        assert {server.answer()[1] for _ in range(20)} == {2.0}
+    assert set(crowd.statuses) == {200}
 
 
 def test_what_is_wrong_with_a_plan_is_told_at_once(server: Server) -> None:

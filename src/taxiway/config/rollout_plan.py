@@ -158,7 +158,8 @@ class RolloutPlan(Section):
 
     strategy: Strategy = "canary"
     """canary: by steps, while the guards allow it. ab: at fixed shares until it is decided or `max_duration_s` is over.
-    shadow: copies only. blue-green: in one step, the old version kept loaded. rolling: replica by replica."""
+    shadow: copies only. blue-green: in one step, the old version kept loaded. rolling: replica by replica, a replica
+    being a data-plane process (`workers`); with one of them, as canary."""
 
     steps: Annotated[tuple[Percent, ...], Field(min_length=1, max_length=50)] = (1, 5, 10, 25, 50, 100)
     """Shares of the candidate, ascending, ending with 100."""
@@ -216,7 +217,8 @@ class RolloutPlan(Section):
         "request-id",
     )
     """On whose behalf a request comes, so that the same version answers again: the first of `header:NAME`,
-    `cookie:NAME`, `api-key`, `request-id` that it has."""
+    `cookie:NAME`, `api-key`, `request-id` that it has. `replica`, alone: each data-plane process answers by one
+    version, and shares are of processes; strategy rolling says that by itself."""
 
     routes: Annotated[tuple[RouteSettings, ...], Field(max_length=32)] = ()
     """Requests that are sent to an arm whatever its weight."""
@@ -238,8 +240,11 @@ class RolloutPlan(Section):
             kind, _, name = unit.partition(":")
             if kind in ("header", "cookie") and name.strip():
                 continue
-            if unit not in ("api-key", "request-id"):
-                raise broken_rule("", f"has {unit!r}; a unit is header:NAME, cookie:NAME, api-key or request-id")
+            if unit == "replica" and len(value) > 1:
+                raise broken_rule("", "has replica beside others; it must stand alone: every request has one")
+            if unit not in ("api-key", "request-id", "replica"):
+                rule = f"has {unit!r}; a unit is header:NAME, cookie:NAME, api-key or request-id, or replica alone"
+                raise broken_rule("", rule)
         return value
 
     @model_validator(mode="after")

@@ -129,8 +129,8 @@ class Control:
     def _make_office(self) -> RolloutOffice:
         cache = registry_places(self._settings.registry, self._environ).cache
         resolver = Resolver(self._open_registry, cache)
-        rollouts = self._settings.rollouts
-        return RolloutOffice(self._journal, self._traffic, resolver, self._controller, self._clock, rollouts)
+        rollouts, replicas = self._settings.rollouts, self._settings.workers
+        return RolloutOffice(self._journal, self._traffic, resolver, self._controller, self._clock, rollouts, replicas)
 
     def _open_registry(self) -> Registry | None:
         """None if there is none: who serves files needs no database."""

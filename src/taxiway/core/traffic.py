@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-UnitKind = Literal["header", "cookie", "api-key", "request-id"]
+UnitKind = Literal["header", "cookie", "api-key", "request-id", "replica"]
 
 
 class UnitSource(Struct, frozen=True):
     """Where a request says on whose behalf it comes; the first source that it has counts.
 
     Attributes:
-        kind: `api-key` is the name of the caller's key; `request-id` is X-Request-Id, or the id in the request.
+        kind: `api-key` is the name of the caller's key; `request-id` is X-Request-Id, or the id in the request;
+            `replica` is the process that the request came to: each answers by one arm only, and stands alone.
         name: of the header or cookie.
     """
 

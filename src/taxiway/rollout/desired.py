@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from taxiway.core.traffic import Arm, Companion, Fuse, HeaderRoute, Recording, Shadow, Traffic, UnitKind, UnitSource
 from taxiway.rollout.nouns import BASELINE, CONTROL, TERMINAL, Candidate, Phase, Rollout
-from taxiway.rollout.shares import has_twin, is_test, live_candidates, weights_of, winner_of
+from taxiway.rollout.shares import by_replica, has_twin, is_test, live_candidates, weights_of, winner_of
 
 __all__ = [
     "desired_companions",
@@ -158,11 +158,13 @@ def _fuses(rollout: Rollout, names: list[str]) -> list[Fuse]:
     """One for each candidate that callers are answered by, where there is somebody to fall back to.
 
     The budget bounds what is risked before the guards have passed. After a promotion there is nothing left to compare
-    with, and any version fails in the long run as often as the budget allows; arms of a test last for weeks.
+    with, and any version fails in the long run as often as the budget allows; arms of a test last for weeks. A process
+    in which only the candidate answers has nothing to compare with either.
     """
     if rollout.phase not in (Phase.STEP, Phase.PROMOTE, Phase.GUARD) or CONTROL not in names:
         return []
-    budget = rollout.plan["max_bad_requests"] if rollout.phase is Phase.STEP and not is_test(rollout) else None
+    bounded = rollout.phase is Phase.STEP and not is_test(rollout) and not by_replica(rollout)
+    budget = rollout.plan["max_bad_requests"] if bounded else None
     against = BASELINE if BASELINE in names else CONTROL
     return [Fuse(one.arm, against, bad_requests=budget) for one in rollout.candidates if one.arm in names]
 

@@ -23,7 +23,7 @@ from taxiway.rollout.journal import Asked, Change, Journal, Transition
 from taxiway.rollout.machine import BEFORE_TRAFFIC, allowed, begin
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import TERMINAL, Candidate, Phase, Rollout
-from taxiway.rollout.plan import Answering, answering, new_id, new_rollout, wanted_arms
+from taxiway.rollout.plan import Answering, answering, completed, new_id, new_rollout, wanted_arms
 from taxiway.rollout.reading import MAX_KEY
 from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
@@ -38,6 +38,7 @@ class RolloutOffice:
 
     Args:
         defaults: plans by service, as the manifest has them; what a command says goes over them.
+        replicas: data-plane processes.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class RolloutOffice:
         controller: RolloutController,
         clock: Clock,
         defaults: Mapping[str, RolloutPlan],
+        replicas: int,
     ) -> None:
         self._journal = journal
         self._traffic = traffic
@@ -55,6 +57,7 @@ class RolloutOffice:
         self._controller = controller
         self._clock = clock
         self._defaults = defaults
+        self._replicas = replicas
 
     # --- commands -------------------------------------------------------------------------------------------
 
@@ -78,7 +81,7 @@ class RolloutOffice:
             NotFound: the service is not served, or a version does not exist.
             FailedPrecondition: one goes on already, or the version was turned back before.
         """
-        plan = self._plan(service, words)
+        plan = completed(self._plan(service, words), self._replicas)
         asked = Asked(key, {"start": service, "plan": plan.model_dump(mode="json"), "force": force, "reason": reason})
         before = await asyncio.to_thread(self._journal.outcome, asked)
         if before is not None:

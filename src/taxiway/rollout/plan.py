@@ -40,7 +40,7 @@ def completed(plan: RolloutPlan, replicas: int = 0) -> RolloutPlan:
 
     Args:
         plan: what was said.
-        replicas: processes that serve; a rolling plan makes a step of each. 0: nobody knows.
+        replicas: processes that serve; a rolling plan has one after the other change. 0: nobody knows.
     """
     said = plan.model_fields_set
     update: dict[str, object] = {}
@@ -48,8 +48,9 @@ def completed(plan: RolloutPlan, replicas: int = 0) -> RolloutPlan:
     match plan.strategy:
         case "blue-green":
             update = {"steps": (100.0,)}
-        case "rolling" if "steps" not in said and replicas:
-            update = {"steps": _by_replica(replicas)}
+        case "rolling" if replicas > 1:
+            by_replica = {"steps": _by_replica(replicas), "units": ("replica",)}
+            update = {key: value for key, value in by_replica.items() if key not in said}
         case "shadow":
             shadow = shadow or ShadowSettings()
             update = {"steps": (100.0,), "shadow": shadow}

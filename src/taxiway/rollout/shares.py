@@ -33,9 +33,18 @@ def winner_of(rollout: Rollout) -> Candidate | None:
 
 
 def has_twin(rollout: Rollout) -> bool:
-    """Whether the candidate is compared with a copy of the old version of its own size: where steps raise its share."""
+    """Whether the candidate is compared with a copy of the old version of its own size: where steps raise its share.
+
+    Whole processes are alike already.
+    """
     plan = rollout.plan
-    return bool(plan["twin"] and plan["strategy"] in ("canary", "rolling") and plan["steps"][0] < 100)
+    raised = plan["strategy"] in ("canary", "rolling") and plan["steps"][0] < 100
+    return bool(plan["twin"] and raised and not by_replica(rollout))
+
+
+def by_replica(rollout: Rollout) -> bool:
+    """Whether each data-plane process answers by one version only."""
+    return list(rollout.plan["units"]) == ["replica"]
 
 
 def weights_of(rollout: Rollout) -> dict[str, float]:

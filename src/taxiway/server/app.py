@@ -78,6 +78,7 @@ class DataPlane:
         make_fleet: from what every process must be able to do, the fleet that has them all do it.
         cpus: processors that are ours; None: all that this process may use.
         suppressed_lines: asked at a scrape for the log lines held back so far.
+        worker: which of the server's processes this is, from 0.
 
     Raises:
         InvalidConfig: the keys file, or a file of TLS, cannot be read or breaks a rule.
@@ -90,6 +91,7 @@ class DataPlane:
         *,
         cpus: int | None = None,
         suppressed_lines: Callable[[], int] = int,
+        worker: int = 0,
     ) -> None:
         self._settings = settings
         self._profile = PROFILES[settings.compat]
@@ -106,7 +108,7 @@ class DataPlane:
         self._routes_now: Mapping[str, ModelRoutes] = {}
         self._accepting = False
         self._regions = self._make_regions()
-        self.traffic = TrafficDesk(self._models.companions, self._reroute)
+        self.traffic = TrafficDesk(self._models.companions, self._reroute, (worker + 0.5) / settings.workers)
         """How requests are split between versions."""
         self._administration = Administration(
             self._routing,

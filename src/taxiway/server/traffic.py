@@ -28,13 +28,14 @@ class TrafficDesk:
     Args:
         companions: has versions loaded beside what is served.
         reroute: called when either changed otherwise than by `splits`: the snapshot has to be made anew.
+        place: of this process among all of the server's, 0 to 1.
     """
 
-    def __init__(self, companions: Companions, reroute: Callable[[], None]) -> None:
+    def __init__(self, companions: Companions, reroute: Callable[[], None], place: float = 0.5) -> None:
         self._companions = companions
         self.fleet: Fleet | None = None
         """All processes of the server, once they can be spoken to."""
-        self.book = SplitBook(reroute, self._tell_others)
+        self.book = SplitBook(reroute, self._tell_others, place)
         self._reroute = reroute
         self._routes: Mapping[str, ModelRoutes] = {}
         self._telling: set[asyncio.Task[Any]] = set()

@@ -72,7 +72,13 @@ class Worker:
         self._slot = SlotWriter(words["slot"])
         self._sockets = [socket.socket(fileno=number) for number in words["sockets"]]
         self._delay_s = settings.limits.drain_delay_s
-        plane = DataPlane(settings, self._join_fleet, cpus=words["cpus"], suppressed_lines=lambda: limit.suppressed)
+        plane = DataPlane(
+            settings,
+            self._join_fleet,
+            cpus=words["cpus"],
+            suppressed_lines=lambda: limit.suppressed,
+            worker=words["worker"] or 0,
+        )
         self._plane = plane
         if not words["late"]:
             await self._open_ports(plane)  # and say that we are alive; who shares a port would get its share of it

@@ -20,7 +20,7 @@ from taxiway.server.splitting.fuse import FuseWatch
 from taxiway.server.splitting.recording import ArmRecorder
 from taxiway.server.splitting.records import Records
 from taxiway.server.splitting.shadowing import Shadowing, can_copy
-from taxiway.server.splitting.split import Split
+from taxiway.server.splitting.split import Split, is_by_replica
 from taxiway.server.splitting.tally import ArmTally
 from taxiway.telemetry.logs import Log
 
@@ -49,11 +49,15 @@ class SplitBook:
     Args:
         changed: called when an arm's weight was changed here: the routes are others.
         tell: has the other processes of the server know of a fuse that blew.
+        place: of this process among all of the server's, 0 to 1.
     """
 
-    def __init__(self, changed: Callable[[], None], tell: Callable[[str, str, FuseBlown], None]) -> None:
+    def __init__(
+        self, changed: Callable[[], None], tell: Callable[[str, str, FuseBlown], None], place: float = 0.5
+    ) -> None:
         self._changed = changed
         self._tell = tell
+        self._place = place
         self._pages: dict[str, Page] = {}
 
     # --- what is wanted -----------------------------------------------------------------------------------
@@ -93,7 +97,7 @@ class SplitBook:
         if traffic.counted:
             _connect(page, arms, weights)
         kept = traffic if default == traffic.default else _with_default(traffic, default)
-        page.split = Split(kept, arms, weights)
+        page.split = Split(kept, arms, weights, self._place)
         return page.split
 
     def _arm(self, page: Page, name: str, served: ServedModel) -> Arm:
@@ -198,7 +202,9 @@ def _connect(page: Page, arms: Mapping[str, Arm], weights: Mapping[str, float]) 
     traffic = page.traffic
     for fuse in traffic.fuses:
         if fuse.arm in arms and fuse.against in arms:
-            watch = FuseWatch(fuse, weights.get(fuse.arm, 0.0), weights.get(fuse.against, 0.0), _spent(page, fuse))
+            mine, theirs = weights.get(fuse.arm, 0.0), weights.get(fuse.against, 0.0)
+            compared = not is_by_replica(traffic)  # otherwise the other one answers elsewhere
+            watch = FuseWatch(fuse, mine, theirs if compared else 0.0, _spent(page, fuse))
             arms[fuse.arm].fuse = watch
             arms[fuse.against].against.append(watch)
     recording, shadow = traffic.recording, traffic.shadow

@@ -12,6 +12,11 @@ from taxiway.server.splitting.units import GetHeader, UnitChain
 from taxiway.stats.assignment import Hasher, arm_of, upper_ends
 
 
+def is_by_replica(traffic: Traffic) -> bool:
+    """Whether each process answers by one arm only."""
+    return any(source.kind == "replica" for source in traffic.units)
+
+
 class Split:
     """Chooses who answers.
 
@@ -19,9 +24,12 @@ class Split:
         traffic: what is wanted.
         arms: those of it that are served, by name.
         weights: their shares, which may differ from what is wanted: an arm may be gone, or its fuse blown.
+        place: of this process among all of the server's, 0 to 1: which arm answers where the unit is the replica.
     """
 
-    def __init__(self, traffic: Traffic, arms: Mapping[str, Arm], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, traffic: Traffic, arms: Mapping[str, Arm], weights: Mapping[str, float], place: float = 0.5
+    ) -> None:
         self.traffic = traffic
         self.arms = arms
         self.weights = weights
@@ -31,8 +39,10 @@ class Split:
         names.sort(key=lambda name: name == traffic.default)  # last: raising another's weight only takes from it
         self._views = [arms[name].view for name in names]
         self._ends: Sequence[float] = upper_ends([weights[name] for name in names])
-        self._pairs = list(zip(self._ends, self._views, strict=True))
-        self._only = self._views[0] if len(names) == 1 else None
+        if is_by_replica(traffic):
+            self._views = [self._views[arm_of(place, self._ends)]]
+        self._pairs = list(zip(self._ends, self._views, strict=False))
+        self._only = self._views[0] if len(self._views) == 1 else None
         self._routes = [
             (route.header.lower().encode(), route.value.encode(), arms[route.arm].served)
             for route in traffic.routes
