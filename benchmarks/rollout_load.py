@@ -29,6 +29,7 @@ class Call:
     right: bool
     took_s: float
     user: str
+    value: float
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Caller:
             right = abs(told["outputs"][0]["data"][0] - self.expected(value)) < 1e-3
         elif len(self.problems) < 20:
             self.problems.append(f"{status} {text[:200]!r}")
-        self.calls.append(Call(sent_at, status, version, right, took_s, user))
+        self.calls.append(Call(sent_at, status, version, right, took_s, user, value))
 
 
 class Line:

@@ -108,7 +108,7 @@ async def measure(served: Served, times: int) -> bool:
     await asyncio.gather(*running)
     statuses = Counter(call.status for call in caller.calls)
     slowest = max(call.took_s for call in caller.calls)
-    print(f"{times} upgrades, median {percentile(sorted(took), 50):.1f} s until the new server decides")
+    print(f"{times} upgrades, median {percentile(sorted(took), 0.5):.1f} s until the new server decides")
     print(f"HTTP, {_RATE:g}/s: {dict(statuses)}; slowest {1000 * slowest:.0f} ms")
     print(
         f"gRPC, {_GRPC_CLIENTS} clients: {dict(grpc_callers.ended)}; slowest {1000 * max(grpc_callers.took_s):.0f} ms"

@@ -230,6 +230,7 @@ def serve_process(what: Path | Sequence[str], log: IO[str] | None = None, /, **f
         "metrics.port": 0,
         "grpc.port": 0,
         "control.enabled": False,
+        "control.standby": False,
         "batching.measure": False,
         "limits.drain-delay-s": 0,
         "log.level": "warning",

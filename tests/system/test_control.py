@@ -88,3 +88,21 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(models: Path) -> No
     assert "cannot listen on 127.0.0.1 port" in told.stderr
     assert "--control.port" in told.stderr
     assert json.dumps(told.stdout) == '""'
+
+
+def test_another_one_waits_and_takes_the_place_of_one_that_is_killed(models: Path, tmp_path: Path) -> None:
+    flags = {"control.enabled": True, "control.port": 0, "control.journal": f"sqlite:///{tmp_path / 'rollouts.db'}"}
+    with serve_process(models, **flags, log__level="error", control__standby=True) as server:
+        for _ in range(3):
+            wait_until(lambda: len(server.control_processes()) == 2, "one decides, one waits")
+            decides = _ask(server, HEALTH).json()["pid"]
+            (waits,) = set(server.control_processes()) - {decides}
+            os.kill(decides, signal.SIGKILL)
+            wait_until(lambda: _ask(server, HEALTH).json()["leads"], "it decides")
+            assert _ask(server, HEALTH).json()["pid"] == waits
+        wait_until(lambda: len(server.control_processes()) == 2, "one decides, one waits")
+        for pid in server.control_processes():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _ask(server, HEALTH).json()["leads"], "a third one decides")
+        processes = [*server.control_processes(), *server.workers()]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes), "none is left"

@@ -284,6 +284,9 @@ class ControlSettings(Section):
     """The rollouts' database: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`; empty: `rollouts.db` beside the
     registry's SQLite file, or in `taxiway` in XDG_DATA_HOME."""
 
+    standby: bool = True
+    """Whether another one waits for its end, and takes its place within a tenth of a second; about 50 MB of memory."""
+
     look_every_s: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     """How often the evidence is looked at."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import orjson
 from starlette.requests import Request
@@ -12,12 +13,15 @@ from starlette.routing import BaseRoute, Route
 from taxiway import __version__
 
 
-def health_routes() -> list[BaseRoute]:
-    """Open to everybody, as the data plane's."""
-    return [Route("/v1/health", _health, methods=["GET"])]
+def health_routes(leads: Callable[[], bool]) -> list[BaseRoute]:
+    """Open to everybody, as the data plane's.
 
+    Args:
+        leads: whether this process is the one that decides.
+    """
 
-async def _health(_request: Request) -> Response:
-    return Response(
-        orjson.dumps({"status": "ok", "version": __version__, "pid": os.getpid()}), media_type="application/json"
-    )
+    async def health(_request: Request) -> Response:
+        told = {"status": "ok", "version": __version__, "pid": os.getpid(), "leads": leads()}
+        return Response(orjson.dumps(told), media_type="application/json")
+
+    return [Route("/v1/health", health, methods=["GET"])]

@@ -146,5 +146,9 @@ class Control:
         judging = judge_routes(self._callers, self._office, self._journal)
         server = server_routes(self._callers, self._channel)
         names = Names(control.host, control.allowed_hosts)
-        app = make_app([*health_routes(), *server, *judging, *rollouts], names, self._reception.access)
+        app = make_app(
+            [*health_routes(lambda: self._controller.leads), *server, *judging, *rollouts],
+            names,
+            self._reception.access,
+        )
         return ControlPort(app, self._reception.tls)

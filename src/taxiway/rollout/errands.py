@@ -16,6 +16,8 @@ from taxiway.telemetry.logs import Log
 _log = Log("taxiway.rollout")
 REGISTRY: Final = "registry"
 _AGAIN_S: Final = 30.0
+_CLAIM_S: Final = 5.0
+"""How long a letter is carried at most; if whoever carries it is killed it is carried again after that."""
 
 
 def letters_for(before: Rollout, after: Rollout) -> list[Message]:
@@ -45,7 +47,7 @@ class Errands:
 
     def deliver(self) -> None:
         """All that wait."""
-        while (letter := self._journal.outbox.claim(REGISTRY)) is not None:
+        while (letter := self._journal.outbox.claim(REGISTRY, lease_s=_CLAIM_S)) is not None:
             try:
                 self._carry(letter)
             except TaxiwayError as error:

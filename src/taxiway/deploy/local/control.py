@@ -1,7 +1,8 @@
 """The control process as the supervisor keeps it: beside the data plane, and never in its way.
 
 It is started once the server serves, again whenever it ends, and ended first. Nothing that becomes of it ends the
-server: while it rests the data plane serves what it was told last.
+server: while it rests the data plane serves what it was told last. With `control.standby` another one waits, which has
+imported everything and knows nothing: it takes the place of one that ends within a tenth of a second.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ASKER = -1
 """Its place among those that ask the workers: none of theirs."""
 _ASK_S = 10.0
 """How long a worker waits for an answer of it."""
+_LATELY_NS = 10_000_000_000
+"""Crashes that came before that keep nobody from going on at once: a start takes a second, so a loop is slowed down."""
 _STOP_S = 3.0
 """How long it may take to end; what it was doing is in its journal."""
 
@@ -53,6 +56,7 @@ class ControlKeeper:
         self._verbs = verbs
         self._scraper = scraper
         self._process: ChildProcess | None = None
+        self._standby: asyncio.Task[ChildProcess] | None = None
         self._serves = False
         self._starts = 0
         self._crashes_ns: list[int] = []
@@ -96,14 +100,16 @@ class ControlKeeper:
             return
         if self._process is not None:
             await self._stop(self._process)
+        await self._dismiss()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeping
 
     def kill(self) -> None:
         """End it now, and start it no more."""
         self._ending.set()
-        if self._process is not None:
-            self._process.kill()
+        for process in (self._process, self._waiting()):
+            if process is not None:
+                process.kill()
 
     def points(self) -> Iterator[Point]:
         """Whether it is there, and how often it was started anew."""
@@ -115,25 +121,62 @@ class ControlKeeper:
     async def _keep(self) -> None:
         while not self._ending.is_set():
             rest_s = await self._live()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), rest_s)
+            if self._standby is None:
+                await self._rest(rest_s)
+
+    async def _rest(self, rest_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), rest_s)
 
     async def _live(self) -> float:
         """One process from its start to its end; for how many seconds to rest then."""
         self._starts += 1
-        limit = frame_limit(self._settings.limits.max_body_bytes)
         try:
-            process = await start_process(CONTROL, self._verbs, limit, self._port.sockets)
+            process = await self._next()
         except TaxiwayError as problem:
             return self._rest_s(0, Exit(1, problem.to_data()))
         self._process = process
         self._scraper.add(ASKER, process)
         error = await self._open(process)
+        if self._serves and self._settings.control.standby:
+            self._standby = asyncio.get_running_loop().create_task(self._start_standby())
         status = await process.wait()
         self._serves, self._process = False, None
         process.channel.close()
         self._scraper.retire(ASKER, process)
         return self._rest_s(process.pid, Exit(status, error))
+
+    async def _next(self) -> ChildProcess:
+        """The one that waits, or a new one."""
+        waiting, self._standby = self._standby, None
+        return await self._start() if waiting is None else await waiting
+
+    async def _start_standby(self) -> ChildProcess:
+        """After a rest, so that processes which end one after the other are not started in a hurry."""
+        await self._rest(self._plan.rest_ns(len(self._crashes_ns)) / 1e9 if self._crashes_ns else 0.0)
+        return await self._start()
+
+    async def _start(self) -> ChildProcess:
+        limit = frame_limit(self._settings.limits.max_body_bytes)
+        return await start_process(CONTROL, self._verbs, limit, self._port.sockets)
+
+    def _waiting(self) -> ChildProcess | None:
+        """The process on standby, if it has been started."""
+        task = self._standby
+        started = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return task.result() if task is not None and started else None
+
+    async def _dismiss(self) -> None:
+        """Nobody waits any more."""
+        task, self._standby = self._standby, None
+        if task is None:
+            return
+        with contextlib.suppress(TaxiwayError):
+            process = await task  # `_rest` ends with the server
+            process.kill()
+            await process.wait()
+            process.channel.close()
+            process.slot.close()
 
     async def _open(self, process: ChildProcess) -> dict[str, Any] | None:
         """Have it take requests; its error, as data, if it cannot."""
@@ -161,7 +204,7 @@ class ControlKeeper:
         if self._ending.is_set():
             return 0.0
         now_ns = monotonic_ns()
-        self._crashes_ns = [*(at for at in self._crashes_ns if now_ns - at < self._plan.window_ns), now_ns]
+        self._crashes_ns = [*(at for at in self._crashes_ns if now_ns - at < _LATELY_NS), now_ns]
         if how.error is not None:
             hint = "the data plane serves; it is tried again"
             _log.error("control_not_started", error=error_from_data(how.error), hint=hint)
