@@ -15,7 +15,6 @@ from taxiway.core.errors import (
     AlreadyRegistered,
     DataLoss,
     InvalidArgument,
-    RegistryUnavailable,
     SchemaTooNew,
     TaxiwayError,
 )
@@ -89,11 +88,13 @@ def test_a_damaged_backup_restores_nothing(new_place: NewPlace, tmp_path: Path, 
     blobs = sorted((tmp_path / "backup/blobs").iterdir())
     harms: dict[str, Callable[[], object]] = {
         "blob": lambda: blobs[0].write_bytes(b"?" + blobs[0].read_bytes()[1:]),
-        "table": lambda: (tmp_path / "backup/tables/alias.jsonl").write_bytes(b""),
+        "table": lambda: (tmp_path / "backup/registry/alias.jsonl").write_bytes(b""),
         "lost blob": blobs[0].unlink,
-        "lost table": (tmp_path / "backup/tables/tag.jsonl").unlink,
-        "header": lambda: (tmp_path / "backup/registry.json").write_text("{"),
-        "later": lambda: (tmp_path / "backup/registry.json").write_text('{"format": 1, "schema": 999, "tables": {}}'),
+        "lost table": (tmp_path / "backup/registry/tag.jsonl").unlink,
+        "header": lambda: (tmp_path / "backup/backup.json").write_text("{"),
+        "later": lambda: (tmp_path / "backup/backup.json").write_text(
+            '{"format": 1, "blobs": 0, "databases": {"registry": {"schema": 999, "tables": {}}}}'
+        ),
     }
     harms[part]()
     with pytest.raises(TaxiwayError) as caught:
@@ -104,18 +105,18 @@ def test_a_damaged_backup_restores_nothing(new_place: NewPlace, tmp_path: Path, 
 
 
 def _no_tables(folder: Path, header: dict[str, Any]) -> None:
-    del header["tables"]
+    del header["databases"]["registry"]["tables"]
 
 
 def _broken_rows(folder: Path, header: dict[str, Any]) -> None:
     data = b'{"x\\"; DROP TABLE taxiway_model; --": 1}\n'
-    (folder / "tables/tag.jsonl").write_bytes(data)
-    header["tables"]["tag"] = {"rows": 1, "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "registry/tag.jsonl").write_bytes(data)
+    header["databases"]["registry"]["tables"]["tag"] = {"rows": 1, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _no_json(folder: Path, header: dict[str, Any]) -> None:
-    (folder / "tables/blob.jsonl").write_bytes(b"{\n")
-    header["tables"]["blob"] = {"rows": 1, "sha256": hashlib.sha256(b"{\n").hexdigest()}
+    (folder / "registry/blob.jsonl").write_bytes(b"{\n")
+    header["databases"]["registry"]["tables"]["blob"] = {"rows": 1, "sha256": hashlib.sha256(b"{\n").hexdigest()}
 
 
 @pytest.mark.parametrize("spoil", [_no_tables, _broken_rows, _no_json])
@@ -124,11 +125,11 @@ def test_a_backup_made_by_hand_is_refused_in_a_sentence(
 ) -> None:
     register(registry, "fraud")
     registry.backup(tmp_path / "backup")
-    header = json.loads((tmp_path / "backup/registry.json").read_text())
+    header = json.loads((tmp_path / "backup/backup.json").read_text())
     spoil(tmp_path / "backup", header)
-    (tmp_path / "backup/registry.json").write_text(json.dumps(header), encoding="utf-8")
+    (tmp_path / "backup/backup.json").write_text(json.dumps(header), encoding="utf-8")
     there = new_place()
-    with pytest.raises((DataLoss, RegistryUnavailable)):
+    with pytest.raises(DataLoss):
         Registry.restore(tmp_path / "backup", there.url, there.blobs, actor="grace")
     with there.open() as empty:
         assert empty.models() == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.support.rollouts import MODEL, Shop, good, open_shop
 
 from taxiway.core.errors import InvalidArgument, NotFound
+from taxiway.core.traffic import Companion
 from taxiway.rollout.nouns import CANDIDATE, Candidate
 from taxiway.rollout.resolving import Resolver
 
@@ -60,3 +62,24 @@ def test_what_is_no_version_is_told_so(resolver: Resolver, to: str) -> None:
 def test_an_alias_that_is_not_there_is_told_so(resolver: Resolver) -> None:
     with pytest.raises(NotFound, match="'nowhere'"):
         resolver.candidate(MODEL, CANDIDATE, "nowhere", {1: True})
+
+
+def test_a_version_whose_files_have_gone_is_laid_out_again(shop: Shop, resolver: Resolver, tmp_path: Path) -> None:
+    found = resolver.candidate(MODEL, CANDIDATE, "2", {1: True})
+    companion = Companion(f"{MODEL}/2", MODEL, 2, found.path, ("sha256:0",))
+    assert resolver.found_again(companion) is companion
+    shutil.rmtree(shop.folder / "cache")
+    assert resolver.found_again(companion) == companion
+    assert (Path(found.path) / "2" / "model.onnx").is_file()
+    shutil.rmtree(shop.folder / "cache")
+    elsewhere = Resolver(shop.registry, tmp_path / "elsewhere").found_again(companion)
+    assert (Path(elsewhere.path) / "2" / "model.onnx").is_file()
+    assert Path(elsewhere.path).is_relative_to(tmp_path / "elsewhere")
+    assert elsewhere.trusted == companion.trusted
+
+
+def test_what_no_registry_laid_out_stays_as_it_is(tmp_path: Path) -> None:
+    resolver = Resolver(lambda: None, tmp_path)
+    for path in ("", "/nowhere/any more"):
+        companion = Companion("resnet/3", "resnet", 3, path)
+        assert resolver.found_again(companion) == companion

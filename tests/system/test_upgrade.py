@@ -61,7 +61,7 @@ def _runs(pid: int) -> bool:
 
 def _upgrade(server: Server, places: Places) -> int:
     """As a person does it; the process id of the server that serves then."""
-    done = CliRunner().invoke(taxiway, ["admin", "upgrade", "--control", server.process.control, "--json"])
+    done = CliRunner().invoke(taxiway, ["admin", "upgrade", "--control", server.process.control, "--output", "json"])
     assert done.exit_code == 0, (done.output, done.exception)
     pid = int(json.loads(done.output)["pid"])
     places.append(pid)

@@ -1,84 +1,76 @@
-"""`taxiway admin upgrade`: what looks after a whole server."""
+"""`taxiway admin backup|restore|verify|upgrade`."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import click
 
-from taxiway.cli.control_client import ControlClient, with_control
-from taxiway.core.errors import FailedPrecondition, TaxiwayError, Unavailable
+from taxiway.cli import upgrade
+from taxiway.cli.desk import Desk, at_stores_desk, output_option, tell
+from taxiway.cli.progress import Progress
+from taxiway.control import backup as everything
 
-_LOOK_EVERY_S: Final = 0.2
+file_argument = click.argument("file", type=click.Path(path_type=Path))
 
 
 @click.group("admin")
 def command() -> None:
-    """Look after a whole server."""
-
-
-@command.command("upgrade")
-@with_control
-@click.option("--status", is_flag=True, help="Only tell which server serves, and how its last upgrade went.")
-@click.option("--timeout-s", type=click.FloatRange(min=0), default=1800.0, show_default=True, help="How long to wait.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def upgrade(client: ControlClient, status: bool, timeout_s: float, as_json: bool) -> None:
-    """Have a new server take the place of the running one, on the same ports, without losing a request.
-
-    It is started by the command that the running one was started with: after `pip install --upgrade taxiway` it is
-    the new release, after a change of the settings it is one that follows them. It needs memory for both at the same
-    time. If it cannot serve, the running one goes on.
+    """Look after a server: everything that it keeps in one file, and the server itself replaced without a pause.
 
     \b
-      pip install --upgrade taxiway && taxiway admin upgrade
+      taxiway admin backup monday.tar
+      taxiway admin verify monday.tar
+      taxiway admin restore monday.tar
+      taxiway admin upgrade
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    before = client.get("/v1/server")
-    if not status:
-        client.post("/v1/server/upgrade", {})
-        now = _once_replaced(client, before["pid"], timeout_s)
-        click.echo(json.dumps(now) if as_json else f"taxiway {now['version']} serves now (process {now['pid']})")
-        return
-    if as_json:
-        click.echo(json.dumps(before))
-        return
-    click.echo(f"taxiway {before['version']}, process {before['pid']}: {' '.join(before['command'])}")
-    if before["upgrade"]["state"] != "none":
-        told = f": {before['upgrade']['error']}" if before["upgrade"]["error"] else ""
-        click.echo(f"last upgrade: {before['upgrade']['state']}{told}")
 
 
-def _once_replaced(
-    client: ControlClient, pid: int, timeout_s: float, now_s: Callable[[], float] = time.monotonic
-) -> Mapping[str, Any]:
-    """What the new server says of itself, once it decides.
+command.add_command(upgrade.command)
 
-    Raises:
-        FailedPrecondition: it came to nothing.
-        Unavailable: it does not serve within `timeout_s`.
+
+@command.command("backup")
+@file_argument
+@output_option
+@at_stores_desk
+def backup_command(desk: Desk, file: Path, output: str) -> None:
+    """Write everything to FILE: a tar if its name ends in .tar, else a directory. Servers may run meanwhile."""
+    _told(file, output, lambda progress: everything.back_up(file, _places(desk), progress.tell))
+
+
+@command.command("restore")
+@file_argument
+@click.option("--replace", is_flag=True, help="Give up what is there.")
+@output_option
+@at_stores_desk
+def restore_command(desk: Desk, file: Path, output: str, *, replace: bool) -> None:
+    """Have everything be as it was when FILE was written; all of FILE is proven before anything is changed.
+
+    Servers must be stopped. From SQLite to PostgreSQL too, and back.
     """
-    until_s = now_s() + timeout_s
-    while now_s() < until_s:
-        told = _told(client)
-        if told is not None and told["pid"] != pid:
-            return told
-        if told is not None and told["upgrade"]["state"] == "failed":
-            raise FailedPrecondition(
-                f"the server was not replaced: {told['upgrade']['error']}", hint=f"process {pid} serves on"
-            )
-        time.sleep(_LOOK_EVERY_S)
-    raise Unavailable(
-        f"the new server does not serve after {timeout_s:g} s",
-        hint="`taxiway admin upgrade --status` tells how it goes",
-    )
+
+    def work(progress: Progress) -> Any:  # noqa: ANN401 - what is in it
+        return everything.restore(file, _places(desk), desk.actor, replace=replace, tell=progress.tell)
+
+    _told(file, output, work)
 
 
-def _told(client: ControlClient) -> Mapping[str, Any] | None:
-    """None while one control process has ended and the next one has not begun."""
-    try:
-        told: Mapping[str, Any] = client.get("/v1/server")
-    except TaxiwayError:
-        return None
-    return told
+@command.command("verify")
+@file_argument
+@output_option
+def verify_command(file: Path, output: str) -> None:
+    """Prove FILE as a restore does, every digest and both chains, and change nothing."""
+    _told(file, output, lambda progress: everything.verify(file, progress.tell))
+
+
+def _places(desk: Desk) -> everything.Places:
+    return everything.Places(desk.places.url, desk.places.blobs, desk.journal)
+
+
+def _told(file: Path, output: str, work: Callable[[Progress], Any]) -> None:
+    with Progress(sys.stderr) as progress:
+        said = work(progress)
+    tell(output, said, lambda: everything.backup_text(file, said))

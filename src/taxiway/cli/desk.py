@@ -14,24 +14,25 @@ from typing import Any
 import click
 
 from taxiway.cli.options import load_from, section_options
-from taxiway.config.places import MlflowPlaces, RegistryPlaces, mlflow_places, registry_places
+from taxiway.config.places import MlflowPlaces, RegistryPlaces, journal_url, mlflow_places, registry_places
 from taxiway.intake.read.plain import plain_json, plain_lines
 from taxiway.registry import Registry
 from taxiway.registry.plain import to_plain
 
 _SECTIONS = ("registry.", "mlflow.")
-_PREFIXES = ("registry__", "mlflow__")
+_PREFIXES = ("registry__", "mlflow__", "control__")
 
 why_option = click.option("--why", required=True, help="The reason, for those who come later.")
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where the registry lies, who asks, and which MLflow it has to do with."""
+    """Where the registry and the journal of rollouts lie, who asks, and which MLflow they have to do with."""
 
     places: RegistryPlaces
     actor: str
     mlflow: MlflowPlaces
+    journal: str
 
     def open(self) -> Registry:
         """The registry."""
@@ -48,6 +49,11 @@ def at_mlflow_desk(function: Callable[..., Any]) -> Callable[..., Any]:
     return section_options(*_SECTIONS)(_with_desk(function))
 
 
+def at_stores_desk(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `at_desk`, with the option that says where the journal is."""
+    return section_options(_SECTIONS[0], "control.journal")(_with_desk(function))
+
+
 def _with_desk(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
@@ -58,6 +64,7 @@ def _with_desk(function: Callable[..., Any]) -> Callable[..., Any]:
             registry_places(settings.registry, os.environ),
             settings.registry.actor or getpass.getuser(),
             mlflow_places(settings.mlflow, os.environ),
+            journal_url(settings, os.environ),
         )
         return function(desk, **{name: value for name, value in values.items() if name not in flags})
 

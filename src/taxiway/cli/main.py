@@ -12,7 +12,7 @@ from taxiway.core.errors import EXIT_CODES, TaxiwayError
 from taxiway.intake.read.plain import plain_lines
 
 _VERBS = {
-    "admin": ("taxiway.cli.admin", "Look after a whole server: upgrade it without losing a request."),
+    "admin": ("taxiway.cli.admin", "Look after a server: back everything up, restore it, upgrade without a pause."),
     "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
     "audit": ("taxiway.cli.audit", "Read the log of every change, and prove that nobody changed it."),
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
@@ -20,7 +20,7 @@ _VERBS = {
     "keys": ("taxiway.cli.keys", "Make API keys."),
     "mlflow": ("taxiway.cli.mlflow", "Follow aliases in MLflow, and tell it what became of its models."),
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
-    "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, backup, copies."),
+    "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, copies."),
     "rollout": ("taxiway.cli.rollout", "Move traffic from one version to another by evidence, and back."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),
     "serving-at": ("taxiway.cli.serving_at", "What each alias pointed to at a moment."),

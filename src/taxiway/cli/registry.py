@@ -1,4 +1,4 @@
-"""`taxiway registry gc|backup|restore|verify|export|info`."""
+"""`taxiway registry gc|verify|export|info`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from taxiway.cli.desk import Desk, at_desk, output_option, tell, with_registry
+from taxiway.cli.desk import output_option, tell, with_registry
 from taxiway.core.errors import DataLoss
 from taxiway.registry import Registry
 from taxiway.registry.garbage import GRACE_S
@@ -17,7 +17,7 @@ _path = click.Path(path_type=Path)
 
 @click.group("registry")
 def command() -> None:
-    """Look after the registry: space, proof, backup, copies."""
+    """Look after the registry: space, proof, copies."""
 
 
 @command.command("info")
@@ -56,26 +56,6 @@ def verify_command(registry: Registry, _actor: str, output: str) -> None:
         raise DataLoss(
             f"{len(damaged)} of {report.blobs} blobs are damaged", hint="import those models again, or restore a backup"
         )
-
-
-@command.command("backup")
-@click.argument("file", type=_path)
-@output_option
-@with_registry
-def backup_command(registry: Registry, _actor: str, file: Path, output: str) -> None:
-    """Write everything to FILE: a tar if its name ends in .tar, else a directory. Others may go on meanwhile."""
-    header = registry.backup(file)
-    rows, size = sum(table["rows"] for table in header["tables"].values()), size_words(header["bytes"])
-    tell(output, header, lambda: [f"{file}: {rows} rows, {header['blobs']} blobs, {size}"])
-
-
-@command.command("restore")
-@click.argument("file", type=_path)
-@at_desk
-def restore_command(desk: Desk, file: Path) -> None:
-    """Fill an empty registry from FILE, proven before it counts; from SQLite to PostgreSQL too, and back."""
-    with Registry.restore(file, desk.places.url, desk.places.blobs, actor=desk.actor) as registry:
-        click.echo("\n".join(info_text(registry.info())))
 
 
 @command.command("export")

@@ -64,8 +64,15 @@ class Control:
         self._journal = Journal.open(journal_url(settings, environ))
         self._quality = QualityDesk(self._journal)
         self._errands = Errands(self._journal, self._open_registry)
+        self._resolver = Resolver(self._open_registry, registry_places(settings.registry, environ).cache)
         self._controller = RolloutController(
-            self._journal, self._traffic, self._quality, self._deliver, self._clock, settings.control.look_every_s
+            self._journal,
+            self._traffic,
+            self._quality,
+            self._deliver,
+            self._resolver.found_again,
+            self._clock,
+            settings.control.look_every_s,
         )
         self._office = self._make_office()
         self._port = self._make_port()
@@ -127,10 +134,10 @@ class Control:
         await asyncio.to_thread(self._errands.deliver)
 
     def _make_office(self) -> RolloutOffice:
-        cache = registry_places(self._settings.registry, self._environ).cache
-        resolver = Resolver(self._open_registry, cache)
         rollouts, replicas = self._settings.rollouts, self._settings.workers
-        return RolloutOffice(self._journal, self._traffic, resolver, self._controller, self._clock, rollouts, replicas)
+        return RolloutOffice(
+            self._journal, self._traffic, self._resolver, self._controller, self._clock, rollouts, replicas
+        )
 
     def _open_registry(self) -> Registry | None:
         """None if there is none: who serves files needs no database."""

@@ -10,7 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from taxiway.core.errors import AlreadyExists, InvalidArgument, NotFound
 from taxiway.registry.directory_blobs import flush
@@ -18,6 +18,10 @@ from taxiway.registry.disk import writing_to
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from 3.12 on
+
+
+_OWNER_ONLY: Final = 0o600
+"""As the databases: models and the answers that they gave are nobody else's business."""
 
 
 class Archive(Protocol):
@@ -48,7 +52,7 @@ def _writing(path: Path, aside: Path) -> Iterator[Archive]:
         if path.suffix == ".tar":
             yield from _writing_tar(aside)
         else:
-            aside.mkdir()
+            aside.mkdir(mode=0o700)
             yield _Folder(aside)
             for folder, _, _ in os.walk(aside, topdown=False):
                 flush(Path(folder))
@@ -61,7 +65,7 @@ def _writing(path: Path, aside: Path) -> Iterator[Archive]:
 
 
 def _writing_tar(aside: Path) -> Iterator[Archive]:
-    with aside.open("xb") as file:
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY), "wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             yield _Tar(tar)
         file.flush()
@@ -122,7 +126,8 @@ def read_archive(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
     Raises:
         NotFound: nothing is there.
-        InvalidArgument: it is no archive.
+        InvalidArgument: it is no archive, or holds what is no plain file.
+        tarfile.TarError: it is cut off or damaged.
     """
     if not path.exists():
         raise NotFound(f"there is no backup {path}", hint="name the file or directory that was backed up to")
@@ -131,19 +136,23 @@ def read_archive(path: Path) -> Iterator[tuple[str, BinaryIO]]:
 
 def _read_tar(path: Path) -> Iterator[tuple[str, BinaryIO]]:
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                part = tar.extractfile(member) if member.isreg() else None
-                if part is not None:
-                    yield member.name, cast("BinaryIO", part)
-    except tarfile.TarError as error:
-        raise InvalidArgument(f"{path} is not a backup: {error}", hint="name what `registry backup` wrote") from error
+        tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed below; only what opening raises means that it is no tar
+    except (tarfile.TarError, OSError) as error:
+        raise InvalidArgument(
+            f"{path} is not a backup: {error}", hint="name what `taxiway admin backup` wrote"
+        ) from error
+    with tar:
+        for member in tar:
+            part = tar.extractfile(member) if member.isreg() else None
+            if part is None:
+                raise InvalidArgument(f"{path} is not a backup: {member.name!r} in it is no file", hint="take another")
+            yield member.name, cast("BinaryIO", part)
 
 
 def _read_folder(root: Path) -> Iterator[tuple[str, BinaryIO]]:
     """In the order in which a tar holds them: the header, the tables, the blobs."""
-    for pattern in ("*", "tables/*", "blobs/*"):
-        for path in sorted(root.glob(pattern)):
+    for pattern in ("*", "*/*"):
+        for path in sorted(root.glob(pattern), key=lambda path: (path.parent.name == "blobs", path)):
             if path.is_file():
                 with path.open("rb") as file:
                     yield path.relative_to(root).as_posix(), file

@@ -7,13 +7,14 @@ last entry of a log is locked (see audit.py). Readers see one consistent moment 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
 
 from taxiway.core.errors import InvalidArgument, RegistryBusy, RegistryUnavailable, Unavailable
@@ -72,6 +73,10 @@ class Database:
     def url(self) -> str:
         """Where it is, without the password."""
         return self._engine.url.render_as_string(hide_password=True)
+
+    def is_there(self) -> bool:
+        """Whether there is a file, where it is one; who connects makes it."""
+        return self.dialect != "sqlite" or Path(self._engine.url.database or "").exists()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -135,8 +140,38 @@ class Database:
         )
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; the next use opens new ones."""
         self._engine.dispose()
+
+    def _place(self) -> URL | Path:
+        """What two of them have in common if they are one."""
+        return Path(self._engine.url.database or "").resolve() if self.dialect == "sqlite" else self._engine.url
+
+    # --- several at once -----------------------------------------------------------------------------------
+
+    @staticmethod
+    @contextlib.contextmanager
+    def write_together(databases: Sequence[Database]) -> Iterator[list[Connection]]:
+        """As `write` in each, committed in all or in none, whatever is killed meanwhile; a connection for each.
+
+        Two that are one database share a transaction. SQLite's files are written in one transaction if nobody else has
+        any of them open: it waits for that. Others are committed one after the other, the first of the list first.
+        """
+        first, *others = databases
+        if len({one._place() for one in databases}) == 1:
+            with first.write() as connection:
+                yield [connection] * len(databases)
+        elif {one.dialect for one in databases} == {"sqlite"}:
+            for one in databases:
+                one.close()
+            files = [one._engine.url.database or "" for one in others]
+            alone = Database(_sqlite_alone(first._engine.url, files), "sqlite", first.purpose)
+            with alone.write() as connection:
+                yield [connection] * len(databases)
+        else:
+            with contextlib.ExitStack() as stack:  # who is entered last is committed first
+                connections = [stack.enter_context(one.write()) for one in reversed(databases)]
+                yield connections[::-1]
 
 
 _REFUSED: Final = frozenset({"25006", "42501"})
@@ -171,34 +206,37 @@ def _parse(url: str, purpose: Purpose) -> URL:
 
 
 def _sqlite(url: URL, purpose: Purpose) -> Engine:
-    path = Path(url.database or "")
-    try:
-        make_private(path.parent)
-    except OSError as error:
-        told = f"{purpose.noun}'s folder {path.parent} cannot be made: {error.strerror}"
-        raise purpose.unavailable(told) from error
     engine = create_engine(url.set(drivername="sqlite"), connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "do_connect", functools.partial(_make_folder, Path(url.database or "").parent, purpose))
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
+def _make_folder(folder: Path, purpose: Purpose, *_: object) -> None:
+    try:
+        make_private(folder)
+    except OSError as error:
+        told = f"{purpose.noun}'s folder {folder} cannot be made: {error.strerror}"
+        raise purpose.unavailable(told) from error
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
     """WAL: readers and a writer at once. FULL: what was committed survives a power cut."""
     connection.isolation_level = None  # the driver would begin transactions by rules of its own
-    _enter_wal(connection)
+    _enter_mode(connection, "main", "WAL")
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _enter_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own
-    """The mode stays in the file. Where several enter it at once SQLite refuses some without waiting."""
+def _enter_mode(connection: Any, name: str, mode: str) -> None:  # noqa: ANN401 - the driver's own
+    """The mode stays in the file. Where others are in the way SQLite refuses some without waiting."""
     import sqlite3  # noqa: PLC0415 - only here
 
     give_up = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA {name}.journal_mode = {mode}")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise
@@ -217,6 +255,38 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
         connection.exec_driver_sql("BEGIN")
+
+
+def _sqlite_alone(url: URL, others: Sequence[str]) -> Engine:
+    """Several files behind one connection that nobody else uses, with tables of different names.
+
+    With journals that are rolled back SQLite commits in all of them or in none, by one more file that names them all;
+    with a WAL it would commit one after the other. Whoever opens one afterwards enters WAL again.
+    """
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, poolclass=NullPool)
+    event.listen(engine, "connect", functools.partial(_attach, others))
+    event.listen(engine, "begin", _begin_alone)
+    return engine
+
+
+def _attach(others: Sequence[str], connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
+    connection.isolation_level = None
+    names = ["main"]
+    for number, file in enumerate(others):
+        names.append(f"other{number}")
+        connection.execute(f"ATTACH DATABASE ? AS {names[-1]}", (file,))
+    for name in names:
+        _enter_mode(connection, name, "DELETE")
+        connection.execute(f"PRAGMA {name}.synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_alone(connection: Connection) -> None:
+    """Once they are locked nobody can enter another mode; before, somebody might have."""
+    connection.exec_driver_sql("BEGIN EXCLUSIVE")
+    for _, name, _ in connection.exec_driver_sql("PRAGMA database_list").all():
+        if connection.exec_driver_sql(f"PRAGMA {name}.journal_mode").scalar() != "delete":
+            raise OperationalError("BEGIN EXCLUSIVE", None, Exception("database is locked"))
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from taxiway.registry.disk import make_private, require_private
 from taxiway.registry.explaining import Explanation, explain
 from taxiway.registry.following import Followings
 from taxiway.registry.garbage import GRACE_S, Garbage, collect_garbage, find_garbage
+from taxiway.registry.ledger import LEDGER
 from taxiway.registry.migrations import migrate
 from taxiway.registry.mirroring import Mirrors
 from taxiway.registry.nouns import (
@@ -269,7 +270,7 @@ class Registry:
 
     def backup(self, path: Path) -> Mapping[str, Any]:
         """Write everything to a new `.tar`, or to a new directory, while others go on; returns what is in it."""
-        return backup.back_up(self._database, self._store, self._clock, path)
+        return backup.back_up(path, [backup.Kept(LEDGER, self._database)], lambda: self._store, self._clock)
 
     @classmethod
     def restore(cls, path: Path, url: str, blobs: str, *, actor: str, clock: Clock | None = None) -> Self:
@@ -283,7 +284,7 @@ class Registry:
         database = Database.open(url)
         try:
             store = open_store(blobs)
-            backup.restore(database, store, clock, path, actor)
+            backup.restore(path, [backup.Kept(LEDGER, database)], lambda: store, clock, actor)
             return cls(database, store, clock)
         except BaseException:
             database.close()

@@ -18,7 +18,7 @@ import msgspec
 from taxiway.core.clock import Clock
 from taxiway.core.errors import FailedPrecondition, NotLeader, TaxiwayError
 from taxiway.core.ports import TrafficPort
-from taxiway.core.traffic import Report, Swap
+from taxiway.core.traffic import Companion, Report, Swap
 from taxiway.registry.outbox import Message
 from taxiway.rollout import events as told
 from taxiway.rollout.analysis import judge
@@ -43,6 +43,8 @@ _PATIENCE_S: Final = 3.0
 _RENEW_S: Final = 2.0
 Deliver = Callable[[], Coroutine[Any, Any, None]]
 """Delivers what waits in the outbox."""
+Find = Callable[[Companion], Companion]
+"""Says where a version lies whose files may have gone since they were laid out. Blocking."""
 
 
 @dataclass(eq=False)
@@ -71,6 +73,7 @@ class RolloutController:
         traffic: the way to the data plane.
         quality: makes scores of feedback.
         deliver: takes what others are to be told to them.
+        find: see `Find`.
         look_every_s: how often the evidence is looked at.
     """
 
@@ -80,6 +83,7 @@ class RolloutController:
         traffic: TrafficPort,
         quality: QualityDesk,
         deliver: Deliver,
+        find: Find,
         clock: Clock,
         look_every_s: float,
     ) -> None:
@@ -87,6 +91,7 @@ class RolloutController:
         self._traffic = traffic
         self._quality = quality
         self._deliver = deliver
+        self._find = find
         self._clock = clock
         self._look_every_s = look_every_s
         self._wake = asyncio.Event()
@@ -238,7 +243,7 @@ class RolloutController:
 
     async def _stage_all(self, rollout: Rollout) -> None:
         for companion in desired_companions(rollout):
-            await self._traffic.stage(companion)
+            await self._traffic.stage(await asyncio.to_thread(self._find, companion))
 
     async def publish(self, rollout: Rollout) -> None:
         """Have the data plane follow this state, if it does not; what is of no use any more is let go.
@@ -265,8 +270,9 @@ class RolloutController:
         if wanted in served or rollout.phase not in (Phase.PROMOTE, Phase.ROLLING_BACK):
             return
         path = candidate.path if wanted == candidate.version else rollout.baseline_path
+        companion = Companion(f"{rollout.service}/{wanted}", rollout.service, wanted, path, candidate.trusted)
         swap = Swap(
-            _companion(rollout.service, wanted, path, candidate.trusted),
+            await asyncio.to_thread(self._find, companion),
             rollout.baseline_key,
             rollout.plan["max_hold_s"],
             rollout.plan["max_held"],
@@ -393,12 +399,6 @@ def _pairs_in(reports: list[Report], rollout: Rollout) -> list[Score]:
         for record in report.recorded
         if record.other_arm
     ]
-
-
-def _companion(service: str, version: int, path: str, trusted: tuple[str, ...]) -> Any:  # noqa: ANN401 - a Companion
-    from taxiway.core.traffic import Companion  # noqa: PLC0415 - for exchanges only
-
-    return Companion(f"{service}/{version}", service, version, path, trusted)
 
 
 def _tell(rollout: Rollout) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -27,6 +28,9 @@ from taxiway.rollout.moments import utc_ns
 
 LEASE_S: Final = 10.0
 """How long a leader that is not heard of keeps its lease where nobody can see whether it lives."""
+
+FREE: Final[Mapping[str, Any]] = {"name": "", "machine": "", "pid": 0, "started": 0, "expires_at_ns": 0}
+"""The lease while nobody has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class Lease:
         with self._database.write() as connection:
             lock_head(connection)
             mine = update(schema.lease).where(schema.lease.c.fencing == leadership.fencing)
-            connection.execute(mine.values(name="", machine="", pid=0, started=0, expires_at_ns=0))
+            connection.execute(mine.values(**FREE))
 
     def leader(self) -> Leader | None:
         """Who leads, or None; it may have died without anybody's noticing yet."""
@@ -157,14 +161,7 @@ class Lease:
         return None if row.pid == 0 else Leader(row.name, row.fencing, row.taken_at_ns, row.expires_at_ns)
 
     def _is_free(self, row: Row[Any]) -> bool:
-        if row.pid == 0:
-            return True
-        holder = Process(row.name, row.machine, row.pid, row.started)
-        if holder.is_gone():
-            return True
-        if self._was_silent(row):
-            return True
-        return not holder.is_here() and utc_ns(self._clock.now_utc()) >= row.expires_at_ns
+        return not _may_live(row, self._clock) or self._was_silent(row)
 
     def _was_silent(self, row: Row[Any]) -> bool:
         now = self._clock.monotonic_ns()
@@ -193,6 +190,31 @@ def require_leadership(connection: Connection, leadership: Leadership) -> None:
             leader=row.name,
             fencing=row.fencing,
         )
+
+
+def require_no_leader(connection: Connection, clock: Clock) -> int:
+    """Check that nobody leads, or that it is certain that who did has ended; returns the last fencing number.
+
+    Raises:
+        NotLeader: somebody does.
+    """
+    row = _row(connection)
+    if _may_live(row, clock):
+        raise NotLeader(
+            f"{row.name} leads the rollouts of this journal",
+            hint=f"stop that server (`taxiway serve`) first; if its machine is gone, wait {LEASE_S:g} s",
+            leader=row.name,
+            fencing=row.fencing,
+        )
+    return int(row.fencing)
+
+
+def _may_live(row: Row[Any], clock: Clock) -> bool:
+    """Whether somebody has the lease, as far as can be seen at one look."""
+    holder = Process(row.name, row.machine, row.pid, row.started)
+    if row.pid == 0 or holder.is_gone():
+        return False
+    return holder.is_here() or utc_ns(clock.now_utc()) < row.expires_at_ns
 
 
 def _row(connection: Connection) -> Row[Any]:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import msgspec
+
 from taxiway.core.errors import InvalidArgument, NotFound, RegistryUnavailable, VersionNotRegistered
 from taxiway.core.refs import ModelRef, is_name
+from taxiway.core.traffic import Companion
 from taxiway.registry import Registry, Version
 from taxiway.rollout.nouns import Candidate
 
@@ -60,6 +63,21 @@ class Resolver:
             directory = registry.cached([ModelRef(version.name, version.number, version.variant)], self._cache)
         path = str(directory / version.name)
         return Candidate(arm, version.number, version.digest, path, percent, version.trusted)
+
+    def found_again(self, companion: Companion) -> Companion:
+        """A version that was laid out before, where it lies now: the cache may be empty since, or another machine's.
+
+        Raises:
+            NotFound: the registry does not know it.
+            DataLoss: its files are damaged.
+        """
+        if not companion.path or Path(companion.path).is_dir():
+            return companion
+        with self._registry() as registry:
+            if registry is None:
+                return companion
+            directory = registry.cached([ModelRef(companion.service, companion.version)], self._cache)
+        return msgspec.structs.replace(companion, path=str(directory / companion.service))
 
     def _registry(self) -> AbstractContextManager[Registry | None]:
         opened = self._open_registry()
