@@ -74,8 +74,5 @@ def _grid(p: float, *, above: bool) -> Floats:
 
     The tail 1 - p shrinks for probabilities above p, and grows for those below.
     """
-    tails = (1 - p) * (_TAILS_DOWN if above else _TAILS_UP)
-    grid = 1 - tails
-    if above:
-        return np.asarray(grid)
-    return np.asarray(np.where(grid > 0, grid, p * np.exp(-np.geomspace(0.004, math.log(8.0), 40))))
+    grid = 1 - (1 - p) * (_TAILS_DOWN if above else _TAILS_UP)
+    return np.asarray(grid[grid > 0])
