@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from taxiway.core.tensors import Datatype
 from taxiway.core.traffic import Recorded
+from taxiway.rollout import comparing_boxes, comparing_texts
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"compare": "auto", "tolerance": 1e-3, "top_k": 1}
 Tensor = Mapping[str, Any]
@@ -25,6 +26,10 @@ def agreement_of(record: Recorded, said: Mapping[str, Any] | None) -> float:
     if record.other is None:
         return 0.0
     others = {tensor["name"]: tensor for tensor in record.other}
+    if terms["compare"] == "boxes":
+        found = _boxes(record.outputs, record.other)
+        if found is not None:
+            return found
     shares = [_alike(tensor, others.get(tensor["name"]), terms) for tensor in record.outputs]
     return sum(shares) / len(shares) if shares else 1.0
 
@@ -35,7 +40,8 @@ def _alike(one: Tensor, other: Tensor | None, terms: Mapping[str, Any]) -> float
     if one["data"] == other["data"]:
         return 1.0
     if one["datatype"] == "BYTES":
-        return _same(_texts(one["data"]), _texts(other["data"]))
+        like = comparing_texts.alike if terms["compare"] == "text" else _equal
+        return _mean(_texts(one["data"]), _texts(other["data"]), like)
     first, second = _array(one), _array(other)
     if first.dtype.kind != "f":
         return float((first == second).mean())
@@ -55,6 +61,10 @@ def _array(tensor: Tensor) -> Any:  # noqa: ANN401 - an array of any type
     return np.frombuffer(tensor["data"], datatype.numpy_dtype).reshape(tensor["shape"])
 
 
+def _arrays(tensors: Sequence[Tensor]) -> dict[str, Any]:
+    return {tensor["name"]: _array(tensor) for tensor in tensors if tensor["datatype"] != "BYTES"}
+
+
 def _texts(data: bytes) -> list[bytes]:
     texts, place = [], 0
     while place + 4 <= len(data):
@@ -64,10 +74,24 @@ def _texts(data: bytes) -> list[bytes]:
     return texts
 
 
-def _same(one: Sequence[bytes], other: Sequence[bytes]) -> float:
+def _equal(one: bytes, other: bytes) -> float:
+    return float(one == other)
+
+
+def _mean(one: Sequence[Any], other: Sequence[Any], like: Callable[[Any, Any], float]) -> float:
+    """Of what belongs together; 0 if there is not as much of both."""
     if len(one) != len(other):
         return 0.0
-    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one) if one else 1.0
+    return sum(like(a, b) for a, b in zip(one, other, strict=True)) / len(one) if one else 1.0
+
+
+def _boxes(one: Sequence[Tensor], other: Sequence[Tensor]) -> float | None:
+    """None: no boxes are found in either."""
+    arrays = [
+        {told["name"]: _array(told) for told in tensors if told["datatype"] != "BYTES"} for tensors in (one, other)
+    ]
+    first, second = (comparing_boxes.boxes_in(tensors) for tensors in arrays)
+    return None if first is None or second is None else _mean(first, second, comparing_boxes.alike)
 
 
 def _cosine(one: Any, other: Any) -> float:  # noqa: ANN401 - arrays
