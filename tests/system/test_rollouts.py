@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.numbered_models import adder
 from tests.support.raw_http import wait_until
 from tests.support.rollouts import MODEL, Caller, Crowd, Server, Shop, failing, good, open_shop
 
@@ -221,3 +222,72 @@ def test_undo_goes_back_past_rollouts_that_were_turned_back(server: Server) -> N
         undone = server.tell(f"/v1/services/{MODEL}/undo", reason="both")
         server.wait_for(undone["rollout"]["id"], "succeeded")
     assert server.answer()[1] == 1.0
+
+
+JUDGE = '''
+def close_to_one(answer):
+    """1 as long as what is added is about 1 or 2."""
+    added = float((answer.outputs["y"] - answer.inputs["x"]).mean())
+    return 1.0 if added < 2.5 else 0.0
+
+def right(answer, feedback):
+    return 1.0 if abs(float(answer.outputs["y"].sum()) - feedback.value) < 0.5 else 0.0
+'''
+
+
+def wrong(path: Path, number: int) -> Path:
+    """Adds ten to what it should."""
+    return adder(path, number + 10)
+
+
+def test_a_judge_in_python_turns_back_what_is_worse_and_lets_the_equal_pass(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, good, good, wrong)
+    (tmp_path / "judges").mkdir()
+    (tmp_path / "judges" / "quality.py").write_text(JUDGE)
+    guards = {"min_requests": 20, "metrics": [{"metric": "quality", "margin": 0.2}]}
+    plan = {**QUICK, "guards": guards, "quality": {"judge": "quality.py:close_to_one", "judged_percent": 100}}
+    with shop.serve(control__python=tmp_path / "judges") as server, Crowd(server.process.address) as crowd:
+        with pytest.raises(InvalidArgument, match="has no function absent"):
+            server.start(to="2", **{**plan, "quality": {"judge": "quality.py:absent"}})
+        rollout = server.start(to="3", **plan, steps=[50, 100])
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+        assert (told["phase"], told["quarantined"]) == ("rolled-back", True), told
+        assert "quality" in told["reason"]
+        assert server.see(f"/v1/rollouts/{rollout}/replay")["same"]
+        rollout = server.start(to="2", **plan, steps=[50, 100])
+        told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+        assert told["phase"] == "succeeded", told
+    assert set(crowd.statuses) == {200}
+
+
+def test_a_metric_in_python_makes_scores_of_feedback(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, good, wrong)
+    (tmp_path / "quality.py").write_text(JUDGE)
+    guards = {"min_requests": 20, "metrics": [{"metric": "quality", "margin": 0.2}]}
+    plan = {**QUICK, "guards": guards, "quality": {"metric": "quality.py:right"}, "units": ["header:x-unit-id"]}
+    with shop.serve(control__python=tmp_path) as server:
+        rollout = server.start(to="2", **plan, steps=[50, 100])
+        server.wait_for(rollout, "step")
+        for number in range(3000):
+            _ask_and_tell(server.process.address, f"order-{number}")
+            if server.rollout(rollout)["phase"] != "step":
+                break
+        told = server.wait_for(rollout, "rolled-back", "succeeded")
+        assert told["phase"] == "rolled-back", told
+        assert "quality" in told["reason"]
+
+
+def _ask_and_tell(address: tuple[str, int], name: str) -> None:
+    """An answer, and then what it should have been."""
+    connection = http.client.HTTPConnection(*address)
+    one = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [0.0]}
+    asked = [
+        (f"/v2/models/{MODEL}/infer", {"id": name, "inputs": [one]}),
+        (f"/v2/models/{MODEL}/feedback", {"id": name, "value": 1.0}),
+    ]
+    for path, words in asked:
+        connection.request("POST", path, json.dumps(words), {"X-Unit-Id": name})
+        with connection.getresponse() as answer:
+            assert answer.status == 200, answer.read()
+            answer.read()
+    connection.close()

@@ -260,6 +260,11 @@ class RolloutPlan(Section):
             raise broken_rule("arms", "need names of their own, other than control, baseline and candidate")
         if sum(arm.percent for arm in self.arms) >= 100:
             raise broken_rule("arms", "must leave a share for the version that is served now: less than 100 in all")
+        by_function = self.quality.judge or self.quality.metric not in ("rating", "match")
+        if by_function and all(guard.metric != "quality" for guard in self.guards.metrics):
+            raise broken_rule(
+                "quality", "names a function, and no guard in guards.metrics is quality, which would use it"
+            )
         if self.exclusive and self.strategy != "blue-green":
             rule = f"fits blue-green only: {self.strategy} needs both versions in memory at the same time"
             raise broken_rule("exclusive", rule)
@@ -293,4 +298,11 @@ class ControlSettings(Section):
     """How often the evidence is looked at."""
 
     python: FileName = ""
-    """Directory of the Python files that judge quality; empty: the one that the server was started in."""
+    """Directory of the Python files that judge quality; empty: the one that the server was started in. Whoever may
+    start a rollout may have any function of a file below it run."""
+
+    python_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """How long one call of such a function may take; then its process is ended, and started again."""
+
+    python_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 << 30
+    """Address space of such a process."""

@@ -12,6 +12,7 @@ from taxiway.config.places import journal_url, registry_places
 from taxiway.config.settings import Settings
 from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
+from taxiway.control.functions import ProcessFunctions
 from taxiway.control.health import health_routes
 from taxiway.control.http_port import ControlPort
 from taxiway.control.judging import judge_routes
@@ -62,7 +63,10 @@ class Control:
         self._traffic = ChannelTraffic(channel)
         self._verbs: Mapping[str, Verb] = {"feedback": self._feedback}
         self._journal = Journal.open(journal_url(settings, environ))
-        self._quality = QualityDesk(self._journal)
+        control = settings.control
+        folder = Path(control.python or Path.cwd())
+        self._functions = ProcessFunctions(folder, control.python_timeout_s, control.python_memory_bytes)
+        self._quality = QualityDesk(self._journal, self._functions)
         self._errands = Errands(self._journal, self._open_registry)
         self._resolver = Resolver(self._open_registry, registry_places(settings.registry, environ).cache)
         self._controller = RolloutController(
@@ -95,6 +99,7 @@ class Control:
             self._declaring.cancel()
         await self._controller.end()
         await self._port.close()
+        await asyncio.to_thread(self._functions.close)
         self._journal.close()
 
     async def do(self, verb: str, words: Mapping[str, Any]) -> object:
@@ -136,7 +141,14 @@ class Control:
     def _make_office(self) -> RolloutOffice:
         rollouts, replicas = self._settings.rollouts, self._settings.workers
         return RolloutOffice(
-            self._journal, self._traffic, self._resolver, self._controller, self._clock, rollouts, replicas
+            self._journal,
+            self._traffic,
+            self._resolver,
+            self._controller,
+            self._clock,
+            rollouts,
+            replicas,
+            self._quality,
         )
 
     def _open_registry(self) -> Registry | None:

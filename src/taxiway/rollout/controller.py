@@ -316,6 +316,7 @@ class RolloutController:
         scores = _pairs_in(reports, rollout)
         if any(guard["metric"] == "quality" for guard in rollout.plan["guards"]["metrics"]):
             scores += await asyncio.to_thread(self._quality.take, self.leadership(), rollout, reports)
+            missing = missing or self._quality.problem(rollout)
         degraded = problem or add_scores(gathered, scores) or missing
         evidence = evidence_of(gathered)
         arms = [one.arm for one in rollout.candidates if one.arm not in rollout.dropped]

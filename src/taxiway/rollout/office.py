@@ -24,6 +24,7 @@ from taxiway.rollout.machine import BEFORE_TRAFFIC, allowed, begin
 from taxiway.rollout.moments import utc_ns
 from taxiway.rollout.nouns import TERMINAL, Candidate, Phase, Rollout
 from taxiway.rollout.plan import Answering, answering, completed, new_id, new_rollout, wanted_arms
+from taxiway.rollout.quality import QualityDesk
 from taxiway.rollout.reading import MAX_KEY
 from taxiway.rollout.replaying import replay_verdicts
 from taxiway.rollout.resolving import Resolver
@@ -39,6 +40,7 @@ class RolloutOffice:
     Args:
         defaults: plans by service, as the manifest has them; what a command says goes over them.
         replicas: data-plane processes.
+        quality: knows whether the functions that plans name can be used.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RolloutOffice:
         clock: Clock,
         defaults: Mapping[str, RolloutPlan],
         replicas: int,
+        quality: QualityDesk,
     ) -> None:
         self._journal = journal
         self._traffic = traffic
@@ -58,6 +61,7 @@ class RolloutOffice:
         self._clock = clock
         self._defaults = defaults
         self._replicas = replicas
+        self._quality = quality
 
     # --- commands -------------------------------------------------------------------------------------------
 
@@ -86,6 +90,7 @@ class RolloutOffice:
         before = await asyncio.to_thread(self._journal.outcome, asked)
         if before is not None:
             return await asyncio.to_thread(self._journal.rollout, before["rollout"])
+        await asyncio.to_thread(self._quality.check, plan.model_dump(mode="json"))
         await self._controller.leading()
         last, served = await self._standing(service)
         now = self._baseline(service, last, served)
