@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_what_cannot_be_used_is_told_before_anything_depends_on_it(
 def test_what_can_be_used_is_found_to_be(functions: ProcessFunctions) -> None:
     functions.check(function("mean"))
     functions.check(function("agrees", 2))
+
+
+def test_the_functions_that_the_docs_show_can_be_used(functions: ProcessFunctions, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
+    (tmp_path / "docs.py").write_text(next(re.finditer(r"```python\n(# quality.py.*?)```", page, re.DOTALL))[1])
+    close, polite = function("close", 2, "docs.py"), function("polite", 1, "docs.py")
+    said = {"kind": "value", "value": 10.0}
+    reply = asked(functions, close, ([], [tensor("price", [9.0])]), feedback=said)
+    assert reply.scores == pytest.approx([0.9])
+    texts = [
+        {"name": "text", "datatype": "BYTES", "shape": [1], "data": data} for data in (b"\6\0\0\0Please", b"\0\0\0\0")
+    ]
+    assert asked(functions, polite, *(([], [text]) for text in texts)).scores == [1.0, None]
 
 
 @pytest.mark.parametrize("text", ["mean", "quality.py", "quality.py:", "quality.txt:mean", "quality.py:a.b", ":mean"])

@@ -282,6 +282,7 @@ class ModelManager:
             with self._noting_failure(model):
                 # Once more: what is loaded is what lies there now, and who waited for the last one gets its turn.
                 prepared = await self._loading.prepare(found)
+                self._needs.check_circle(model.name, prepared.needs)
                 await self._budget.make_room(model, prepared)
                 fresh = await self._load_fresh(model, prepared)
             self._switch(model, prepared, fresh)
