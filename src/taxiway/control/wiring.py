@@ -115,6 +115,7 @@ class Control:
     def points(self, suppressed_lines: int) -> Iterator[Point]:
         """Every metric series of this process."""
         yield Point(names.LOG_SUPPRESSED, (), suppressed_lines)
+        yield Point(names.ANSWERS_NOT_JUDGED, (), self._quality.dropped)
         yield from self._reception.points()
 
     # --- rollouts -------------------------------------------------------------------------------------------

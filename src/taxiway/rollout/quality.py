@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
-
-import msgspec
-import numpy as np
+from typing import Any
 
 from taxiway.core.errors import IdempotencyConflict
-from taxiway.core.tensors import Datatype
 from taxiway.core.traffic import Recorded, Report
 from taxiway.rollout.answers import Answer, Feedback, Joined, Scored
 from taxiway.rollout.functions import BUILT_IN, Function, Functions, Question, Reply
 from taxiway.rollout.journal import Journal, Leadership
 from taxiway.rollout.nouns import Rollout, Score
-
-MAX_KEPT_BYTES: Final = 64 << 10
-"""Of an answer that waits for feedback, for a metric that is a function."""
+from taxiway.rollout.predictions import kept_outputs, label_of, unpacked
 
 
 def functions_of(quality: Mapping[str, Any]) -> list[Function]:
@@ -94,7 +88,7 @@ class QualityDesk:
         if quality["judge"]:
             self._have_judged(Function.parse("quality.judge", quality["judge"], 1), rollout, records)
         by_function = quality["metric"] not in BUILT_IN
-        keep = _kept_outputs if by_function else label_of
+        keep = kept_outputs if by_function else label_of
         answers = [
             _answer_of(rollout, record, keep(record.outputs))
             for record in records
@@ -133,7 +127,7 @@ class QualityDesk:
                 scored.append((rollout.id, _unscored(one)))
                 continue
             feedback = {"kind": one.feedback.kind, "value": one.feedback.value}
-            if self._functions.ask(function, Question(rollout.id, one, [([], _unpacked(outputs))], feedback)):
+            if self._functions.ask(function, Question(rollout.id, one, [([], unpacked(outputs))], feedback)):
                 self._asked.add(one.number)
         for reply in self._replies(function, rollout):
             about: Joined = reply.key
@@ -219,44 +213,3 @@ def _with_score(joined: Joined, value: float | None) -> Scored:
     answer = joined.answer
     score = None if value is None else Score(answer.arm, "feedback", answer.weight, value, None, answer.segment)
     return Scored(score, answer.segment, answer.request, joined.number)
-
-
-# --- what an answer says ----------------------------------------------------------------------------------------
-
-
-def label_of(outputs: Sequence[Mapping[str, Any]]) -> int | str | None:
-    """What an answer says, of one row: its label, or the place of the best of its scores; None: neither can be told.
-
-    An integer or text output is the label; else the first output of floating point numbers is one score for each class.
-    """
-    for tensor in outputs:
-        if tensor["datatype"] == "BYTES" and _elements(tensor["shape"]) == 1:
-            return bytes(tensor["data"][4:]).decode("utf-8", "replace")
-        if tensor["datatype"].startswith(("INT", "UINT")) and _elements(tensor["shape"]) == 1:
-            return int(_array(tensor).reshape(-1)[0])
-    for tensor in outputs:
-        if tensor["datatype"] in ("FP32", "FP64") and _elements(tensor["shape"]) == tensor["shape"][-1] > 1:
-            return int(_array(tensor).reshape(-1).argmax())
-    return None
-
-
-def _kept_outputs(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-    """Outputs as JSON holds them, for a function that is asked later; None: there are none, or they are too large."""
-    if not outputs or sum(len(tensor["data"]) for tensor in outputs) > MAX_KEPT_BYTES:
-        return None
-    kept: list[dict[str, Any]] = msgspec.to_builtins(list(outputs))
-    return kept
-
-
-def _unpacked(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{**tensor, "data": msgspec.convert(tensor["data"], bytes)} for tensor in outputs]
-
-
-def _elements(shape: Sequence[int]) -> int:
-    return int(np.prod(shape)) if len(shape) else 0
-
-
-def _array(tensor: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an array of any type
-    datatype = Datatype.by_name(tensor["datatype"])
-    assert datatype is not None  # noqa: S101 - the data plane names no others
-    return np.frombuffer(tensor["data"], datatype.numpy_dtype)

@@ -310,6 +310,9 @@ CONTROL_UP = _gauge(
     "taxiway_control_up", "Whether the control process takes requests; the data plane serves without it"
 )
 CONTROL_RESTARTS = _counter("taxiway_control_restarts_total", "Control processes started anew after one ended", ())
+ANSWERS_NOT_JUDGED = _counter(
+    "taxiway_rollout_answers_not_judged_total", "Answers that a judge had no time for, of those sampled for it", ()
+)
 DROPPED_SERIES = _gauge(
     "taxiway_metrics_dropped_series",
     "Series left out of this scrape: over the limit of their family, or told twice",
@@ -388,6 +391,7 @@ CATALOGUE: tuple[Family, ...] = (
     WORKER_MEMORY,
     CONTROL_UP,
     CONTROL_RESTARTS,
+    ANSWERS_NOT_JUDGED,
     DROPPED_SERIES,
 )
 """In the order they are printed."""
