@@ -167,7 +167,9 @@ async def measure(served: Served, story: Story, minutes: float) -> bool:
     print(
         f"{len(resumed)} kills in {minutes:g} min; {len(caller.calls)} requests, {lost} lost, {own} of the candidate's"
     )
-    print(f"resumed after {percentile(resumed, 0.5):.2f} s in the median, p99 {percentile(resumed, 0.99):.2f} s")
+    soon = sum(one <= BAR_S for one in resumed) / len(resumed)
+    print(f"resumed after {percentile(resumed, 0.5):.2f} s in the median, {soon:.0%} within {BAR_S:g} s")
+    print(f"p90 {percentile(resumed, 0.9):.2f} s, p99 {percentile(resumed, 0.99):.2f} s")
     print(f"rollouts ended: { {f'{version} {phase}': count for (version, phase), count in story.ended.items()} }")
     wrong = [key for key in story.ended if key[1] != _ENDS.get(key[0], "succeeded")]
     return not (lost or wrong or story.backward)

@@ -11,11 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from taxiway.rollout.event_guards import EVENTS, read_events, read_slow_slots
 from taxiway.rollout.latency_guards import read_cost, read_latency
 from taxiway.rollout.nouns import Evidence, GuardVerdict, Outcome, Segment, Tally, Verdict
 from taxiway.rollout.score_guards import read_agreement, read_quality
 from taxiway.rollout.terms import Reading, Terms, tallies_of, tally_of, terms_of
+from taxiway.stats.many import level_by_e_bh
 from taxiway.stats.sample_ratio import FLAG_LOG_E, log_bayes_factor
 
 _READERS: Final[Mapping[str, Callable[[Evidence, str, Terms], Reading]]] = {
@@ -51,8 +54,13 @@ def judge(evidence: Evidence, plan: Mapping[str, Any], arms: Sequence[str]) -> V
     mismatch = _mismatch(evidence, one_by_one=one_by_one)
     # Where the shares are not those asked for, harm has to be plain by those that there were, too.
     exact = one_by_one and not mismatch
+    read = {
+        arm: [_read(evidence, arm, terms) for terms in terms_of(plan, evidence, arm, len(arms), exact_shares=exact)]
+        for arm in arms
+    }
+    shown_at = _shown_at([one for arm in arms for one in read[arm]], plan["guards"]["alpha"])
     guards = {
-        arm: [_decide(evidence, arm, terms) for terms in terms_of(plan, evidence, arm, len(arms), exact_shares=exact)]
+        arm: [_decide(evidence, arm, _at_level(terms, shown_at), reading) for terms, reading in read[arm]]
         for arm in arms
     }
     outcomes = {arm: _outcome(guards[arm], plan, evidence, arm, mismatch) for arm in arms}
@@ -64,9 +72,25 @@ def judge(evidence: Evidence, plan: Mapping[str, Any], arms: Sequence[str]) -> V
 # --- one guard -------------------------------------------------------------------------------------------------
 
 
-def _decide(evidence: Evidence, arm: str, terms: Terms) -> GuardVerdict:
+def _read(evidence: Evidence, arm: str, terms: Terms) -> tuple[Terms, Reading]:
+    return terms, _READERS[terms.guard["metric"]](evidence, arm, terms)
+
+
+def _shown_at(read: Iterable[tuple[Terms, Reading]], alpha: float) -> float:
+    """The evidence that guards have to reach that are only shown: of all told as harm, alpha are wrong on average.
+
+    There may be many of them, and none decides anything (stats/many.py).
+    """
+    shown = [reading.log_e_harm for terms, reading in read if terms.guard["exploratory"]]
+    return level_by_e_bh([-math.inf if math.isnan(log_e) else log_e for log_e in shown], alpha) if shown else math.inf
+
+
+def _at_level(terms: Terms, shown_at: float) -> Terms:
+    return msgspec.structs.replace(terms, harm_at=shown_at) if terms.guard["exploratory"] else terms
+
+
+def _decide(evidence: Evidence, arm: str, terms: Terms, reading: Reading) -> GuardVerdict:
     guard = terms.guard
-    reading = _READERS[guard["metric"]](evidence, arm, terms)
     outcome = _outcome_of(reading, terms)
     open_ = outcome is Outcome.INCONCLUSIVE
     seconds = sum(segment.evidence_s for segment in evidence.segments)

@@ -24,6 +24,11 @@ def refuted_by_bonferroni(log_es: Sequence[float], alpha: float, weights: Sequen
     return [place for place, log_e in enumerate(log_es) if log_e >= math.log(total / (alpha * shares[place]))]
 
 
+def level_by_e_bh(log_es: Sequence[float], alpha: float) -> float:
+    """The evidence, in nats, from which on e-BH refutes, among just these."""
+    return math.log(len(log_es) / (max(len(refuted_by_e_bh(log_es, alpha)), 1) * alpha))
+
+
 def refuted_by_e_bh(log_es: Sequence[float], alpha: float) -> list[int]:
     """Places of the hypotheses refuted, of which a share of alpha is wrong at most on average.
 

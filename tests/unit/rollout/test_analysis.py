@@ -273,6 +273,18 @@ def test_alpha_is_shared_by_guards_and_arms() -> None:
     assert two.guards[0].safe_at == pytest.approx(math.log(20))
 
 
+def test_guards_that_are_only_shown_share_alpha_as_e_bh_has_it() -> None:
+    """The more of them find harm, the less each has to find; none of them decides."""
+    shown = [{"metric": "latency", "quantile": p, "margin": 0.1, "exploratory": True} for p in (0.5, 0.75, 0.9, 0.95)]
+    levels = {one.metric: one.harm_at for one in judged(split(), plan(ERRORS, *shown)).guards}
+    assert levels["latency p75"] == pytest.approx(math.log(4 / 0.05))
+    verdict = judged(split(bucket=SLOW), plan(ERRORS, *shown))
+    harmed = [one for one in verdict.guards if one.outcome is Outcome.FAIL]
+    assert len(harmed) >= 2
+    assert [one.harm_at for one in harmed] == pytest.approx([math.log(4 / len(harmed) / 0.05)] * len(harmed))
+    assert verdict.outcome is not Outcome.FAIL
+
+
 def test_each_arm_of_a_test_has_a_verdict_of_its_own() -> None:
     weights = {"one": 0.3, "two": 0.3, CONTROL: 0.4}
     tallies = {"one": tally(30_000, 100), "two": tally(30_000, 600), CONTROL: tally(40_000, 150)}
