@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,7 +107,7 @@ async def _insist(served: Served, path: str, words: dict[str, Any] | None) -> An
         try:
             ask = (served.get, path) if words is None else (served.post, path, words)
             return await asyncio.to_thread(*ask)
-        except (OSError, RuntimeError) as problem:
+        except (OSError, HTTPException, RuntimeError) as problem:
             if time.monotonic() > until or (isinstance(problem, RuntimeError) and ": 503 " not in str(problem)):
                 raise
             await asyncio.sleep(0.02)
