@@ -45,6 +45,7 @@ def _ask(server: Process, raw: bytes) -> Reply:
 def test_it_answers_as_soon_as_the_server_is_ready(server: Process) -> None:
     assert _ask(server, HEALTH).json()["status"] == "ok"
     wait_until(lambda: server.metrics()["taxiway_control_up"] == 1, "it is counted")
+    wait_until(lambda: server.metrics().get("taxiway_rollout_answers_not_judged_total") == 0, "and what it counts is")
 
 
 def test_one_that_is_killed_is_started_again_and_serving_goes_on(server: Process) -> None:

@@ -164,6 +164,8 @@ def test_one_that_cannot_serve_changes_nothing(tmp_path: Path) -> None:
         assert server.answer(0.0, "a") == (200, 1.0)
         told = server.see("/v1/server")
         assert (told["pid"], told["upgrade"]["state"]) == (server.process.process.pid, "failed")
+        status = CliRunner().invoke(taxiway, ["admin", "upgrade", "--status", "--control", server.process.control])
+        assert f"process {told['pid']}\nlast upgrade: failed: the new server came to nothing" in status.output
         adder(version_file(repository, "a", 1), 5)
         assert server.process.ask(request("POST", "/v2/repository/models/a/load", b"{}")).status == 200
         assert server.answer(0.0, "a") == (200, 5.0), "models may be changed again"

@@ -40,7 +40,7 @@ def command(client: ControlClient, output: str, timeout_s: float, *, status: boo
 
 
 def _status_lines(told: Mapping[str, Any]) -> list[str]:
-    lines = [f"taxiway {told['version']}, process {told['pid']}: {' '.join(told['command'])}"]
+    lines = [f"taxiway {told['version']}, process {told['pid']}"]
     upgrade = told["upgrade"]
     if upgrade["state"] != "none":
         lines.append(f"last upgrade: {upgrade['state']}{': ' if upgrade['error'] else ''}{upgrade['error']}")

@@ -76,9 +76,12 @@ class Succession:
         self._living: asyncio.Task[None] | None = None
 
     def told(self) -> dict[str, Any]:
-        """Who serves, and what became of the last upgrade: `none`, `loading`, `serving` or `failed`."""
+        """Who serves, and what became of the last upgrade: `none`, `loading`, `serving` or `failed`.
+
+        Not the command line: there may be a database's password in it.
+        """
         upgrade = {"state": self._state, "error": self._error, "since_s": self._since_s}
-        return {"pid": os.getpid(), "version": __version__, "command": command_line(), "upgrade": upgrade}
+        return {"pid": os.getpid(), "version": __version__, "upgrade": upgrade}
 
     async def begin(self) -> dict[str, Any]:
         """Start a server that is to take our place.
