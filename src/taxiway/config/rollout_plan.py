@@ -98,9 +98,9 @@ class ShadowSettings(Section):
     """Pairs of answers to compare before the next step."""
 
     compare: Literal["auto", "numeric", "labels", "boxes", "embeddings", "text"] = "auto"
-    """How two answers are compared. auto: numbers within `tolerance`, texts and labels for equality. labels: the best
-    of each row's scores. boxes: of detectors, by class and overlap. embeddings: by the cosine of rows. text: by words,
-    whatever their spaces and case."""
+    """How two answers are compared. auto: as boxes if an output is called so, else numbers within `tolerance`, texts
+    and labels for equality. labels: the best of each row's scores. boxes: of detectors, by class and overlap, and
+    nothing else of the answer. embeddings: by the cosine of rows. text: by words, whatever their spaces and case."""
 
     tolerance: Annotated[float, Field(ge=0, le=1)] = 1e-3
     """Of `numeric`: relative, and absolute below 1."""

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from taxiway.core.tensors import Datatype
+from taxiway.rollout.predictions import numbers_of
 
 _LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
@@ -107,9 +107,7 @@ def _score(function: Callable[..., Any], answer: Sequence[Any], feedback: Mappin
 def _array(tensor: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an array of any type
     if tensor["datatype"] == "BYTES":
         return np.asarray(_texts(tensor["data"]), object).reshape(tensor["shape"])
-    datatype = Datatype.by_name(tensor["datatype"])
-    assert datatype is not None  # noqa: S101 - the data plane names no others
-    return np.frombuffer(tensor["data"], datatype.numpy_dtype).reshape(tensor["shape"])
+    return numbers_of(tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
 
 
 def _texts(data: bytes) -> list[str | bytes]:

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from taxiway.core.tensors import Datatype
 from taxiway.core.traffic import Recorded
 from taxiway.rollout import comparing_boxes, comparing_texts
+from taxiway.rollout.predictions import numbers_of
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"compare": "auto", "tolerance": 1e-3, "top_k": 1}
 Tensor = Mapping[str, Any]
@@ -25,11 +25,13 @@ def agreement_of(record: Recorded, said: Mapping[str, Any] | None) -> float:
     terms = said or _DEFAULTS
     if record.other is None:
         return 0.0
-    others = {tensor["name"]: tensor for tensor in record.other}
-    if terms["compare"] == "boxes":
+    if list(record.outputs) == list(record.other):
+        return 1.0
+    if terms["compare"] == "boxes" or (terms["compare"] == "auto" and _names_boxes(record.outputs)):
         found = _boxes(record.outputs, record.other)
         if found is not None:
             return found
+    others = {tensor["name"]: tensor for tensor in record.other}
     shares = [_alike(tensor, others.get(tensor["name"]), terms) for tensor in record.outputs]
     return sum(shares) / len(shares) if shares else 1.0
 
@@ -45,20 +47,30 @@ def _alike(one: Tensor, other: Tensor | None, terms: Mapping[str, Any]) -> float
     first, second = _array(one), _array(other)
     if first.dtype.kind != "f":
         return float((first == second).mean())
+    first, second = first.astype(np.float64), second.astype(np.float64)  # the squares of FP16 are soon infinite
     match terms["compare"]:
         case "embeddings":
             return _cosine(first, second)
         case "labels":
             return _top(first, second, terms["top_k"])
         case _:
-            close = np.isclose(second, first, rtol=terms["tolerance"], atol=terms["tolerance"], equal_nan=True)
-            return float(close.mean())
+            return float(_close(first, second, terms["tolerance"]).mean())
+
+
+def _close(first: Any, second: Any, tolerance: float) -> Any:  # noqa: ANN401 - arrays
+    """Where numbers differ by no more than that share of the larger of them, or that much below 1."""
+    with np.errstate(invalid="ignore"):  # infinities: equal ones are
+        near = np.abs(first - second) <= tolerance * np.maximum(np.maximum(np.abs(first), np.abs(second)), 1.0)
+    finite = np.isfinite(first) & np.isfinite(second)
+    return (near & finite) | _same(first, second)
+
+
+def _same(first: Any, second: Any) -> Any:  # noqa: ANN401 - arrays
+    return (first == second) | (np.isnan(first) & np.isnan(second))
 
 
 def _array(tensor: Tensor) -> Any:  # noqa: ANN401 - an array of any type
-    datatype = Datatype.by_name(tensor["datatype"])
-    assert datatype is not None  # noqa: S101 - the data plane names no others
-    return np.frombuffer(tensor["data"], datatype.numpy_dtype).reshape(tensor["shape"])
+    return numbers_of(tensor["datatype"], tensor["data"]).reshape(tensor["shape"])
 
 
 def _arrays(tensors: Sequence[Tensor]) -> dict[str, Any]:
@@ -85,20 +97,23 @@ def _mean(one: Sequence[Any], other: Sequence[Any], like: Callable[[Any, Any], f
     return sum(like(a, b) for a, b in zip(one, other, strict=True)) / len(one) if one else 1.0
 
 
+def _names_boxes(tensors: Sequence[Tensor]) -> bool:
+    return any(comparing_boxes.NAME in tensor["name"].lower() for tensor in tensors)
+
+
 def _boxes(one: Sequence[Tensor], other: Sequence[Tensor]) -> float | None:
     """None: no boxes are found in either."""
-    arrays = [
-        {told["name"]: _array(told) for told in tensors if told["datatype"] != "BYTES"} for tensors in (one, other)
-    ]
-    first, second = (comparing_boxes.boxes_in(tensors) for tensors in arrays)
+    first, second = (comparing_boxes.boxes_in(_arrays(tensors)) for tensors in (one, other))
     return None if first is None or second is None else _mean(first, second, comparing_boxes.alike)
 
 
 def _cosine(one: Any, other: Any) -> float:  # noqa: ANN401 - arrays
-    """The mean cosine of rows, below 0 taken for 0."""
+    """The mean cosine of rows, below 0 taken for 0; a row of what is no number is like itself only."""
     first, second = np.atleast_2d(one), np.atleast_2d(other)
-    norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
-    cosines = np.divide((first * second).sum(-1), norms, out=np.zeros_like(norms), where=norms > 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        norms = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+        cosines = np.divide((first * second).sum(-1), norms, out=np.zeros_like(norms), where=norms > 0)
+    cosines = np.where(_same(first, second).all(-1), 1.0, np.nan_to_num(cosines, nan=0.0))
     return float(np.clip(cosines, 0, 1).mean())
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
+from typing import Final
 
-MAX_CHARS = 100_000
+MAX_CHARS: Final = 100_000
 """Of a text; what comes after is not looked at."""
+_UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Thai, Lao, Burmese, Khmer, kana, Han: written without spaces, so that each letter counts as a word."""
+_WORD: Final = re.compile(f"[{_UNSPACED}]|[^\\s{_UNSPACED}]+")
 
 
 def alike(one: bytes, other: bytes) -> float:
@@ -27,7 +32,7 @@ def alike(one: bytes, other: bytes) -> float:
 
 
 def _words(text: str) -> list[str]:
-    return unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold().split()
+    return _WORD.findall(unicodedata.normalize("NFKC", text[:MAX_CHARS]).casefold())
 
 
 def _order(first: list[str], second: list[str]) -> float:

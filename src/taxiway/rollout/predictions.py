@@ -23,10 +23,10 @@ def label_of(outputs: Sequence[Mapping[str, Any]]) -> int | str | None:
         if tensor["datatype"] == "BYTES" and _elements(tensor["shape"]) == 1:
             return bytes(tensor["data"][4:]).decode("utf-8", "replace")
         if tensor["datatype"].startswith(("INT", "UINT")) and _elements(tensor["shape"]) == 1:
-            return int(_array(tensor).reshape(-1)[0])
+            return int(numbers_of(tensor["datatype"], tensor["data"])[0])
     for tensor in outputs:
         if tensor["datatype"] in ("FP32", "FP64") and _elements(tensor["shape"]) == tensor["shape"][-1] > 1:
-            return int(_array(tensor).reshape(-1).argmax())
+            return int(numbers_of(tensor["datatype"], tensor["data"]).argmax())
     return None
 
 
@@ -43,11 +43,13 @@ def unpacked(outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**tensor, "data": msgspec.convert(tensor["data"], bytes)} for tensor in outputs]
 
 
+def numbers_of(datatype: str, data: bytes) -> Any:  # noqa: ANN401 - an array of any type
+    """The numbers of a tensor that is not of texts, without its shape; of BF16, which NumPy does not know, as FP32."""
+    found = Datatype.by_name(datatype)
+    assert found is not None  # noqa: S101 - the data plane names no others
+    numbers = np.frombuffer(data, found.numpy_dtype)
+    return (numbers.astype(np.uint32) << 16).view(np.float32) if found is Datatype.BF16 else numbers
+
+
 def _elements(shape: Sequence[int]) -> int:
     return int(np.prod(shape)) if len(shape) else 0
-
-
-def _array(tensor: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an array of any type
-    datatype = Datatype.by_name(tensor["datatype"])
-    assert datatype is not None  # noqa: S101 - the data plane names no others
-    return np.frombuffer(tensor["data"], datatype.numpy_dtype)

@@ -80,16 +80,41 @@ def test_embeddings_agree_by_their_direction() -> None:
     assert agreement(one, {"e": f32([-1, 0], [0, 0])}, "embeddings") == 0.0
 
 
-VALUES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=4)
+def test_embeddings_of_half_precision_agree_although_their_squares_are_too_large_for_it() -> None:
+    one = np.linspace(-90, 90, 384, dtype=np.float16).reshape(1, -1)
+    assert agreement({"e": one}, {"e": (one * 1.001).astype(np.float16)}, "embeddings") == pytest.approx(1.0, abs=1e-5)
+    assert agreement({"e": one}, {"e": one[:, ::-1].copy()}, "embeddings") == 0.0
 
 
-@given(VALUES, VALUES, st.sampled_from(["auto", "numeric", "labels", "embeddings", "boxes", "text"]))
+def test_rows_that_are_no_numbers_are_like_themselves_only() -> None:
+    one = {"e": f32([np.inf, 1], [np.nan, 1], [1, 1])}
+    assert agreement(one, {"e": f32([np.inf, 1], [1, 1], [1, 1])}, "embeddings") == pytest.approx(2 / 3)
+    assert agreement(one, {"e": f32([np.inf, 1], [np.nan, 1], [1, 2])}) == pytest.approx(5 / 6)
+
+
+def test_bf16_is_compared_as_the_numbers_that_it_holds() -> None:
+    def bf16(*values: float) -> tuple[dict[str, Any], ...]:
+        data = (f32(*values).view(np.uint32) >> 16).astype(np.uint16).tobytes()
+        return ({"name": "y", "datatype": "BF16", "shape": [len(values)], "data": data},)
+
+    pair = Recorded("control", 1, "", "", 0, 1.0, outputs=bf16(1.0, 2.0), other_arm="candidate", other=bf16(1.01, 4.0))
+    assert agreement_of(pair, {"compare": "numeric", "tolerance": 0.02, "top_k": 1}) == 0.5
+
+
+VALUES = st.lists(st.floats(width=32), min_size=4, max_size=4)
+HOW = st.sampled_from(["auto", "numeric", "labels", "embeddings", "boxes", "text"])
+NAMES = st.sampled_from(["y", "boxes"])
+
+
+@given(VALUES, VALUES, HOW, NAMES)
 def test_whatever_is_compared_the_share_is_one_and_the_same_answer_agrees(
-    one: list[float], other: list[float], compare: str
+    one: list[float], other: list[float], compare: str, name: str
 ) -> None:
-    first, second = {"y": f32(one)}, {"y": f32(other)}
+    first, second = ({name: f32(values), "scores": f32(0.5)} for values in (one, other))
     assert agreement(first, first, compare) == 1.0
-    assert 0.0 <= agreement(first, second, compare) <= 1.0
+    there, back = agreement(first, second, compare), agreement(second, first, compare)
+    assert there == pytest.approx(back)
+    assert 0.0 <= there <= 1.0
 
 
 # --- texts -----------------------------------------------------------------------------------------------------
@@ -109,6 +134,12 @@ def test_one_letter_may_be_written_in_two_ways_and_what_is_no_text_is_compared_a
     assert comparing_texts.alike(b"\xff\xfe", b"text") == 0.0
     assert comparing_texts.alike(b"", b" ") == 1.0
     assert 0.9 < comparing_texts.alike(b"dog bites man", b"man bites dog") < 1.0
+
+
+def test_where_words_are_written_without_spaces_each_letter_counts() -> None:
+    one, other = "今日は良い天気です。", "今日は悪い天気です。"
+    assert comparing_texts.alike(one.encode(), other.encode()) == pytest.approx(0.9)
+    assert comparing_texts.alike("版本2很好".encode(), "版本3很好".encode()) == pytest.approx(0.8)
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -172,6 +203,38 @@ def test_scores_of_each_class_are_known_and_boxes_by_their_centers() -> None:
     assert agreement(one, moved, "boxes") == 0.5
 
 
+def test_of_a_detector_that_says_that_there_is_nothing_only_what_there_is_counts() -> None:
+    chance = np.random.default_rng(0)
+    logits = np.full((1, 50, 4), -5.0, np.float32)
+    logits[..., 3] = 5.0
+    logits[0, 0] = [9.0, 0.0, 0.0, 0.0]
+    one, other = (chance.uniform(0.2, 0.8, (1, 50, 4)).astype(np.float32) for _ in range(2))
+    other[0, 0] = one[0, 0]
+    first, second = ({"pred_boxes": boxes, "pred_logits": logits} for boxes in (one, other))
+    assert agreement(first, second, "boxes") == 1.0
+    other[0, 0, :2] += 0.5
+    assert agreement(first, {"pred_boxes": other, "pred_logits": logits}, "boxes") == 0.0
+
+
+def test_of_two_tensors_that_could_be_boxes_the_one_that_is_called_so_is_it() -> None:
+    one = {"classes": f32([0.9, 0, 0, 0], [0, 0.9, 0, 0]), "boxes": f32(A, B)}
+    other = {"classes": f32([0, 0.9, 0, 0], [0.9, 0, 0, 0]), "boxes": f32(B, A)}
+    assert agreement(one, other, "boxes") == 1.0
+
+
+def test_without_a_word_boxes_are_what_is_called_so() -> None:
+    one = found([A, B], [0.9, 0.8], [1, 2])
+    assert agreement(one, found([A], [0.9], [1])) == pytest.approx(2 / 3)
+    assert agreement(one, found([A], [0.9], [1]), "numeric") == 0.0
+    assert agreement({"boxes": f32(A, B)}, {"boxes": f32(A, C)}) == 0.5, "without scores they are numbers"
+
+
+def test_boxes_without_an_end_overlap_with_nothing() -> None:
+    one = found([A, [0, 0, np.inf, np.inf], [np.nan] * 4], [0.9, 0.9, 0.9], [1, 1, 1])
+    assert agreement(one, found([A], [0.9], [1]), "boxes") == 0.5
+    assert agreement(one, one, "boxes") == 1.0
+
+
 def test_answers_without_boxes_are_compared_as_numbers() -> None:
     assert agreement({"y": f32(1, 2)}, {"y": f32(1, 3)}, "boxes") == 0.5
 
@@ -197,3 +260,11 @@ def test_boxes_are_as_alike_one_way_as_the_other(one: Arrays, other: Arrays) -> 
     there, back = agreement(one, other, "boxes"), agreement(other, one, "boxes")
     assert there == pytest.approx(back)
     assert 0.0 <= there <= 1.0
+
+
+@given(FOUND, FOUND, st.randoms())
+def test_it_does_not_matter_in_which_order_boxes_are_told(one: Arrays, other: Arrays, chance: Any) -> None:
+    order = list(range(len(one["scores"])))
+    chance.shuffle(order)
+    mixed = {name: values[order] for name, values in one.items()}
+    assert agreement(mixed, other, "boxes") == pytest.approx(agreement(one, other, "boxes"))
