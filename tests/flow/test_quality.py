@@ -16,7 +16,7 @@ from taxiway.control.functions import ProcessFunctions
 from taxiway.core.traffic import Recorded, Report
 from taxiway.rollout.functions import Function, Question
 from taxiway.rollout.journal import Journal, Leadership
-from taxiway.rollout.nouns import Rollout, Score
+from taxiway.rollout.nouns import Calls, Rollout, Score
 from taxiway.rollout.quality import QualityDesk
 
 FILE = """
@@ -26,8 +26,10 @@ def judge(answer):
 def half(answer, feedback):
     return feedback.value * float(answer.outputs["y"].sum())
 
-def fails(answer):
-    raise KeyError("gone")
+def fails_at_little(answer):
+    if answer.outputs["y"].sum() < 0.1:
+        raise KeyError("gone")
+    return 1.0
 """
 GUARD = {"metrics": [{"metric": "quality"}]}
 
@@ -38,15 +40,20 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         (folder / "q.py").write_text(FILE)
         self.journal = Journal.open(f"sqlite:///{folder}/rollouts.db")
-        self.functions = ProcessFunctions(folder, 10.0, 2 << 30)
+        self.functions = ProcessFunctions(folder, 10.0, 2 << 30, rest_s=0.5)
         self.desk = QualityDesk(self.journal, self.functions)
         leadership = self.journal.lease.take()
         assert leadership is not None
         self.leadership: Leadership = leadership
+        self.calls: dict[str, Calls] = {}
 
     def take(self, rollout: Rollout, *records: Recorded) -> list[Score]:
         told = Report("boot", 1, rollout.service, rollout.id, 1, [], [], [], list(records))
-        return self.desk.take(self.leadership, rollout, [told])
+        taken = self.desk.take(self.leadership, rollout, [told])
+        for arm, calls in taken.calls.items():
+            before = self.calls.get(arm, Calls())
+            self.calls[arm] = Calls(before.made + calls.made, before.failed + calls.failed, calls.why or before.why)
+        return taken.scores
 
     def taken(self, rollout: Rollout, count: int, *records: Recorded) -> list[Score]:
         found = self.take(rollout, *records)
@@ -119,18 +126,39 @@ def test_a_metric_makes_one_score_of_an_answer_and_its_feedback(desk: Desk) -> N
     assert desk.take(pay) == []
 
 
-def test_a_judge_that_fails_scores_nothing_and_says_why(desk: Desk) -> None:
-    pay = rollout("r-1", "pay", judge="q.py:fails")
+def test_answers_that_a_judge_fails_at_are_counted_by_arm_with_the_reason(desk: Desk) -> None:
+    pay = rollout("r-1", "pay", judge="q.py:fails_at_little")
+    scores = desk.taken(pay, 3, answer(0.0), answer(0.5), answer(0.5, "control"), answer(0.0), answer(0.5))
+    assert [(one.arm, one.score) for one in scores] == [("candidate", 1.0), ("control", 1.0), ("candidate", 1.0)]
+    assert desk.calls == {"candidate": Calls(4, 2, "KeyError: 'gone'"), "control": Calls(1)}
+    assert desk.desk.problem(pay) == ""
+
+
+def test_a_judge_that_cannot_be_loaded_any_more_says_so_and_its_answers_wait(desk: Desk, tmp_path: Path) -> None:
+    pay = rollout("r-1", "pay", judge="q.py:judge")
+    file = tmp_path / "q.py"
+    said = file.read_text()
+    file.unlink()
     assert desk.take(pay, answer(0.5)) == []
     wait_until(lambda: bool(desk.desk.problem(pay)), "it is told")
-    assert desk.desk.problem(pay) == "q.py:fails gives no scores: KeyError: 'gone'"
+    assert desk.desk.problem(pay).startswith("q.py:judge gives no scores: q.py:judge: there is no file")
+    file.write_text(said)
+    assert [one.score for one in desk.taken(pay, 1)] == [0.5]
+    assert desk.calls == {"candidate": Calls(1)}
+
+
+def test_of_rollouts_that_are_over_nothing_is_kept(desk: Desk) -> None:
+    pay = rollout("r-1", "pay", judge="q.py:judge")
+    desk.take(pay, answer(0.5))
+    desk.desk.keep({"r-2"})
     assert desk.take(pay) == []
+    assert [one.score for one in desk.taken(pay, 1, answer(0.75))] == [0.75]
 
 
 def test_answers_that_a_judge_has_no_time_for_are_counted(desk: Desk) -> None:
     pay = rollout("r-1", "pay", judge="q.py:judge")
     judge = Function.parse("quality.judge", "q.py:judge", 1)
-    while desk.functions.ask(judge, Question("r-0", None, [([], [tensor("y", 0.5)])])):
+    while desk.functions.ask(judge, Question("r-1", None, [([], [tensor("y", 0.5)])])):
         """Until nobody more may wait."""
     desk.take(pay, *[answer(0.5)] * 2000)
     assert desk.desk.dropped > 0

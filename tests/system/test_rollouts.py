@@ -260,6 +260,34 @@ def test_a_judge_in_python_turns_back_what_is_worse_and_lets_the_equal_pass(tmp_
     assert set(crowd.statuses) == {200}
 
 
+FUSSY = '''
+def fussy(answer):
+    """Fails at the wrong half of what a wrong version answers, and is content with the rest."""
+    if (answer.outputs["y"] - answer.inputs["x"]).mean() > 2.5 and answer.inputs["x"].mean() > 0.5:
+        raise ValueError("what is this")
+    return 1.0
+'''
+
+
+def test_what_a_judge_fails_at_neither_promotes_nor_turns_back(tmp_path: Path) -> None:
+    shop = open_shop(tmp_path, good, wrong)
+    (tmp_path / "quality.py").write_text(FUSSY)
+    guards = {"min_requests": 20, "metrics": [{"metric": "quality", "margin": 0.2}]}
+    plan = {**QUICK, "guards": guards, "quality": {"judge": "quality.py:fussy", "judged_percent": 100}}
+    with (
+        shop.serve(control__python=tmp_path) as server,
+        Crowd(server.process.address, values=(0.0, 1.0)) as crowd,
+    ):
+        rollout = server.start(to="2", **plan, steps=[50, 100])
+        server.wait_for(rollout, "step")
+        before = crowd.statuses[200]
+        wait_until(lambda: crowd.statuses[200] > before + 800, "much more is answered than would decide it")
+        told = server.see(f"/v1/rollouts/{rollout}")
+        assert told["rollout"]["phase"] == "step", told
+        assert "answers of candidate have no score: ValueError: what is this" in told["rollout"]["degraded"]
+        assert told["verdict"]["outcome"] == "inconclusive", told["verdict"]
+
+
 def test_a_metric_in_python_makes_scores_of_feedback(tmp_path: Path) -> None:
     shop = open_shop(tmp_path, good, wrong)
     (tmp_path / "quality.py").write_text(JUDGE)

@@ -26,6 +26,7 @@ import numpy as np
 from taxiway.rollout.predictions import numbers_of
 
 _LENGTH = struct.Struct("!I")
+_MAX_BYTES = (1 << 32) - 1
 _PR_SET_PDEATHSIG = 1
 """prctl(2): to be killed when whoever started this process is gone."""
 
@@ -45,10 +46,11 @@ def main() -> None:
             send(channel, {"problem": f"{type(problem).__name__}: {problem}"[:500]})
 
 
-def receive(channel: socket.socket) -> Any:  # noqa: ANN401 - plain data
-    """The next frame; None: the other side has hung up."""
+def receive(channel: socket.socket, at_most: int = _MAX_BYTES) -> Any:  # noqa: ANN401 - plain data
+    """The next frame; None: the other side has hung up, or sends one that is larger than that."""
     head = _exactly(channel, _LENGTH.size)
-    body = None if head is None else _exactly(channel, _LENGTH.unpack(head)[0])
+    size = at_most + 1 if head is None else _LENGTH.unpack(head)[0]
+    body = None if size > at_most else _exactly(channel, size)
     return None if body is None else msgspec.msgpack.decode(body)
 
 
@@ -88,6 +90,8 @@ def _load(asked: Mapping[str, Any]) -> Callable[..., Any]:
     except TypeError:
         wanted = "(answer)" if asked["arguments"] == 1 else "(answer, feedback)"
         raise TypeError(f"{asked['name']} must be callable as {asked['name']}{wanted}") from None
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{asked['name']} must be an ordinary function, not an async one")
     made: Callable[..., Any] = function
     return made
 

@@ -1,22 +1,28 @@
 """`Functions` in processes of their own: each bounded in time, memory and in how often it may crash.
 
-A call is never waited for: a thread for each function feeds its process, and what came of calls is fetched later.
-Whatever the function does is its process's alone.
+A call is never waited for: a thread for each function of a rollout feeds its process, and what came of calls is fetched
+later. Whatever the function does is its process's alone. A process is a rollout's own, so that a file which was changed
+counts for the next rollout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from taxiway.control.function_process import receive, send
 from taxiway.core.errors import InvalidArgument
@@ -28,9 +34,12 @@ MAX_WAITING: Final = 1_000
 """Calls that wait for one function; more are dropped."""
 _CRASHES: Final = 5
 _LATELY_S: Final = 60.0
-"""A function whose process ends so often within this time rests for as long."""
+"""A function whose process ends so often within this time rests."""
 _LOAD_S: Final = 60.0
+_RELOAD_S: Final = 5.0
+"""A file that cannot be loaded is tried again after so long."""
 _CLOSED_WITHIN_S: Final = 2.0
+_MAX_REPLY_BYTES: Final = 1 << 20
 
 
 class ProcessFunctions:
@@ -40,17 +49,19 @@ class ProcessFunctions:
         folder: below which files must lie.
         timeout_s: that a call may take.
         memory_bytes: that each process may have.
+        rest_s: of a function whose process ended too often; calls wait for as long.
     """
 
-    def __init__(self, folder: Path, timeout_s: float, memory_bytes: int) -> None:
+    def __init__(self, folder: Path, timeout_s: float, memory_bytes: int, rest_s: float = 60.0) -> None:
         self._folder = folder
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._running: dict[Function, _Runner] = {}
+        self._rest_s = rest_s
+        self._running: dict[tuple[str, Function], _Runner] = {}
 
     def check(self, function: Function) -> None:
         """See `Functions`."""
-        process = _Process(self._words(function))
+        process = self._start(function)
         try:
             process.load(_LOAD_S)
         except _FailedError as problem:
@@ -63,25 +74,33 @@ class ProcessFunctions:
 
     def ask(self, function: Function, question: Question) -> bool:
         """See `Functions`."""
-        return self._runner(function).ask(question)
+        key = (question.rollout, function)
+        if key not in self._running:
+            start = partial(self._start, function)
+            self._running[key] = _Runner(str(function), start, self._timeout_s, self._rest_s)
+        return self._running[key].ask(question)
 
-    def replies(self, function: Function) -> list[Reply]:
+    def replies(self, function: Function, rollout: str) -> list[Reply]:
         """See `Functions`."""
-        return self._runner(function).replies()
+        runner = self._running.get((rollout, function))
+        return [] if runner is None else runner.replies()
 
-    def problem(self, function: Function) -> str:
+    def problem(self, function: Function, rollout: str) -> str:
         """See `Functions`."""
-        return self._runner(function).problem
+        runner = self._running.get((rollout, function))
+        return "" if runner is None else runner.problem
+
+    def keep(self, rollouts: Collection[str]) -> None:
+        """See `Functions`."""
+        for key in [key for key in self._running if key[0] not in rollouts]:
+            self._running.pop(key).close()
 
     def close(self) -> None:
         """End every process."""
-        for runner in self._running.values():
-            runner.close()
+        self.keep(())
 
-    def _runner(self, function: Function) -> _Runner:
-        if function not in self._running:
-            self._running[function] = _Runner(function, self._words(function), self._timeout_s)
-        return self._running[function]
+    def _start(self, function: Function) -> _Process:
+        return _Process(self._words(function))
 
     def _words(self, function: Function) -> Mapping[str, Any]:
         file = (self._folder / function.file).resolve()
@@ -120,7 +139,11 @@ class _Process:
         with theirs:
             command = [sys.executable, "-P", "-m", "taxiway.control.function_process", str(theirs.fileno())]
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+                start_new_session=True,  # so that what the function starts ends with it
             )
 
     def load(self, timeout_s: float) -> None:
@@ -145,12 +168,12 @@ class _Process:
         self._channel.settimeout(timeout_s)
         try:
             send(self._channel, words)
-            told = receive(self._channel)
+            told = receive(self._channel, _MAX_REPLY_BYTES)
         except TimeoutError:
             raise _FailedError(f"it took longer than {timeout_s:g} s", dead=True) from None
-        except OSError:
+        except (OSError, msgspec.DecodeError):  # it is gone, or somebody else writes to its socket
             told = None
-        if told is None:
+        if not isinstance(told, dict):
             raise _FailedError(f"its process ended ({self._status()})", dead=True)
         if "problem" in told:
             raise _FailedError(told["problem"])
@@ -164,27 +187,39 @@ class _Process:
             return "and said nothing"
         return f"signal {-status}" if status < 0 else f"status {status}"
 
+    def kill(self) -> None:
+        """It, and what it has started; whoever waits for its answer is told."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it is gone just now
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """Now."""
-        self._channel.close()
-        self._process.kill()
+        self.kill()
         self._process.wait()
+        self._channel.close()
 
 
 class _Runner:
-    """One function's calls, one after the other, on a thread of their own."""
+    """One function's calls, one after the other, on a thread of their own.
 
-    def __init__(self, function: Function, words: Mapping[str, Any], timeout_s: float) -> None:
+    Args:
+        start: makes a process, which has not loaded the function yet.
+    """
+
+    def __init__(self, name: str, start: Callable[[], _Process], timeout_s: float, rest_s: float) -> None:
         self.problem = ""
-        self._function = function
-        self._words = words
+        self._name = name
+        self._start = start
         self._timeout_s = timeout_s
+        self._rest_s = rest_s
         self._asked: queue.Queue[Question | None] = queue.Queue(MAX_WAITING)
         self._replies: deque[Reply] = deque()
-        self._crashes: deque[float] = deque(maxlen=_CRASHES)
+        self._ended: deque[float] = deque(maxlen=_CRASHES)
+        self._last_failure = ""
         self._process: _Process | None = None
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"function {function}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"function {name}", daemon=True)
         self._thread.start()
 
     def ask(self, question: Question) -> bool:
@@ -207,46 +242,70 @@ class _Runner:
             self._asked.put_nowait(None)
         until = time.monotonic() + _CLOSED_WITHIN_S
         while self._thread.is_alive() and time.monotonic() < until:
-            if self._process is not None:  # it may be starting another one just now
-                self._process.end()
+            if (process := self._process) is not None:  # it may be starting another one just now
+                process.kill()
             self._thread.join(0.05)
-        if self._process is not None:
-            self._process.end()
 
     def _run(self) -> None:
         while not self._closing.is_set():
             question = self._asked.get()
-            if question is not None:
-                self._answer(question)
+            process = None if question is None else self._ready()
+            if question is not None and process is not None:
+                self._answer(process, question)
+        self._end()
 
-    def _answer(self, question: Question) -> None:
+    def _ready(self) -> _Process | None:
+        """One that has loaded the function, however long that takes; None: this is to end."""
+        while self._process is None and not self._closing.is_set():
+            self._rest()
+            try:
+                self._process = self._start()
+                self._process.load(_LOAD_S)
+            except (_FailedError, InvalidArgument, OSError) as problem:
+                self._not_loaded(str(problem))
+            else:
+                self.problem = ""
+        return self._process
+
+    def _not_loaded(self, problem: str) -> None:
+        """Nobody's answer has to do with it: calls wait until it can be loaded."""
+        self._end()
+        if problem != self.problem:
+            self._tell("function_not_loaded", problem)
+        self.problem = problem
+        self._closing.wait(min(self._rest_s, _RELOAD_S))
+
+    def _rest(self) -> None:
+        now = time.monotonic()
+        if len(self._ended) == _CRASHES and now - self._ended[0] < _LATELY_S:
+            self.problem = f"its process ended {_CRASHES} times within {_LATELY_S:g} s: {self._last_failure}; it rests"
+            self._closing.wait(self._rest_s)
+            self._ended.clear()
+
+    def _answer(self, process: _Process, question: Question) -> None:
+        scores: list[float | None] = [None] * len(question.answers)
+        problem = ""
         try:
-            scores, problem = self._call(question), ""
+            scores = process.call(question, self._timeout_s)
         except _FailedError as failure:
-            scores, problem = [None] * len(question.answers), str(failure)
+            problem = str(failure)
             if failure.dead:
                 self._died(problem)
-        if problem and problem != self.problem:
-            _log.warning("function_failed", reason=f"{self._function}: {problem}")
-        self.problem = problem
+            elif problem != self._last_failure:
+                self._tell("function_failed", problem)
         self._replies.append(Reply(question.rollout, question.key, scores, problem))
 
-    def _call(self, question: Question) -> list[float | None]:
-        if self._closing.is_set():
-            raise _FailedError("the server ends")
-        if self._rests():
-            raise _FailedError(f"its process ended {_CRASHES} times within {_LATELY_S:g} s; it rests")
-        if self._process is None:
-            self._process = _Process(self._words)
-            self._process.load(_LOAD_S)
-        return self._process.call(question, self._timeout_s)
-
-    def _rests(self) -> bool:
-        return len(self._crashes) == _CRASHES and time.monotonic() - self._crashes[0] < _LATELY_S
-
     def _died(self, problem: str) -> None:
-        self._crashes.append(time.monotonic())
-        if self._process is not None and not self._closing.is_set():
-            _log.warning("function_ended", reason=f"{self._function}: {problem}")
-            self._process.end()
-            self._process = None
+        self._ended.append(time.monotonic())
+        self._tell("function_ended", problem)
+        self._end()
+
+    def _tell(self, event: str, problem: str) -> None:
+        self._last_failure = problem
+        if not self._closing.is_set():
+            _log.warning(event, reason=f"{self._name}: {problem}")
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()

@@ -25,7 +25,7 @@ from taxiway.rollout.analysis import judge
 from taxiway.rollout.comparing import agreement_of
 from taxiway.rollout.desired import desired_companions, desired_traffic, has_twin, released, weights_of
 from taxiway.rollout.errands import letters_for
-from taxiway.rollout.evidence import Gathered, Rules, add_scores, evidence_of, gather
+from taxiway.rollout.evidence import Gathered, Rules, add_calls, add_scores, evidence_of, gather
 from taxiway.rollout.journal import Journal, Leadership, Transition
 from taxiway.rollout.machine import WITH_TRAFFIC, step
 from taxiway.rollout.moments import utc_ns
@@ -188,6 +188,8 @@ class RolloutController:
                 )
             elif last is not None and last.id not in self._settled:
                 await self._guarded(last, self._settle(last))
+        going_on = {one.last.id for one in services if one.last is not None and one.last.phase not in TERMINAL}
+        await asyncio.to_thread(self._quality.keep, going_on)
         await self._guarded(None, self._deliver())
 
     async def _guarded(self, rollout: Rollout | None, work: Coroutine[Any, Any, Any]) -> None:
@@ -315,8 +317,10 @@ class RolloutController:
         missing = gather(gathered, reports, rules_of(rollout), now_ns)
         scores = _pairs_in(reports, rollout)
         if any(guard["metric"] == "quality" for guard in rollout.plan["guards"]["metrics"]):
-            scores += await asyncio.to_thread(self._quality.take, self.leadership(), rollout, reports)
-            missing = missing or self._quality.problem(rollout)
+            taken = await asyncio.to_thread(self._quality.take, self.leadership(), rollout, reports)
+            scores += taken.scores
+            unscored = add_calls(gathered, taken.calls)
+            missing = missing or self._quality.problem(rollout) or unscored
         degraded = problem or add_scores(gathered, scores) or missing
         evidence = evidence_of(gathered)
         arms = [one.arm for one in rollout.candidates if one.arm not in rollout.dropped]

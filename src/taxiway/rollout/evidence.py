@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from taxiway.core.traffic import ArmCounts, Report
-from taxiway.rollout.nouns import BASELINE, CONTROL, Evidence, Moments, Score, Segment, Tally
+from taxiway.rollout.nouns import BASELINE, CONTROL, Calls, Evidence, Moments, Score, Segment, Tally
 from taxiway.rollout.slots import S_NS, Closed, Slots, SlotTerms, cut
 from taxiway.stats.log_buckets import BUCKETS, LogHistogram
 
@@ -31,6 +31,8 @@ UNHEARD_S: Final = 5.0
 GONE_S: Final = 60.0
 SEALED_S: Final = 600.0
 """After so long nothing of an earlier segment is on its way any more: its counts are added up, and kept as sums."""
+MAX_UNSCORED: Final = 0.01
+"""Of the answers of an arm that a function was asked about; if it fails at more, its scores are no evidence."""
 COUNTED: Final = (
     "assigned", "answered", "failed", "timed_out", "refused", "rejected", "cancelled", "checked", "invalid",
 )  # fmt: skip
@@ -86,6 +88,7 @@ class Gathered(Struct):
         progress: by arm, requests that had ended then, and pairs of a shadow.
         pairs: that a shadow gave, in all.
         looked_ns, moved_ns: when it was last looked at, and when every arm had last answered something new.
+        calls: by arm, about its answers.
     """
 
     boots: dict[str, Boot] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class Gathered(Struct):
     pairs: int = 0
     looked_ns: int = 0
     moved_ns: int = 0
+    calls: dict[str, Calls] = field(default_factory=dict)
 
 
 class Rules(Struct, frozen=True):
@@ -164,6 +168,28 @@ def add_scores(gathered: Gathered, scores: Iterable[Score]) -> str:
     return problem
 
 
+def add_calls(gathered: Gathered, calls: Mapping[str, Calls]) -> str:
+    """Take in how calls about each arm's answers ended; why scores are no evidence now, empty if they are."""
+    for arm, new in calls.items():
+        old = gathered.calls.get(arm, Calls())
+        gathered.calls[arm] = Calls(old.made + new.made, old.failed + new.failed, new.why or old.why)
+    return _unscored(gathered)
+
+
+def _unscored(gathered: Gathered) -> str:
+    """Why scores prove nothing: the answers that a function fails at are not any.
+
+    They may be the rubbish of a version that would pass by the rest; or of one arm only, whose scores would then be
+    fewer than its share of the requests, which is taken for harm.
+    """
+    told = (
+        f"{one.failed} of {one.made} answers of {arm} have no score: {one.why}"
+        for arm, one in gathered.calls.items()
+        if one.failed > MAX_UNSCORED * one.made
+    )
+    return next(told, "")
+
+
 def evidence_of(gathered: Gathered) -> Evidence:
     """What verdicts follow from."""
     segments = []
@@ -181,7 +207,10 @@ def evidence_of(gathered: Gathered) -> Evidence:
             tally.slots, tally.slow_slots, tally.cost = closed.slots, closed.slow, closed.cost
         weights, seconds = dict(gathered.weights[number]), gathered.seconds.get(number, 0.0)
         segments.append(Segment(number, weights, tallies, seconds, missing))
-    return Evidence(segments, list(gathered.scores))
+    scores = gathered.scores
+    if _unscored(gathered):
+        scores = [one for one in scores if one.source == "shadow"]  # which no function made
+    return Evidence(segments, list(scores))
 
 
 # --- what is heard ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ asked, and never waited for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
@@ -58,7 +58,7 @@ class Question:
     """One call.
 
     Attributes:
-        rollout: for which it is asked.
+        rollout: for which it is asked; each has a process of its own for each of its functions.
         key: of whoever asks: comes back with what came of it.
         answers: inputs and outputs of each; the function is called for one after the other.
         feedback: kind and value, for a function of two arguments.
@@ -81,7 +81,7 @@ class Reply:
 
 
 class Functions(Protocol):
-    """Runs functions. Blocking only in `check`; everything else returns at once."""
+    """Runs functions. Blocking only in `check` and `keep`; everything else returns at once."""
 
     def check(self, function: Function) -> None:
         """Load it.
@@ -93,8 +93,11 @@ class Functions(Protocol):
     def ask(self, function: Function, question: Question) -> bool:
         """Have it called; False: too many calls wait."""
 
-    def replies(self, function: Function) -> list[Reply]:
-        """What came of its calls since this was asked last."""
+    def replies(self, function: Function, rollout: str) -> list[Reply]:
+        """What came of a rollout's calls since this was asked last."""
 
-    def problem(self, function: Function) -> str:
-        """Why it gives no scores now; empty: it does, as far as is known."""
+    def problem(self, function: Function, rollout: str) -> str:
+        """Why a rollout's calls of it wait, as where its file has gone; empty: they do not, as far as is known."""
+
+    def keep(self, rollouts: Collection[str]) -> None:
+        """Be done with all others' functions: whoever asks again has them loaded anew."""

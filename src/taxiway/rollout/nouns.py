@@ -197,6 +197,19 @@ class Score(Struct, frozen=True):
     count: int = 1
 
 
+class Calls(Struct):
+    """Of functions that score answers.
+
+    Attributes:
+        failed: those of `made` that gave no score because something was wrong.
+        why: the last one did.
+    """
+
+    made: int = 0
+    failed: int = 0
+    why: str = ""
+
+
 class Evidence(Struct):
     """All that a verdict follows from; a verdict of the same evidence and plan is the same, bit for bit.
 

@@ -6,7 +6,8 @@ What a person's function is needed for is asked of it, and fetched with a later 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from taxiway.core.errors import IdempotencyConflict
@@ -14,7 +15,7 @@ from taxiway.core.traffic import Recorded, Report
 from taxiway.rollout.answers import Answer, Feedback, Joined, Scored
 from taxiway.rollout.functions import BUILT_IN, Function, Functions, Question, Reply
 from taxiway.rollout.journal import Journal, Leadership
-from taxiway.rollout.nouns import Rollout, Score
+from taxiway.rollout.nouns import Calls, Rollout, Score
 from taxiway.rollout.predictions import kept_outputs, label_of, unpacked
 
 
@@ -32,6 +33,25 @@ def functions_of(quality: Mapping[str, Any]) -> list[Function]:
     return found
 
 
+@dataclass(slots=True)
+class Taken:
+    """What a look brought: scores, and how the calls ended that functions make them by, by arm."""
+
+    scores: list[Score] = field(default_factory=list)
+    calls: dict[str, Calls] = field(default_factory=dict)
+
+    def add(self, scored: Iterable[Scored]) -> None:
+        """Those that have a score."""
+        self.scores += [one.score for one in scored if one.score is not None]
+
+    def count(self, arm: str, reply: Reply) -> None:
+        """A call about this arm's answer has ended."""
+        calls = self.calls.setdefault(arm, Calls())
+        calls.made += 1
+        if reply.problem:
+            calls.failed, calls.why = calls.failed + 1, reply.problem
+
+
 class QualityDesk:
     """Takes feedback in, and makes scores of it.
 
@@ -42,9 +62,8 @@ class QualityDesk:
     def __init__(self, journal: Journal, functions: Functions) -> None:
         self._journal = journal
         self._functions = functions
-        self._asked: set[int] = set()
-        """Feedback that a function is asked about."""
-        self._told: dict[tuple[Function, str], list[Reply]] = {}
+        self._asked: dict[str, set[int]] = {}
+        """Feedback that a function is asked about, by rollout."""
         self._chance = random.Random()  # noqa: S311 - a sample
         self.dropped = 0
         """Answers that a judge had no time for."""
@@ -74,10 +93,16 @@ class QualityDesk:
 
     def problem(self, rollout: Rollout) -> str:
         """Why a function that this rollout is judged by gives no scores now; empty: it does."""
-        told = ((function, self._functions.problem(function)) for function in functions_of(rollout.plan["quality"]))
+        functions = functions_of(rollout.plan["quality"])
+        told = ((function, self._functions.problem(function, rollout.id)) for function in functions)
         return next((f"{function} gives no scores: {problem}" for function, problem in told if problem), "")
 
-    def take(self, leadership: Leadership, rollout: Rollout, reports: Iterable[Report]) -> list[Score]:
+    def keep(self, rollouts: Collection[str]) -> None:
+        """Be done with all others."""
+        self._functions.keep(rollouts)
+        self._asked = {rollout: asked for rollout, asked in self._asked.items() if rollout in rollouts}
+
+    def take(self, leadership: Leadership, rollout: Rollout, reports: Iterable[Report]) -> Taken:
         """Keep the answers of these reports, and score what can be scored: of this rollout.
 
         What was scored is settled before it is evidence: whoever is killed between loses a score, and counts none
@@ -95,32 +120,33 @@ class QualityDesk:
             if record.id and not record.other_arm
         ]
         self._journal.answers.record(leadership, answers)
-        return [
-            *self._by_feedback(leadership, rollout, quality),
-            *self._by_judge(leadership, rollout, quality),
-        ]
+        taken = Taken()
+        self._by_feedback(leadership, rollout, quality, taken)
+        self._by_judge(leadership, rollout, quality, taken)
+        return taken
 
     # --- feedback -------------------------------------------------------------------------------------------
 
-    def _by_feedback(self, leadership: Leadership, rollout: Rollout, quality: Mapping[str, Any]) -> list[Score]:
+    def _by_feedback(self, leadership: Leadership, rollout: Rollout, quality: Mapping[str, Any], taken: Taken) -> None:
         joined = self._journal.answers.ready(rollout.service)
         if quality["metric"] in BUILT_IN:
             scored = [(one.answer.rollout, _scored(one)) for one in joined]
         else:
-            scored = self._by_metric(Function.parse("quality.metric", quality["metric"], 2), rollout, joined)
-        scores: list[Score] = []
+            scored = self._by_metric(Function.parse("quality.metric", quality["metric"], 2), rollout, joined, taken)
         for rollout_id in {one for one, _ in scored}:
             own = [one for name, one in scored if name == rollout_id]
             self._journal.answers.settle(leadership, rollout_id, own)
             if rollout_id == rollout.id:
-                scores += [one.score for one in own if one.score is not None]
-        return scores
+                taken.add(own)
 
-    def _by_metric(self, function: Function, rollout: Rollout, joined: Sequence[Joined]) -> list[tuple[str, Scored]]:
+    def _by_metric(
+        self, function: Function, rollout: Rollout, joined: Sequence[Joined], taken: Taken
+    ) -> list[tuple[str, Scored]]:
         """Ask about what is new, and take in what was told; what is of another rollout is only settled."""
         scored = [(one.answer.rollout, _unscored(one)) for one in joined if one.answer.rollout != rollout.id]
+        asked = self._asked.setdefault(rollout.id, set())
         for one in joined:
-            if one.answer.rollout != rollout.id or one.number in self._asked:
+            if one.answer.rollout != rollout.id or one.number in asked:
                 continue
             outputs = one.answer.prediction
             if not isinstance(outputs, list):  # it was too large, or is of a plan with another metric
@@ -128,18 +154,13 @@ class QualityDesk:
                 continue
             feedback = {"kind": one.feedback.kind, "value": one.feedback.value}
             if self._functions.ask(function, Question(rollout.id, one, [([], unpacked(outputs))], feedback)):
-                self._asked.add(one.number)
-        for reply in self._replies(function, rollout):
+                asked.add(one.number)
+        for reply in self._functions.replies(function, rollout.id):
             about: Joined = reply.key
-            self._asked.discard(about.number)
+            asked.discard(about.number)
+            taken.count(about.answer.arm, reply)
             scored.append((about.answer.rollout, _with_score(about, reply.scores[0])))
         return scored
-
-    def _replies(self, function: Function, rollout: Rollout) -> list[Reply]:
-        """What came of this rollout's calls; that of others waits for them."""
-        for reply in self._functions.replies(function):
-            self._told.setdefault((function, reply.rollout), []).append(reply)
-        return self._told.pop((function, rollout.id), [])
 
     # --- judges ---------------------------------------------------------------------------------------------
 
@@ -161,13 +182,15 @@ class QualityDesk:
         every = bool(record.other_arm) or rollout.plan["quality"]["metric"] != "rating"
         return share if every else 1.0
 
-    def _by_judge(self, leadership: Leadership, rollout: Rollout, quality: Mapping[str, Any]) -> list[Score]:
+    def _by_judge(self, leadership: Leadership, rollout: Rollout, quality: Mapping[str, Any], taken: Taken) -> None:
         if not quality["judge"]:
-            return []
-        told = self._replies(Function.parse("quality.judge", quality["judge"], 1), rollout)
+            return
+        told = self._functions.replies(Function.parse("quality.judge", quality["judge"], 1), rollout.id)
+        for reply in told:
+            taken.count(reply.key[0], reply)
         scored = [one for reply in told if (one := _judged(reply)) is not None]
         self._journal.answers.settle(leadership, rollout.id, scored)
-        return [one.score for one in scored if one.score is not None]
+        taken.add(scored)
 
 
 def _judged(reply: Reply) -> Scored | None:

@@ -11,8 +11,8 @@ import pytest
 from tests.support.rollout_reports import S_NS, SPLIT, Look, Plane, Watcher
 
 from taxiway.core.traffic import Report
-from taxiway.rollout.evidence import SEALED_S, Gathered, add_scores, evidence_of
-from taxiway.rollout.nouns import BASELINE, CANDIDATE, CONTROL, Evidence, Outcome, Score, Tally
+from taxiway.rollout.evidence import SEALED_S, Gathered, add_calls, add_scores, evidence_of
+from taxiway.rollout.nouns import BASELINE, CANDIDATE, CONTROL, Calls, Evidence, Outcome, Score, Tally
 
 LEAST_S = 120.0
 
@@ -303,3 +303,21 @@ def test_scores_that_are_alike_are_one_and_nonsense_is_told() -> None:
         assert "must be from 0 to 1" in add_scores(gathered, [Score(CANDIDATE, "feedback", 0.1, wrong)])
     assert "must be" in add_scores(gathered, [Score(CANDIDATE, "judge", 0.1, 0.5, math.nan)])
     assert [one.count for one in gathered.scores] == [2, 1]
+
+
+def test_an_arm_whose_answers_a_function_often_fails_at_has_no_evidence_until_it_does_so_seldom() -> None:
+    gathered = Gathered()
+    judged, pair = Score(CANDIDATE, "judge", 0.1, 1.0), Score(CANDIDATE, "shadow", 0.1, 0.5, 1.0)
+    add_scores(gathered, [judged, pair])
+    assert add_calls(gathered, {CANDIDATE: Calls(199, 1, "KeyError"), CONTROL: Calls(5000)}) == ""
+    assert evidence_of(gathered).scores == [judged, pair]
+    told = add_calls(gathered, {CANDIDATE: Calls(2, 2, "MemoryError")})
+    assert told == "3 of 201 answers of candidate have no score: MemoryError"
+    kept = msgspec.json.decode(msgspec.json.encode(gathered), type=Gathered)
+    assert add_calls(kept, {CONTROL: Calls(1)}) == told, "a control process that is started anew knows it still"
+    assert evidence_of(kept).scores == [pair]
+    assert add_calls(gathered, {CANDIDATE: Calls(99)}) == ""
+    assert evidence_of(gathered).scores == [judged, pair]
+    assert (
+        add_calls(Gathered(), {CONTROL: Calls(1, 1, "KeyError")}) == "1 of 1 answers of control have no score: KeyError"
+    )
