@@ -1,8 +1,8 @@
 """Shares and quantiles with intervals that hold at all times, and whether two arms have the same quantile.
 
 S. R. Howard, A. Ramdas, "Sequential estimation of quantiles with applications to A/B testing", Bernoulli 2022
-(arXiv:1906.09712). Exact, on the values themselves: quantile_test.py asks one-sided questions of histograms, which is
-what rollouts decide by.
+(arXiv:1906.09712). Exact, on the values themselves; the one-sided question with a margin that rollouts decide by is in
+quantile_test.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from taxiway.stats.mixtures import BetaBinomial, bound
-from taxiway.stats.quantile_test import log_mixture
 
 Floats = NDArray[np.float64]
 _ALPHA_OPT = 0.05
@@ -98,22 +97,3 @@ def _lowest(function: Callable[[float], float]) -> float:
         one, two = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, two) if function(one) < function(two) else (one, high)
     return (low + high) / 2
-
-
-def log_e_quantile_above(baseline: Floats, candidate: Floats, p: float, margin: float) -> float:
-    """Evidence, in nats, that the candidate's p-quantile is above (1 + margin) times the baseline's; exact.
-
-    The process of quantile_test.py on the values themselves, to which the one on histograms comes close from below.
-
-    Args:
-        baseline: its values, shape (n,), above 0.
-        candidate: its values, shape (m,).
-        p: 0 to 1.
-        margin: as a share.
-    """
-    base, other = np.sort(baseline), np.sort(candidate)
-    places = np.concatenate([[-math.inf], other / (1 + margin)])
-    below = np.searchsorted(base, places, side="left").astype(np.float64)
-    within = np.concatenate([[0.0], np.searchsorted(other, other, side="right").astype(np.float64)])
-    against = log_mixture(below, float(len(base)), p, above=True)
-    return float((against + log_mixture(within, float(len(other)), p, above=False)).min())

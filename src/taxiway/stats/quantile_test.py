@@ -1,4 +1,4 @@
-"""Whether a quantile of one arm is above that of another by more than a margin, on histograms, at any time.
+"""Whether a quantile of one arm is above that of another by more than a margin, at any time.
 
 The one-sided two-sample e-process for quantiles: for any time x, count kA = #{baseline < x} and kB = #{candidate <=
 (1 + d) x}. Under the hypothesis Q_c(p) <= (1 + d) Q_b(p), at x = Q_b(p) the first is a sum of trials of probability
@@ -13,6 +13,7 @@ For safety the two change places: that the baseline's quantile is at most the ca
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Final
 
@@ -22,8 +23,12 @@ from numpy.typing import NDArray
 from taxiway.stats.log_buckets import PER_OCTAVE, LogHistogram
 
 Floats = NDArray[np.float64]
-_TAILS_UP: Final = np.exp(np.geomspace(0.004, math.log(8.0), 40))
-_TAILS_DOWN: Final = np.exp(-np.geomspace(0.004, 3.0, 40))
+_ALTERNATIVES: Final = 40
+_NEAREST: Final = 0.004
+"""The first alternative changes the tail by so much, as a logarithm."""
+_SHRINKS: Final = 3.0
+_GROWS: Final = math.log(8.0)
+"""The last ones: how far the tail shrinks, and grows."""
 
 
 def log_e_harm(baseline: LogHistogram, candidate: LogHistogram, p: float, margin: float) -> float:
@@ -55,6 +60,25 @@ def log_e_shifted(first: LogHistogram, second: LogHistogram, p: float, shift: in
     return float(gain.min())
 
 
+def log_e_quantile_above(baseline: Floats, candidate: Floats, p: float, margin: float) -> float:
+    """Evidence, in nats, that the candidate's p-quantile is above (1 + margin) times the baseline's; exact.
+
+    On the values themselves; `log_e_harm` comes close to it from below.
+
+    Args:
+        baseline: its values, shape (n,), above 0.
+        candidate: its values, shape (m,).
+        p: 0 to 1.
+        margin: as a share.
+    """
+    base, other = np.sort(baseline), np.sort(candidate)
+    places = np.concatenate([[-math.inf], other / (1 + margin)])
+    below = np.searchsorted(base, places, side="left").astype(np.float64)
+    within = np.concatenate([[0.0], np.searchsorted(other, other, side="right").astype(np.float64)])
+    against = log_mixture(below, float(len(base)), p, above=True)
+    return float((against + log_mixture(within, float(len(other)), p, above=False)).min())
+
+
 def _buckets_of(margin: float) -> float:
     return math.log2(1.0 + margin) * PER_OCTAVE
 
@@ -69,10 +93,14 @@ def log_mixture(counts: Floats, total: Floats | float, p: float, *, above: bool)
     return np.asarray(top + np.log(np.exp(gains - top).mean(axis=0)))
 
 
+@functools.lru_cache(maxsize=256)
 def _grid(p: float, *, above: bool) -> Floats:
     """Dense near p: with a coarse one the factor that is not at fault falls exponentially, and power is lost.
 
-    The tail 1 - p shrinks for probabilities above p, and grows for those below.
+    The tail 1 - p shrinks for probabilities above p, and grows for those below, of which the last is p / 5 at least.
     """
-    grid = 1 - (1 - p) * (_TAILS_DOWN if above else _TAILS_UP)
-    return np.asarray(grid[grid > 0])
+    furthest = _SHRINKS if above else min(_GROWS, math.log((1 - p / 5) / (1 - p)))
+    tails = np.geomspace(min(_NEAREST, furthest / 10), furthest, _ALTERNATIVES)
+    grid = 1 - (1 - p) * np.exp(-tails if above else tails)
+    grid.flags.writeable = False
+    return np.asarray(grid)
