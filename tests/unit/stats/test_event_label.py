@@ -39,12 +39,14 @@ def test_values_of_an_independent_implementation(segments: list[Segment], margin
 
 
 @pytest.mark.parametrize(
-    ("weight", "ratio", "events"), [(0.05, 2, 285), (0.05, 4, 48), (0.01, 2, 1299), (0.01, 4, 202)]
+    ("weight", "ratio", "events", "candidate"),
+    [(0.05, 2, 285, 27), (0.05, 4, 48, 8), (0.01, 2, 1299, 26), (0.01, 4, 202, 8)],
 )
-def test_how_many_events_it_takes(weight: float, ratio: float, events: int) -> None:
+def test_how_many_events_it_takes(weight: float, ratio: float, events: int, candidate: int) -> None:
     needed = bad_events_needed(weight, ratio, math.log(20))
     assert needed is not None
     assert needed == pytest.approx(events, rel=0.15)  # the published figures are of simulated walks
+    assert round(events * share_of_events(weight, ratio)) == candidate
 
 
 @given(segments_of)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import lambertw
 
 from taxiway.stats.betting import BettingTest
 from taxiway.stats.log_buckets import LogHistogram
@@ -35,6 +36,31 @@ def test_betting_seldom_grows_rich_on_what_is_true() -> None:
     assert rich / 200 <= 0.05
 
 
+@pytest.mark.parametrize(
+    ("difference", "passed", "median"), [(0.0, 0.99, 338), (-0.03, 0.0, 215), (-0.006, 0.84, None)]
+)
+def test_pairs_of_a_shadow_are_judged_as_measured_before_this_was_written(
+    difference: float, passed: float, median: float | None
+) -> None:
+    """Scores that differ by so much on average, two in five not at all; a margin of 0.02, the last lies inside it."""
+    walks = [judge_pairs(np.random.default_rng(run), difference) for run in range(200)]
+    assert sum(safe for safe, _ in walks) / len(walks) == pytest.approx(passed, abs=0.05)
+    if median is not None:
+        assert np.median([pairs for _, pairs in walks]) == pytest.approx(median, rel=0.1)
+
+
+def judge_pairs(chance: np.random.Generator, difference: float) -> tuple[bool, int]:
+    """Whether safety was shown rather than harm, and after how many pairs."""
+    harm, safe = BettingTest(0.5, 0.05), BettingTest((1 - 0.02) / 2, 0.05)
+    apart = np.clip(chance.normal(difference / 0.6, 0.15, 4000), -1, 1) * (chance.random(4000) < 0.6)
+    for pairs, one in enumerate(apart.tolist(), 1):
+        harm.add((1 - one) / 2)
+        safe.add((1 + one) / 2)
+        if max(harm.log_e, safe.log_e) >= math.log(20):
+            return safe.log_e >= math.log(20), pairs
+    raise AssertionError("4,000 pairs were not enough")
+
+
 def test_sample_ratio_gives_the_published_values() -> None:
     counts, told = [0, 0, 0], []
     for batch in ([20, 17, 9], [18, 21, 8], [4, 6, 4], [18, 19, 11]):
@@ -48,6 +74,34 @@ def test_sample_ratio_gives_the_published_values() -> None:
 )
 def test_sample_ratio_of_a_canary(counts: tuple[int, int], expected: float) -> None:
     assert log_bayes_factor(counts, (0.05, 0.95)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_sample_ratio_gives_the_published_value_of_ten_visitors() -> None:
+    """ssrm's regression test: visitors as they came, and the least p-value so far."""
+    arms = [2, 2, 2, 2, 0, 2, 2, 0, 1, 2]
+    seen = [[arms[:n].count(arm) for arm in range(3)] for n in range(1, 11)]
+    factors = [math.exp(log_bayes_factor(counts, (0.1, 0.5, 0.4))) for counts in seen]
+    assert factors[-1] == pytest.approx(1.0017496120131435, rel=1e-9)
+    assert min(1 / factor for factor in factors) == pytest.approx(0.9980534145723241, rel=1e-9)
+
+
+def test_a_right_split_is_seldom_flagged_however_often_it_is_looked_at() -> None:
+    chance = np.random.default_rng(14)
+    flagged = 0
+    for _ in range(200):
+        candidate = chance.binomial(500, 0.05, 60).cumsum().tolist()
+        looks = [(mine, 500 * look - mine) for look, mine in enumerate(candidate, 1)]
+        flagged += max(log_bayes_factor(counts, (0.05, 0.95)) for counts in looks) >= math.log(20)
+    assert flagged / 200 <= 0.05
+
+
+def test_looking_always_costs_half_as_much_again_and_nothing_for_the_short_form_of_its_tuning() -> None:
+    fixed = 1.959964 / math.sqrt(1000)
+    assert fixed == pytest.approx(0.06198, abs=1e-5)
+    assert half_width(1000, 1, 0.05, 1000) / fixed == pytest.approx(1.55, abs=0.005)
+    exact = (-lambertw(-(0.05**2) / math.e, -1).real - 1) / 1000
+    shortest = math.sqrt(2 * (1000 * exact + 1) / (1000**2 * exact) * math.log(math.sqrt(1000 * exact + 1) / 0.05))
+    assert shortest <= half_width(1000, 1, 0.05, 1000) <= shortest * 1.001
 
 
 def test_asymptotic_intervals_give_the_published_values() -> None:
