@@ -110,7 +110,7 @@ def alike(one: Boxes, other: Boxes) -> float:
 
 
 def _overlaps(one: Array, other: Array) -> Array:
-    """Intersection over union of each pair, shape (n, m); boxes without an area overlap with nothing."""
+    """Intersection over union of each pair, shape (n, m); boxes without an area overlap with nothing but their like."""
     low = np.maximum(one[:, None, :2], other[None, :, :2])
     high = np.minimum(one[:, None, 2:], other[None, :, 2:])
     with np.errstate(invalid="ignore", over="ignore"):  # boxes that have no end overlap with nothing
@@ -118,4 +118,5 @@ def _overlaps(one: Array, other: Array) -> Array:
         areas = [np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=-1) for boxes in (one, other)]
         union = areas[0][:, None] + areas[1][None, :] - shared
         overlap: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return np.nan_to_num(overlap)
+    same = (one[:, None, :] == other[None, :, :]).all(axis=-1)
+    return np.where(same, 1.0, np.nan_to_num(overlap))

@@ -247,6 +247,12 @@ def test_more_boxes_than_are_looked_at_cost_no_more() -> None:
     assert agreement(one, {"boxes": boxes + 0.5, "scores": one["scores"]}, "boxes") == 1.0
 
 
+def test_boxes_without_an_area_are_found_again_in_any_order() -> None:
+    one = found([A, [5.0, 5, 5, 9]], [0.9, 0.8], [1, 2])
+    assert agreement(one, found([[5.0, 5, 5, 9], A], [0.8, 0.9], [2, 1]), "boxes") == 1.0
+    assert agreement(one, found([A, [5.0, 5, 5, 8]], [0.9, 0.8], [1, 2]), "boxes") == 0.5
+
+
 CORNERS = st.lists(st.integers(0, 50).map(float), min_size=4, max_size=4).map(
     lambda at: [min(at[0], at[2]), min(at[1], at[3]), max(at[0], at[2]), max(at[1], at[3])]
 )
