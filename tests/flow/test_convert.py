@@ -87,6 +87,13 @@ def test_a_booster_that_learnt_of_missing_values(library: str, tmp_path: Path) -
     assert success(models.boosted(library, "diabetes", tmp_path, gaps=True)).parity.holds
 
 
+def test_trees_after_the_best_one_of_an_estimator_that_stopped_early_are_left_out(tmp_path: Path) -> None:
+    estimator = models.stopped_early("gbtree", tmp_path / "model.ubj")
+    rows = models.table("diabetes")[0].astype(np.float32)
+    (predicted,) = session(success(tmp_path / "model.ubj")).run(["prediction"], {"X": rows})
+    np.testing.assert_allclose(predicted.ravel(), estimator.predict(rows), rtol=1e-5)
+
+
 def test_the_artifact_is_what_its_report_says(tmp_path: Path) -> None:
     estimator = models.forest("wine")
     outcome = success(saved(estimator, tmp_path))

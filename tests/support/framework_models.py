@@ -102,6 +102,17 @@ def _xgboost(rows: Table, path: Path) -> Path:
     return path / "model.json"
 
 
+def stopped_early(kind: str, path: Path) -> Any:
+    """A regressor of XGBoost's that stopped some trees after its best one, saved as `path`."""
+    features, targets = table("diabetes")
+    held_out = [(features[300:], targets[300:])]
+    estimator = xgboost.XGBRegressor(n_estimators=50, booster=kind, early_stopping_rounds=2, n_jobs=1)
+    estimator.fit(features[:300], targets[:300], eval_set=held_out, verbose=False)
+    assert estimator.best_iteration + 1 < estimator.get_booster().num_boosted_rounds()
+    estimator.save_model(path)
+    return estimator
+
+
 def _lightgbm(rows: Table, path: Path) -> Path:
     classes = _classes(rows[1])
     objective = {0: {"objective": "regression"}, 2: {"objective": "binary"}}.get(
