@@ -36,6 +36,28 @@ def test_nothing_goes_on(tmp_path: Path) -> None:
     assert left == set()
 
 
+RAISES = """
+class Raises:
+    inputs = outputs = {"x": ("FP32", [-1, 1])}
+
+    def load(self, directory):
+        raise RuntimeError("no weights")
+"""
+
+
+@pytest.mark.parametrize("names", [["first"], ["first", "second"]])
+def test_each_model_is_named_that_its_own_code_keeps_from_being_served(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        file = tmp_path / name / "1" / "predictor.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(RAISES + "    def predict(self, x):\n        return x\n", encoding="utf-8")
+    error, _ = asyncio.run(_fail_to_start(tmp_path, grpc__enabled=False))
+    assert [f"model '{name}': the model's own code raised RuntimeError" in error.message for name in names] == [
+        True for _ in names
+    ]
+    assert "no weights" in error.message
+
+
 def test_the_socket_of_the_one_that_is_there_stays(tmp_path: Path) -> None:
     model = onnx_models.doubler(tmp_path / "double.onnx")
     path = tmp_path / "grpc.sock"

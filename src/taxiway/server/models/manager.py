@@ -169,7 +169,7 @@ class ModelManager:
                 errors[name] = error
         if errors:
             await self.drain(_CLOSE_S)
-            raise _all_of([errors[name] for name in sorted(errors)])
+            raise _all_of([_naming(name, errors[name]) for name in sorted(errors)])
         self._started = True
         self._publish()
         self._progress.begin()
@@ -484,6 +484,13 @@ def _describe(version: Version) -> LogFields:
     assert version.served is not None  # noqa: S101 - it is ready
     duration_ms = round(version.served.statistics.load_s * 1000, 1)
     return {"model": version.served.name, "version": str(version.number), "duration_ms": duration_ms}
+
+
+def _naming(name: str, error: TaxiwayError) -> TaxiwayError:
+    """The same, so that it says of which model: a model's own code that raises, or a file without a name, does not."""
+    if any(f"{before}{name}{after}" in error.message for before, after in ("''", "//", "/.")):
+        return error
+    return error.retold(f"model '{name}': {error.message}")
 
 
 def _all_of(errors: Sequence[TaxiwayError]) -> TaxiwayError:
