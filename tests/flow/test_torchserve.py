@@ -48,6 +48,13 @@ def choose(server: Server, word: str) -> Any:
 # --- what a handler is given
 
 
+def test_each_request_has_an_id_of_its_own_as_in_torchserve(server: Server) -> None:
+    """Handlers call files and caches by it."""
+    ids = [predict(server, b"x")["id"] for _ in range(2)]
+    assert all(ids)
+    assert ids[0] != ids[1]
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "kind", "value"),
     [

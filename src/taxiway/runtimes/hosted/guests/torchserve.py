@@ -11,6 +11,7 @@ import json
 import os
 import re
 import traceback
+import uuid
 from collections.abc import Mapping, Sequence
 from time import monotonic_ns
 from typing import Any
@@ -155,7 +156,7 @@ def _rows_of(request: Request) -> list[Row] | TaxiwayError:
         if not isinstance(headers, dict):
             raise MalformedRequest("parameter 'headers' must be a JSON object")
         bodies = request.arrays()["data"].reshape(-1).tolist()
-        return [_row(body, content_type, headers, request.asked.id or "") for body in bodies]
+        return [_row(body, content_type, headers, request.asked.id or str(uuid.uuid4())) for body in bodies]
     except ValueError as problem:
         return MalformedRequest(f"parameter 'headers' is not JSON: {problem}")
     except TaxiwayError as problem:
