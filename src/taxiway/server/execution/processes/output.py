@@ -23,6 +23,8 @@ _log = Log(MODEL_LOGGER)
 _READ_BYTES = 64 * 1024
 _LINE_BYTES = 4096
 _KEPT_LINES = 20
+_TOLD_CHARS = 300
+"""So much of a line is told outside the log, which has it whole: it becomes part of a reason."""
 _LAST_READS = 64
 """After its end so much is read at most: what it has started may go on printing."""
 
@@ -99,8 +101,9 @@ class Output:
         threading.Thread(target=self._read, name=name, daemon=True).start()
 
     def last_line(self) -> str:
-        """The last one that says something; empty if there is none."""
-        return next((text_of(line) for line in reversed(self._last) if line.strip()), "")
+        """The last one that says something, or its beginning; empty if there is none."""
+        line = next((text_of(line) for line in reversed(self._last) if line.strip()), "")
+        return line if len(line) <= _TOLD_CHARS else f"{line[:_TOLD_CHARS]}..."
 
     def call_at_end(self, on_end: Callable[[], None]) -> None:
         """Have this called in the thread once the child has ended, before `ended` is set; at once if it has."""

@@ -56,6 +56,13 @@ def test_everything_printed_before_the_end_is_read() -> None:
     assert told[-1] == b"b"
 
 
+def test_of_a_long_last_line_the_beginning_is_told() -> None:
+    """It becomes part of the reason that the index, the log and readiness tell."""
+    output, told = _output("print('a' * 4000)")
+    assert told == [b"a" * 4000]
+    assert output.last_line() == "a" * 300 + "..."
+
+
 def test_who_closes_the_pipe_is_still_seen_to_end() -> None:
     output, _ = _output("import os; os.close(1); os.close(2); os._exit(0)")
     called = threading.Event()
