@@ -271,6 +271,14 @@ def test_a_file_that_is_not_what_its_name_says(name: str, reason: Reason, tmp_pa
     assert failure(tmp_path / name).reason is reason
 
 
+@pytest.mark.parametrize("kind", ["dart", "gblinear"])
+def test_a_kind_of_booster_that_the_exporter_does_not_know_is_named(kind: str, tmp_path: Path) -> None:
+    models.stopped_early(kind, tmp_path / "model.ubj")
+    outcome = failure(tmp_path / "model.ubj")
+    assert outcome.reason is Reason.UNSUPPORTED
+    assert kind in outcome.message
+
+
 def test_an_estimator_without_answers_is_not_converted(tmp_path: Path) -> None:
     scaler = StandardScaler().fit(models.table("wine")[0])
     outcome = failure(saved(scaler, tmp_path))

@@ -15,6 +15,7 @@ from onnxmltools.convert import convert_xgboost
 from onnxmltools.convert.common.data_types import FloatTensorType
 
 from taxiway.convert.foreign import Export, Rows, answers, samples_of_trees, widths
+from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.convert.trees import LEAF, Tree
 from taxiway.core.tensors import Datatype
@@ -64,8 +65,14 @@ def load(path: Path, trusted: Collection[str]) -> XGBoostModel:  # noqa: ARG001 
 
     Raises:
         InvalidModel, Unsupported: as if it were to be hosted.
+        Refused: the exporter knows nothing of its kind.
     """
     table = hosted.load(path)
+    kind = str(json.loads(table.booster.save_config())["learner"]["gradient_booster"]["name"])
+    if kind != "gbtree":
+        raise Refused(
+            Reason.UNSUPPORTED, f"onnxmltools does not export boosters of kind {kind!r}", "the native library serves it"
+        )
     return XGBoostModel(table, trees_of(table.booster))
 
 
