@@ -51,7 +51,7 @@ Rules:
 What applies to a model is decided in this order: `models.overrides` for its name, then its
 `config.pbtxt`, then `batching`, `execution` and `queue`, then what its file declares. `config.pbtxt` is
 Triton's ModelConfig in protobuf text format, every field of it readable; what taxiway does not do
-(ensembles, ragged batches, backends other than `onnxruntime`) is refused by name when
+(ragged batches, iterative sequences, backends that it has no runtime for) is refused by name when
 the model is loaded. An empty or absent `config.pbtxt` is filled in from the file: the model batches if
 the first dimension of every input and output is free.
 
