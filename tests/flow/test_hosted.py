@@ -136,6 +136,21 @@ def test_a_class_that_tells_no_tensors_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("predict", "told"),
+    [
+        ("def predict(self, y):\n        return y", "has no argument called as its input 'x'"),
+        ("async def predict(self, x):\n        return x", "is async or a generator"),
+        ("def predict(self, x):\n        yield x", "is async or a generator"),
+    ],
+)
+def test_a_class_that_would_fail_every_request_is_refused(predict: str, told: str, tmp_path: Path) -> None:
+    tensors = 'inputs = outputs = {"x": ("FP32", [-1, 1])}'
+    (tmp_path / "odd.py").write_text(f"class Odd:\n    {tensors}\n\n    {predict}\n", encoding="utf-8")
+    with pytest.raises(InvalidModel, match=told), serve(tmp_path / "odd.py"):
+        pass
+
+
 def test_a_framework_that_is_not_installed_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

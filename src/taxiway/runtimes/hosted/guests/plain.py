@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +39,7 @@ class PlainModel:
         _check_told(self, source)
         if hasattr(user, "load"):
             user.load(str(source.file.parent))
+        _check_predict(self, user.predict, source)  # `load` may have replaced it
 
     def predict(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """What its own `predict` returns."""
@@ -77,6 +78,31 @@ def _check_told(model: PlainModel, source: Source) -> None:
             hint='give the class attributes: inputs = {"x": ("FP32", [-1, 4])}, outputs likewise; '
             "or write them in config.pbtxt",
         )
+
+
+def _check_predict(model: PlainModel, predict: Callable[..., Any], source: Source) -> None:
+    """Refuse one that would fail every request.
+
+    Raises:
+        InvalidModel: what it returns is to be awaited or iterated, or it does not take an input by its name.
+    """
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    if any(is_kind(predict) for is_kind in kinds):
+        raise InvalidModel(
+            f"'predict' in {source.file} is async or a generator",
+            hint="make it a function that returns arrays; who wants async or streams writes a Triton model.py",
+        )
+    names = [one["name"] for one in json.loads(source.config).get("input") or ()]
+    for name in names or [one.name for one in model.inputs or ()]:
+        try:
+            inspect.signature(predict).bind_partial(**{name: None})
+        except TypeError:
+            raise InvalidModel(
+                f"'predict' in {source.file} has no argument called as its input {name!r}",
+                hint="name its arguments as the inputs are called, or give it **inputs",
+            ) from None
+        except ValueError:  # a function that is not of Python tells no signature
+            return
 
 
 def _class_of(module: ModuleType, source: Source) -> type:
