@@ -154,6 +154,16 @@ def test_its_bytes_are_recognised_under_another_name(
     assert imported.model.backend == FORMATS[name][1]
 
 
+def test_a_classifier_of_catboosts_with_several_labels_is_understood_as_it_is_served(
+    tmp_path: Path, office: Office, registry: Registry
+) -> None:
+    _, classes = foreign_models.samples()
+    several = np.stack([classes > 0, classes == 1], axis=1).astype(int)
+    source = foreign_models.catboost_file(tmp_path / "model.cbm", several, "MultiLogloss")
+    outputs = take(source, office, registry).model.outputs
+    assert [said(spec) for spec in outputs] == ["label INT64[-1, 2]", "probabilities FP64[-1, 2]"]
+
+
 def test_what_is_served_is_what_was_imported(tmp_path: Path, office: Office, registry: Registry) -> None:
     take(external_model(tmp_path, "weights.bin"), office, registry, name="adder")
     repository = registry.materialise(["adder:1"], tmp_path / "repository")

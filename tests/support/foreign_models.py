@@ -67,11 +67,13 @@ def lightgbm_file(path: Path) -> Path:
     return path
 
 
-def catboost_file(path: Path) -> Path:
+def catboost_file(path: Path, targets: NDArray[Any] | None = None, loss: str = "MultiClass") -> Path:
     import catboost
 
-    model = catboost.CatBoostClassifier(iterations=3, depth=2, verbose=0, allow_writing_files=False, thread_count=1)
-    model.fit(*samples()).save_model(str(path))
+    wanted = {"iterations": 3, "depth": 2, "loss_function": loss}
+    model = catboost.CatBoostClassifier(**wanted, verbose=0, allow_writing_files=False, thread_count=1)
+    rows, classes = samples()
+    model.fit(rows, classes if targets is None else targets).save_model(str(path))
     return path
 
 

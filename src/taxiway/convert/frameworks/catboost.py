@@ -74,6 +74,10 @@ def load(path: Path, trusted: Collection[str]) -> CatBoostModel:  # noqa: ARG001
     table = hosted.load(path)
     if table.columns[0].name != MATRIX:
         raise Refused(Reason.UNSUPPORTED, f"{path.name} has features of text, which CatBoost's ONNX export has not")
+    if table.has_several_labels:
+        raise Refused(
+            Reason.UNSUPPORTED, f"{path.name} predicts several labels at once", "the native library serves it"
+        )
     return CatBoostModel(table, [_tree(tree["splits"] or []) for tree in _saved(table.model)])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from taxiway.core.errors import MalformedArtifact
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.intake.formats.files import one_of_kind, the_one
-from taxiway.intake.formats.trees import classes_out, numbers_out, rows_in
+from taxiway.intake.formats.trees import LABEL, classes_out, numbers_out, rows_in
 from taxiway.intake.nouns import Format, Staged, StagedFile, Understanding
 from taxiway.intake.read.documents import json_or
 from taxiway.intake.read.flatbuffer import Table
@@ -20,8 +20,11 @@ _TREES, _INFO = 1, 2
 _DIMENSION, _CATEGORICAL, _FLOAT = 0, 4, 5
 """Fields of TModelTrees."""
 
-_CLASSIFIES = frozenset({"Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll"})
+_CLASSIFIES = frozenset({"Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll"})
 """Losses of classifiers."""
+
+_SEVERAL_LABELS = frozenset({"MultiLogloss", "MultiCrossEntropy"})
+"""Losses of those whose rows may have any of the classes: a 0 or 1 for each."""
 
 
 def _recognise(staged: Staged) -> bool:
@@ -65,6 +68,9 @@ def _understand(staged: Staged) -> tuple[Understanding, ...]:
 
 
 def _outputs(objective: str, classes: list[Any], dimension: int) -> tuple[TensorSpec, ...]:
+    if objective in _SEVERAL_LABELS:
+        _, probabilities = classes_out(dimension, Datatype.FP64)
+        return TensorSpec(LABEL, Datatype.INT64, probabilities.shape), probabilities
     if objective not in _CLASSIFIES:
         return numbers_out(dimension, Datatype.FP64)
     label = Datatype.BYTES if any(isinstance(name, str) for name in classes) else Datatype.INT64

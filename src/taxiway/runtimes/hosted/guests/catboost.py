@@ -22,26 +22,34 @@ from taxiway.runtimes.hosted.tensors import datatype_of
 
 _EXPONENTS = ("Poisson", "Tweedie")
 """Losses whose CatBoostRegressor predicts the exponent of the sum of the trees."""
-_CLASSES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll")
+_SEVERAL_LABELS = ("MultiLogloss", "MultiCrossEntropy")
+_CLASSES = ("Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll", *_SEVERAL_LABELS)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model; `classes` is empty where it predicts numbers, and `kind` then says which, as CatBoost calls them."""
+    """A model; `classes` is empty where it predicts numbers, and `kind` then says which, as CatBoost calls them.
+
+    Attributes:
+        has_several_labels: a row may have any of the classes, and its label is a 0 or 1 for each.
+    """
 
     model: catboost.CatBoost
     classes: NDArray[Any]
     kind: str
     columns: Sequence[Column]
     width: int
+    has_several_labels: bool = False
 
     @property
     def outputs(self) -> Sequence[Declared]:
         """A label with probabilities, or a prediction."""
         if not len(self.classes):
             return (Declared(PREDICTION, "FP64", (-1, self.width)),)
-        label = Declared(LABEL, datatype_of(self.classes).wire_name, (-1,))
-        return label, Declared(PROBABILITIES, "FP64", (-1, len(self.classes)))
+        probabilities = Declared(PROBABILITIES, "FP64", (-1, len(self.classes)))
+        if self.has_several_labels:
+            return Declared(LABEL, "INT64", (-1, len(self.classes))), probabilities
+        return Declared(LABEL, datatype_of(self.classes).wire_name, (-1,)), probabilities
 
     @property
     def raw(self) -> Declared:
@@ -58,7 +66,9 @@ class Model:
             numbers = self._predict(given, self.kind)
             answers[PREDICTION] = numbers.reshape(len(numbers), -1)
         if LABEL in wanted:
-            answers[LABEL] = self._predict(given, "Class").reshape(-1).astype(self.classes.dtype)
+            label = self._predict(given, "Class")
+            several = self.has_several_labels
+            answers[LABEL] = label.astype(np.int64) if several else label.reshape(-1).astype(self.classes.dtype)
         if PROBABILITIES in wanted:
             answers[PROBABILITIES] = self._predict(given, "Probability")
         return answers
@@ -89,7 +99,8 @@ def load(path: Path) -> Model:
         raise Unsupported(f"{path.name} takes embeddings, which are no column of a table")
     loss = str(model.get_all_params().get("loss_function", "")).partition(":")[0]
     classes = np.asarray(model.classes_) if loss in _CLASSES else np.empty(0)
-    found = Model(model, classes, "Exponent" if loss in _EXPONENTS else "RawFormulaVal", _columns(model), 1)
+    kind = "Exponent" if loss in _EXPONENTS else "RawFormulaVal"
+    found = Model(model, classes, kind, _columns(model), 1, loss in _SEVERAL_LABELS)
     one = found.answer({column.name: _blank(column) for column in found.columns}, (RAW,))[RAW]
     return replace(found, width=one.size)
 
