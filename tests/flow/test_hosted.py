@@ -50,12 +50,37 @@ class Careful:
             raise ValueError(f"{x.min()} is below 0")
         return {"y": x.astype("float64")} if (x == 7).any() else {"y": x}
 """
+COLLECTOR = """
+import gc
+import weakref
+
+import numpy as np
+
+class Ring:
+    def __init__(self):
+        self.me = self
+
+class Collector:
+    inputs = {"x": ("INT32", [-1, 1])}
+    outputs = {"frozen": ("INT64", [-1]), "left": ("INT64", [-1])}
+
+    def __init__(self):
+        ring = Ring()
+        self.old = weakref.ref(ring)
+
+    def predict(self, x):
+        gc.collect()
+        return {
+            "frozen": np.full(len(x), gc.get_freeze_count(), np.int64),
+            "left": np.full(len(x), self.old() is not None, np.int64),
+        }
+"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("models")
-    for name, code in (("everything", CLASS), ("keeper", KEEPER), ("careful", CAREFUL)):
+    for name, code in (("everything", CLASS), ("keeper", KEEPER), ("careful", CAREFUL), ("collector", COLLECTOR)):
         file = folder / name / "1" / "predictor.py"
         file.parent.mkdir(parents=True)
         file.write_text(code)
@@ -90,6 +115,13 @@ def test_a_model_may_keep_what_it_was_given(server: Server) -> None:
         for value in range(20):
             result = client.infer("keeper", [_input("x", np.full((1, 1000), value, np.int32))])
             assert (result.as_numpy("y") == 5).all()
+
+
+def test_garbage_is_looked_for_in_what_the_model_made_and_not_in_what_was_imported(server: Server) -> None:
+    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "INT32", "data": [1]}]}
+    frozen, left = (one["data"][0] for one in server.ask("POST", "/v2/models/collector/infer", body).json()["outputs"])
+    assert frozen > 10_000
+    assert left == 0
 
 
 def test_its_signature_is_what_the_class_says(server: Server) -> None:

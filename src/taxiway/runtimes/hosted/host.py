@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -80,6 +81,7 @@ def _main(handed: Handed) -> None:
     lines = Lines(mailbox, ArenaReader(handed.inbox), Outbox(ArenaWriter(handed.outbox)))
     for number in (handed.inbox, handed.outbox):
         os.close(number)  # it is mapped
+    gc.freeze()  # what was imported stays, and need not be looked through for garbage; what the model brings is its own
     guest = _open(mailbox, lines)
     if guest is not None:
         _serve(guest, lines)
