@@ -82,6 +82,39 @@ def _gone(pids: list[int]) -> Callable[[], bool]:
     return lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+NOTES_COLLECTIONS = """
+import gc
+import os
+from pathlib import Path
+
+def note(phase, info):
+    Path(os.environ["NOTES"], str(os.getpid())).write_text(str(gc.get_freeze_count()))
+
+gc.callbacks.append(note)
+"""
+
+
+def test_what_was_imported_is_not_looked_through_for_garbage(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own hook, in each process of a real server, tells how much its collector leaves out."""
+    (tmp_path / "sitecustomize.py").write_text(NOTES_COLLECTIONS, encoding="utf-8")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv("NOTES", str(notes))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serve_process(models, log__level="error") as server, Raw(server.address) as connection:
+        (worker,) = server.workers()
+        wait_until(
+            lambda: connection.send(DOUBLE).reply().status == 200 and _frozen(notes / str(worker)) > 50_000,
+            "its collector leaves out what was imported",
+        )
+
+
+def _frozen(note: Path) -> int:
+    return int(note.read_text() or 0) if note.exists() else 0
+
+
 def test_what_they_count_is_added_up(server: Process) -> None:
     assert server.metrics()[SUCCESS] == 0
     connections = [server.connect() for _ in range(16)]

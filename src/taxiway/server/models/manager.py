@@ -488,7 +488,7 @@ def _describe(version: Version) -> LogFields:
 
 def _naming(name: str, error: TaxiwayError) -> TaxiwayError:
     """The same, so that it says of which model: a model's own code that raises, or a file without a name, does not."""
-    if any(f"{before}{name}{after}" in error.message for before, after in ("''", "//", "/.")):
+    if any(told in error.message for told in (f"'{name}'", f"/{name}/", f"/{name}.")):
         return error
     return error.retold(f"model '{name}': {error.message}")
 
