@@ -262,7 +262,14 @@ def _complete_tensor(io: ModelConfig, tensor: TensorSpec, path: str, batches: bo
             # Triton's dims are never empty: a scalar is sent as [1] and reshaped.
             io.dims[:] = (1,)
             io.reshape.SetInParent()
+    elif path.startswith("output") and not io.HasField("reshape") and _is_looser(tuple(io.dims), row):
+        io.dims[:] = row
     _check_dims(io, tensor, path, batches, refuse)
+
+
+def _is_looser(declared: tuple[int, ...], row: tuple[int, ...]) -> bool:
+    """Whether a declaration leaves free what the runtime has inferred: exporters do not write every output's shape."""
+    return len(declared) == len(row) and all(want in (-1, size) for want, size in zip(declared, row, strict=True))
 
 
 def _check_dims(io: ModelConfig, tensor: TensorSpec, path: str, batches: bool, refuse: _Refuse) -> None:

@@ -66,6 +66,11 @@ def environments_place(configured: str, environ: Mapping[str, str]) -> Path:
     return Path(configured) if configured else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/environments"
 
 
+def optimize_place(environ: Mapping[str, str]) -> Path:
+    """Where optimizations keep what they found out."""
+    return _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/optimize"
+
+
 def _base(environ: Mapping[str, str], name: str, below_home: str) -> Path:
     """The specification says to ignore a relative path there."""
     given = Path(environ.get(name, ""))

@@ -239,6 +239,24 @@ class InvalidModel(InvalidArgument):
     code = "invalid-model"
 
 
+class InvalidData(InvalidArgument):
+    """Data for calibration or evaluation that do not fit the model, or hold values that are not numbers."""
+
+    code = "invalid-data"
+
+
+class NotEnoughData(InvalidArgument):
+    """Too few samples to split into calibration, choice and proof."""
+
+    code = "not-enough-data"
+
+
+class OverlappingData(InvalidArgument):
+    """A sample of the proof is among those that a recipe was made with, so its verdict would be worth nothing."""
+
+    code = "overlapping-data"
+
+
 class InvalidManifest(InvalidArgument):
     """A list of files that cannot be a version: a path that leaves its folder, is there twice, or has no digest."""
 

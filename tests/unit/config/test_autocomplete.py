@@ -119,6 +119,10 @@ def test_optional_inputs_stay_optional_and_may_be_left_out() -> None:
     assert len(complete('input { name: "X" }', (X, extra)).input) == 1
 
 
+def test_an_output_may_be_declared_looser_than_the_runtime_infers_it() -> None:
+    assert list(complete('output { name: "Y" data_type: TYPE_FP32 dims: -1 }').output[0].dims) == [3]
+
+
 def test_outputs_may_be_a_part_of_the_files() -> None:
     other = TensorSpec("Z", Datatype.FP32, (-1, 1))
     assert [io.name for io in complete('output { name: "Z" }', outputs=(Y, other)).output] == ["Z"]

@@ -1,0 +1,131 @@
+"""What is done with variants that keep the promise: registered beside their version, or written beside their file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from taxiway.core.errors import AlreadyExists, InvalidArgument
+from taxiway.core.refs import ModelRef
+from taxiway.optimize.cache import digest_of_file
+from taxiway.optimize.graph.preparing import external_files
+from taxiway.optimize.trials import Fate, Trial
+from taxiway.optimize.walk import Report
+from taxiway.registry import Registry, Variant, Version
+from taxiway.registry.nouns import FileEntry, Manifest
+
+MODEL_PLACE = "@/model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """One variant and where it went: a reference, or a path."""
+
+    name: str
+    place: str
+    is_new: bool
+
+
+def worth_keeping(report: Report) -> list[Trial]:
+    """Those that keep the promise."""
+    return [one for one in report.trials if one.fate in (Fate.KEPT, Fate.RECOMMENDED)]
+
+
+def model_of(version: Version, directory: Path) -> Path:
+    """The ONNX file of a version that was laid out in a directory.
+
+    Raises:
+        InvalidArgument: it is not served from one ONNX file.
+    """
+    path = directory / version.name / str(version.number) / "model.onnx"
+    if MODEL_PLACE not in {file.path for file in version.manifest.files} or not path.is_file():
+        raise InvalidArgument(
+            f"{version.ref} has no {MODEL_PLACE}: only ONNX models can be optimized",
+            hint="taxiway import converts tree ensembles and scikit-learn's models; export others to ONNX",
+            value=version.ref,
+        )
+    return path
+
+
+def register(report: Report, version: Version, registry: Registry, actor: str) -> list[Delivered]:
+    """Each kept variant as a sibling of its version, with its recipe and its verdict; what is there already stays."""
+    there = {one.variant: one for one in registry.variants(version.name, version.number)}
+    told = []
+    for trial in worth_keeping(report):
+        manifest = _manifest(trial, Path(report.model), version, registry)
+        word = _free_word(trial.name, manifest, there)
+        ref = ModelRef(version.name, version.number, word)
+        is_new = word not in there
+        if is_new:
+            registry.add_variant(ref, manifest, recipe=_recipe(trial, report), actor=actor)
+            registry.add_lineage(ref, "verdict", report.model_digest, actor=actor, facts=_facts(trial, report))
+        told.append(Delivered(trial.name, str(ref), is_new))
+    return told
+
+
+def _free_word(name: str, manifest: Manifest, there: dict[str, Variant]) -> str:
+    """The recipe's name; with a number where another file has it, as data or tools were others."""
+    word, count = name, 1
+    while word in there and there[word].manifest.digest != manifest.digest:
+        count += 1
+        word = f"{name}.{count}"
+    return word
+
+
+def _manifest(trial: Trial, model: Path, version: Version, registry: Registry) -> Manifest:
+    """The version's files with the model exchanged; its external data are inside the new one."""
+    inside = {MODEL_PLACE, *(f"@/{name}" for name in external_files(model))}
+    kept = [file for file in version.manifest.files if file.path not in inside]
+    entry: FileEntry = registry.put_file(Path(trial.path)).at(MODEL_PLACE)
+    return Manifest.of([*kept, entry])
+
+
+def _recipe(trial: Trial, report: Report) -> dict[str, Any]:
+    return {
+        "recipe": msgspec.to_builtins(trial.recipe),
+        "target": trial.target,
+        "versions": report.versions,
+        "samples": report.samples,
+    }
+
+
+def _facts(trial: Trial, report: Report) -> dict[str, Any]:
+    return {
+        "metric": report.metric,
+        "output": report.output,
+        "max_drop": report.max_drop,
+        "verdict": msgspec.to_builtins(trial.verdict),
+        "speed": trial.speed,
+        "batch": report.batch,
+        "size": trial.size,
+    }
+
+
+def write_beside(report: Report, folder: Path) -> list[Delivered]:
+    """Each kept variant as a file of its own; nothing is written over.
+
+    Raises:
+        AlreadyExists: another file has its name.
+    """
+    told = []
+    for trial in worth_keeping(report):
+        place = folder / f"{Path(report.model).stem}.{trial.name}.onnx"
+        is_new = not place.exists()
+        if is_new:
+            folder.mkdir(parents=True, exist_ok=True)
+            beside = place.with_name(f".{place.name}.{os.getpid()}")
+            shutil.copyfile(trial.path, beside)
+            beside.rename(place)
+        elif digest_of_file(place) != digest_of_file(Path(trial.path)):
+            raise AlreadyExists(
+                f"{place} is there already, and is another model",
+                hint="move it away, or name another directory with --out",
+                path=str(place),
+            )
+        told.append(Delivered(trial.name, str(place), is_new))
+    return told

@@ -1,0 +1,219 @@
+"""Tries recipes through the workshop: makes, scores, races, weighs; every answer remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from taxiway.optimize.cache import Memory, Wanted
+from taxiway.optimize.metrics import Kind
+from taxiway.optimize.promise import Verdict, estimated_drop, judge
+from taxiway.optimize.recipes import Recipe, needs_calibration
+from taxiway.optimize.targets import Target
+from taxiway.optimize.trials import Fate, Trial, is_faster, is_steady
+from taxiway.optimize.workshop.client import OrderFailed
+from taxiway.optimize.workshop.orders import Made, Make, Order, Race, Raced, Score, Scored, Times, Weigh, Weighed
+
+SCREENED: Final = 64
+"""Samples that rank nodes and recipes before all that choose are asked."""
+
+RACE_S, FINAL_RACE_S = 1.0, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What was promised: `metric` of `output` falls by at most `max_drop`."""
+
+    metric: str
+    kind: Kind
+    output: str
+    max_drop: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """Everything about one run that a trial needs.
+
+    Attributes:
+        folder: of the run, with `prepared.onnx`, samples and baseline answers by part.
+        source: the original model.
+        labels: true classes by part, for metrics that want them beside the scores.
+    """
+
+    memory: Memory
+    folder: Path
+    source: Path
+    promise: Promise
+    batch: int
+    labels: dict[str, NDArray[Any] | None]
+    tell: Callable[[str], object]
+
+    def look(self, recipe: Recipe, target: Target) -> Trial:
+        """Made and scored on some of the samples that choose; its file is not kept."""
+        trial = self._made(recipe, target)
+        if trial.reason:
+            return trial
+        scored = self._scored(trial, target, "choosing", most=self._few)
+        Path(trial.path).unlink(missing_ok=True)
+        return scored
+
+    def study(self, recipe: Recipe, target: Target) -> Trial:
+        """Made, scored, and raced against the baseline where this machine can; hopeless ones on few samples only."""
+        self.tell(f"trying {recipe.name}")
+        trial = self._made(recipe, target)
+        if not trial.reason:
+            trial = self._scored(trial, target, "choosing", most=self._few)
+        if not trial.reason:
+            trial = self.raced(trial, target, RACE_S)
+        if trial.reason or not self._has_hope(trial):
+            return trial
+        return self._scored(trial, target, "choosing")
+
+    @property
+    def _few(self) -> int:
+        """Runs that hold SCREENED samples."""
+        return max(1, SCREENED // self.batch)
+
+    def _has_hope(self, trial: Trial) -> bool:
+        """Whether more samples may show that it keeps the promise, and it is of any use."""
+        useful = trial.speed is None or is_faster(trial) or trial.size < 0.9 * self.source.stat().st_size
+        return useful and (trial.drop or 0.0) - 2.0 * (trial.error or 0.0) <= self.promise.max_drop
+
+    def raced(self, trial: Trial, target: Target, budget_s: float) -> Trial:
+        """Timed in turns with the baseline."""
+        if not target.here:
+            return trial
+        order = Race(
+            (str(self.source), trial.path), str(self.folder / "racing"), self.batch, budget_s, target.providers
+        )
+        try:
+            raced = self._ask(order, Raced, trial, target)
+        except OrderFailed as problem:
+            return msgspec.structs.replace(trial, reason=f"did not run: {problem}")
+        return msgspec.structs.replace(
+            trial, speed=raced.speed[1], speed_low=raced.low[1], speed_high=raced.high[1], times=raced.times[1]
+        )
+
+    def raced_alone(self, trial: Trial, target: Target, baseline: Times) -> Trial:
+        """With its speed for requests of one row: a server merges them only where rows do not touch each other."""
+        if trial.speed is None or is_steady(trial.recipe):
+            return msgspec.structs.replace(trial, alone_speed=trial.speed)
+        racers = (str(self.source), trial.path)
+        order = Race(racers, str(self.folder / "racing"), 1, RACE_S, target.providers)
+        try:
+            alone = self._ask(order, Raced, trial, target).times[1]
+        except OrderFailed:
+            return trial
+        merged_ms = baseline.cpu_ms / max(baseline.rows, 1.0)
+        return msgspec.structs.replace(trial, alone_speed=merged_ms / max(alone.cpu_ms / alone.rows, 1e-6))
+
+    def weighed(self, trial: Trial, target: Target) -> Trial:
+        """With the memory it takes."""
+        order = Weigh(trial.path, str(self.folder / "racing"), self.batch)
+        try:
+            return msgspec.structs.replace(trial, memory=self._ask(order, Weighed, trial, target, apart=True).bytes)
+        except OrderFailed:
+            return trial
+
+    def proven(self, trial: Trial, target: Target, alpha: float) -> Trial:
+        """With the verdict of the samples that nothing else has seen."""
+        scored = self._scored(trial, target, "proving")
+        if scored.reason:
+            return scored
+        verdict = self._verdict(trial, alpha)
+        fate = {"kept": Fate.KEPT, "broken": Fate.BROKEN}.get(verdict.answer.value, Fate.UNPROVEN)
+        return msgspec.structs.replace(trial, verdict=verdict, fate=fate)
+
+    def file_of(self, trial: Trial, target: Target) -> Path:
+        """The candidate's file, made again if it is gone."""
+        self.memory.ensure(self._make_order(trial.recipe, target), Made, Path(trial.path))
+        return Path(trial.path)
+
+    def _ask(self, order: Order, wanted: type[Wanted], trial: Trial, target: Target, *, apart: bool = False) -> Wanted:
+        if not self.memory.knows(order):
+            self.file_of(trial, target)
+        return self.memory.ask(order, wanted, apart=apart)
+
+    def _verdict(self, trial: Trial, alpha: float) -> Verdict:
+        promise = self.promise
+        return judge(
+            promise.kind,
+            np.load(baseline_scores(self.folder, "proving")),
+            self._scores(Path(trial.path), "proving", 0),
+            self.labels["proving"],
+            promise.max_drop,
+            alpha,
+        )
+
+    def _make_order(self, recipe: Recipe, target: Target) -> Make:
+        return Make(
+            recipe,
+            str(self.folder / "prepared.onnx"),
+            str(self.folder / "histograms.npz") if needs_calibration(recipe) else "",
+            str(self.folder / "candidates" / f"{_file_name(recipe, target)}.onnx"),
+            target.keep_shapes,
+        )
+
+    def _made(self, recipe: Recipe, target: Target) -> Trial:
+        order = self._make_order(recipe, target)
+        try:
+            made = self.memory.ask(order, Made)
+        except OrderFailed as problem:
+            return Trial(recipe=recipe, target=target.name, reason=f"could not be made: {problem}")
+        return Trial(recipe=recipe, target=target.name, path=order.target, size=made.size)
+
+    def _scored(self, trial: Trial, target: Target, part: str, *, most: int = 0) -> Trial:
+        try:
+            scored = self._ask(self._score_order(Path(trial.path), part, most), Scored, trial, target)
+        except OrderFailed as problem:
+            return msgspec.structs.replace(trial, reason=f"did not run: {problem}")
+        if not scored.finite:
+            return msgspec.structs.replace(trial, reason="answers with NaN or infinity", distortion=1.0)
+        mine, labels = self._scores(Path(trial.path), part, most), self.labels[part]
+        baseline = np.load(baseline_scores(self.folder, part))[: len(mine)]
+        drop, error = estimated_drop(self.promise.kind, baseline, mine, None if labels is None else labels[: len(mine)])
+        return msgspec.structs.replace(trial, drop=drop, error=error, distortion=scored.distortion)
+
+    def _scores(self, model: Path, part: str, most: int) -> NDArray[np.float64]:
+        path = self._score_path(model, part, most)
+        self.memory.ensure(self._score_order(model, part, most), Scored, path)
+        scores: NDArray[np.float64] = np.load(path)
+        return scores
+
+    def _score_order(self, model: Path, part: str, most: int) -> Score:
+        promise = self.promise
+        return Score(
+            model=str(model),
+            samples=str(self.folder / part),
+            folder=str(self.folder / f"{part}-answers"),
+            batch=self.batch,
+            metric=promise.metric,
+            output=promise.output,
+            target=str(self._score_path(model, part, most)),
+            most=most,
+        )
+
+    def _score_path(self, model: Path, part: str, most: int) -> Path:
+        promise = self.promise
+        name = f"{model.stem}-{part}-{promise.metric}-{promise.output}-{most}"
+        return self.folder / "scores" / f"{_short(name)}.npy"
+
+
+def baseline_scores(folder: Path, part: str) -> Path:
+    """Where the baseline's own scores stand."""
+    return folder / "scores" / f"baseline-{part}.npy"
+
+
+def _file_name(recipe: Recipe, target: Target) -> str:
+    return f"{recipe.name}-{_short(msgspec.json.encode(recipe).decode() + target.name)[:10]}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,326 @@
+"""Optimizing a real network: what is recommended, what is refused, and that nothing found out is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+from tests.flow.serving import serve
+from tests.support.quantizable import write_digits, write_digits_model
+
+from taxiway.cli.main import taxiway
+from taxiway.cli.served_refs import find_sources
+from taxiway.config.settings import RegistrySettings
+from taxiway.core.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    InvalidData,
+    OverlappingData,
+    TaxiwayError,
+    VerdictFailed,
+    VerdictInconclusive,
+)
+from taxiway.optimize.cache import workplace
+from taxiway.optimize.page import render_page
+from taxiway.optimize.recipes import Fused
+from taxiway.optimize.report import format_report
+from taxiway.optimize.trials import Fate
+from taxiway.optimize.walk import Report, Wanted, optimize
+from taxiway.optimize.workshop.client import OrderFailed, Workshop
+from taxiway.optimize.workshop.orders import Made, Make, Prepare, Prepared
+from taxiway.registry import Registry
+from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("optimize")
+    write_digits_model(made / "digits.onnx")
+    write_digits(made / "digits.npz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def wanted(place: Path) -> Wanted:
+    return Wanted(place / "digits.onnx", str(place / "digits.npz"), place / "cache", max_drop=0.02)
+
+
+@pytest.fixture(scope="module")
+def report(wanted: Wanted) -> Report:
+    return optimize(wanted)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_smaller_variant_keeps_the_promise_on_samples_that_nothing_else_saw(report: Report) -> None:
+    kept = [one for one in report.trials if one.fate in (Fate.KEPT, Fate.RECOMMENDED)]
+    best = min(kept, key=lambda one: one.size)
+    assert report.metric == "accuracy"
+    assert report.baseline.size / best.size > 3
+    assert best.verdict is not None
+    assert best.verdict.upper <= 0.02
+    assert best.verdict.samples == report.samples["proving"] > 1000
+
+
+def test_what_was_recommended_is_a_model_that_answers_as_well(report: Report, place: Path) -> None:
+    held = write_digits(place / "held.npz", first=2000, count=1500)
+    with np.load(held) as data:
+        pictures, labels = data["x"], data["label"]
+
+    def accuracy(path: str) -> float:
+        model = OnnxRuntime().load(Path(path), OnnxOptions())
+        return float((model.run({"x": pictures}, ["scores"])[0].argmax(axis=1) == labels).mean())
+
+    for trial in report.trials:
+        if trial.fate in (Fate.KEPT, Fate.RECOMMENDED):
+            assert accuracy(report.baseline.path) - accuracy(trial.path) <= 0.02
+
+
+def test_saying_the_same_again_asks_nothing_anew(wanted: Wanted, report: Report) -> None:
+    again = optimize(wanted)
+    assert again.asked == 0
+    assert again.trials == report.trials
+
+
+def test_the_report_names_every_candidate_and_its_fate(report: Report) -> None:
+    text, page = "\n".join(format_report(report)), render_page(report)
+    for trial in report.trials:
+        assert trial.name in text
+        assert trial.name in page
+    assert "would serve" in text
+    assert "<script" not in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_names_out_of_a_model_are_text_on_the_page(report: Report) -> None:
+    evil = msgspec.structs.replace(report, model="<script>alert(1)</script>.onnx", output="<b>")
+    assert "<script" not in render_page(evil)
+
+
+def test_the_model_is_never_written_over(wanted: Wanted, place: Path) -> None:
+    before = digest(place / "digits.onnx")
+    run(place, "--out", str(place / "out"))
+    variants = sorted((place / "out").glob("*.onnx"))
+    assert variants
+    assert digest(place / "digits.onnx") == before
+    variants[0].write_bytes(b"somebody's own")
+    with pytest.raises(AlreadyExists, match="is there already, and is another model"):
+        run(place, "--out", str(place / "out"))
+    assert variants[0].read_bytes() == b"somebody's own"
+
+
+def run(place: Path, *words: str, data: str = "digits.npz") -> str:
+    command = [
+        str(place / "digits.onnx"),
+        "--data",
+        str(place / data),
+        "--max-drop",
+        "2%",
+        "--cache",
+        str(place / "cache"),
+    ]
+    result = CliRunner().invoke(taxiway, ["optimize", *command, *words], standalone_mode=False)
+    if isinstance(result.exception, TaxiwayError):
+        raise result.exception
+    assert result.exception is None, result.output
+    return result.output
+
+
+def test_a_proof_on_the_same_samples_is_refused(place: Path) -> None:
+    write_digits(place / "half.npz", first=1990, count=500)
+    with pytest.raises(OverlappingData, match="10 of 500 samples"):
+        run(place, "--eval-data", str(place / "half.npz"))
+
+
+def test_data_that_do_not_fit_are_named(place: Path) -> None:
+    np.savez(place / "wide.npz", x=np.zeros((90, 1, 9, 9), dtype=np.float32))
+    with pytest.raises(InvalidData, match=r"x is \[90, 1, 9, 9\], not \[-1, 1, 8, 8\]"):
+        run(place, data="wide.npz")
+    with pytest.raises(InvalidArgument, match="metric: 'acuracy' is none of"):
+        run(place, "--metric", "acuracy")
+    with pytest.raises(InvalidArgument, match="output: 'probs' is none of scores"):
+        run(place, "--output-tensor", "probs")
+
+
+def test_a_model_that_answers_with_nan_cannot_be_a_measure(place: Path) -> None:
+    node = helper.make_node("Log", ["x"], ["y"])
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy"]
+    graph = helper.make_graph([node], "log", value[:1], value[1:])
+    path = place / "log.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    rows = np.random.default_rng(0).normal(0, 1, (200, 2)).astype(np.float32)
+    np.savez(place / "log.npz", x=rows)
+    with pytest.raises(InvalidData, match="answers with NaN or infinity in output 'y'"):
+        optimize(Wanted(path, str(place / "log.npz"), place / "cache"))
+
+
+def test_a_promise_that_nothing_keeps_leaves_the_baseline_and_exit_code_6(place: Path) -> None:
+    with pytest.raises(VerdictFailed, match="the model as it is stays the best answer"):
+        run(place, "--metric", "cosine", "--max-drop", "0.000000001", "--out", str(place / "none"))
+    assert not list((place / "none").glob("*int8*"))
+
+
+def test_too_few_samples_are_no_yes_and_the_missing_ones_are_counted(place: Path) -> None:
+    with np.load(place / "digits.npz") as data:
+        np.savez(place / "few.npz", x=data["x"][:160], label=data["label"][:160])
+    with pytest.raises(VerdictInconclusive) as caught:
+        run(place, "--max-drop", "0.5%", "--out", str(place / "few"), data="few.npz")
+    assert "more samples" in caught.value.hint
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"), "--data", str(place / "digits.npz"),
+        "--max-drop", "2%", "--cache", str(tmp_path), "--out", str(tmp_path / "out"), "--output", "json",
+    ]  # fmt: skip
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    answers = wait_for_answers(tmp_path, 6, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert answers >= 6
+    assert not list((tmp_path / "out").glob("*"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 6), done.stderr
+    told = json.loads(done.stdout)
+    made = len(list(next(tmp_path.glob("*/answers")).glob("*.json")))
+    assert told["asked"] <= made - answers + 1  # one may have been under way
+    assert wait_until(lambda: not workshops(tmp_path))
+
+
+def wait_for_answers(cache: Path, count: int, process: subprocess.Popen[bytes]) -> int:
+    found = 0
+    while found < count and process.poll() is None:
+        found = len(list(cache.glob("*/answers/*.json")))
+        time.sleep(0.01)
+    return found
+
+
+def wait_until(holds: Any, patience_s: float = 20.0) -> bool:
+    until = time.monotonic() + patience_s
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(holds())
+
+
+def workshops(folder: Path) -> list[int]:
+    """Processes that still work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = process.read_bytes().split(b"\0")
+            if b"taxiway.optimize" in words and any(str(folder).encode() in word for word in words):
+                found.append(int(process.parent.name))
+    return found
+
+
+def test_a_second_run_of_the_same_waits_for_nobody_and_says_so(place: Path, tmp_path: Path) -> None:
+    with (
+        workplace(tmp_path, "k" * 40, 1),
+        pytest.raises(FailedPrecondition, match="another run"),
+        workplace(tmp_path, "k" * 40, 1),
+    ):
+        pass
+
+
+def test_a_crash_costs_one_order_and_says_how_it_ended(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "crash.py").write_text("import os\ndef score(*_):\n    os.kill(os.getpid(), 11)\n")
+    with pytest.raises(TaxiwayError, match="ended by SIGSEGV"):
+        optimize(
+            Wanted(
+                place / "digits.onnx", str(place / "digits.npz"), tmp_path / "c", metric=f"{tmp_path}/crash.py:score"
+            )
+        )
+    assert not workshops(tmp_path)
+
+
+def test_an_artifact_is_not_believed_before_it_loads(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"\x08\x08no model")
+    with Workshop(tmp_path) as workshop:
+        with pytest.raises(OrderFailed):
+            workshop.ask(Make(Fused(), str(tmp_path / "broken.onnx"), "", str(tmp_path / "made.onnx")), Made)
+        assert not (tmp_path / "made.onnx").exists()
+        with pytest.raises(OrderFailed):
+            workshop.ask(Prepare(str(tmp_path / "absent.onnx"), str(tmp_path / "p.onnx")), Prepared)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> list[str]:
+    """Words that run a command with a cache on a disk of 2 MiB."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed")
+    script = f'mount -t tmpfs -o size=2m tmpfs {tmp_path} && exec "$@"'
+    words = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    return words
+
+
+def test_a_disk_without_room_is_told_before_anything_is_begun(
+    place: Path, tmp_path: Path, small_disk: list[str]
+) -> None:
+    command = [
+        *small_disk, sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"),
+        "--data", str(place / "digits.npz"), "--cache", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "MiB left" in done.stderr
+    assert "--cache" in done.stderr
+
+
+def test_variants_of_a_registered_version_are_registered_and_served(place: Path, tmp_path: Path) -> None:
+    settings = RegistrySettings(
+        url=f"sqlite:///{tmp_path}/r.db", blobs=str(tmp_path / "b"), cache=str(tmp_path / "m"), actor="eve"
+    )
+    environ = {f"TAXIWAY_REGISTRY__{name.upper()}": value for name, value in settings.model_dump().items()}
+
+    def verb(*words: str) -> str:
+        result = CliRunner(env=environ).invoke(taxiway, words, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    verb("import", str(place / "digits.onnx"), "--name", "digits", "--why", "a test")
+    words = (
+        "optimize",
+        "digits:1",
+        "--data",
+        str(place / "digits.npz"),
+        "--max-drop",
+        "2%",
+        "--cache",
+        str(place / "cache"),
+    )
+    told = json.loads(verb(*words, "--output", "json"))
+    best = next(one["place"] for one in told["delivered"] if one["name"] == told["recommended"])
+    assert best.startswith("digits:1-int8")
+    with Registry.open(settings.url, settings.blobs) as registry:
+        (variant,) = (one for one in registry.variants("digits", 1) if one.ref == best)
+        assert variant.recipe["recipe"]["type"] == "static"
+        assert "accuracy" in json.dumps([dict(step.edge.facts) for step in registry.why(best).lineage])
+    again = json.loads(verb(*words, "--output", "json"))
+    assert not any(one["is_new"] for one in again["delivered"])
+    (path,) = find_sources([best], settings, os.environ).paths
+    with np.load(place / "digits.npz") as data, serve(path) as server:
+        body = {
+            "inputs": [{"name": "x", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": data["x"][0].ravel().tolist()}]
+        }
+        answer = server.ask("POST", "/v2/models/digits/infer", body).json()
+        assert int(np.argmax(answer["outputs"][0]["data"])) == int(data["label"][0])
