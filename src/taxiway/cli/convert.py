@@ -54,6 +54,7 @@ _VALUES_SHOWN = 8
     "--trust", type=read_digest, metavar="sha256:DIGEST", help="Let this very file pass though it is a pickle."
 )
 @click.option("--time-limit", "time_limit_s", type=float, default=600.0, show_default=True, help="In seconds.")
+@click.option("--memory-limit", "memory_gib", type=float, default=8.0, show_default=True, help="In GiB.")
 @output_option
 def command(
     source: str,
@@ -62,6 +63,7 @@ def command(
     python: Path | None,
     trust: str | None,
     time_limit_s: float,
+    memory_gib: float,
     output: str,
 ) -> None:
     """Make ONNX of SOURCE, if it is proven to answer as the framework does.
@@ -83,6 +85,7 @@ def command(
             python=None if python is None else str(python.absolute()),
             trusted_digest=trust,
             time_limit_s=time_limit_s,
+            memory_limit_bytes=int(memory_gib * 2**30),
         )
     )
     if isinstance(outcome, NotConverted):
