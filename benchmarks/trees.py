@@ -2,9 +2,9 @@
 
     python -m benchmarks.trees [--rounds 7] [--only "random forest,XGBoost"]
 
-Each model learns digits (ten classes) and breast cancer (two), is saved and converted as a user would, and is asked rows
-that it has not learnt from: the labels have to be equal. Then both answer one row at a time in this process, on one
-thread, taking turns; a figure is the median over the rounds of process CPU time for one row, and the ratio is taken
+Each model learns digits (ten classes) and breast cancer (two), is saved and converted as a user would, and is asked
+rows that it has not learnt from: the labels have to be equal. Then both answer one row at a time in this process, on
+one thread, taking turns; a figure is the median over the rounds of process CPU time for one row, and the ratio is taken
 within each round.
 """
 

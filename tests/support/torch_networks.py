@@ -109,6 +109,8 @@ def main(folder: Path) -> None:
     transformers.BertForSequenceClassification(bert).save_pretrained(folder / "classifier")
     t5 = transformers.T5Config(vocab_size=100, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     transformers.T5Model(t5).save_pretrained(folder / "translator")
+    gpt = transformers.GPT2Config(vocab_size=100, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    transformers.GPT2LMHeadModel(gpt).save_pretrained(folder / "writer")
     write_keras(folder)
 
 

@@ -175,10 +175,11 @@ def test_a_function_that_gives_no_module(function: str, why: str, convert: Conve
     assert why in outcome.message
 
 
-def test_a_translator_is_not_converted(made: Path, convert: Converter) -> None:
-    outcome = convert.failure(made / "translator")
+@pytest.mark.parametrize(("directory", "name"), [("translator", "T5Model"), ("writer", "GPT2LMHeadModel")])
+def test_what_writes_texts_is_not_converted(directory: str, name: str, made: Path, convert: Converter) -> None:
+    outcome = convert.failure(made / directory)
     assert outcome.reason is Reason.UNSUPPORTED
-    assert "T5Model" in outcome.message
+    assert name in outcome.message
 
 
 def test_files_that_are_not_what_their_names_say(convert: Converter, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ _KINDS: Final = {
     "Model": (transformers.AutoModel, "last_hidden_state"),
 }
 """What an architecture's name ends with: how it is loaded, and what of its answer is kept."""
+_WRITERS: Final = ("LMHeadModel", "DoubleHeadsModel")
+"""Those end so as well, and are no encoders."""
 
 
 def load(directory: Path) -> Network:
@@ -84,12 +86,13 @@ def _config(directory: Path) -> dict[str, Any]:
 
 def _kind(directory: Path, config: dict[str, Any]) -> tuple[Any, str]:
     names = [str(name) for name in config.get("architectures") or ()]
-    found = next((kind for end, kind in _KINDS.items() if any(name.endswith(end) for name in names)), None)
-    if found is None or config.get("is_encoder_decoder"):
+    plain = [name for name in names if not name.endswith(_WRITERS)]
+    found = next((kind for end, kind in _KINDS.items() if any(name.endswith(end) for name in plain)), None)
+    if found is None or config.get("is_encoder_decoder") or not config.get("vocab_size"):
         raise Refused(
             Reason.UNSUPPORTED,
             f"{directory / 'config.json'} names the architectures {names}; encoders (...Model) and "
-            "...ForSequenceClassification are converted",
+            "...ForSequenceClassification of texts are converted",
             "let transformers serve it",
         )
     return found
