@@ -74,6 +74,12 @@ def convolving() -> Any:
     return nn.Sequential(*layers), torch.randn(1, 1, 8, 8)
 
 
+def loading() -> Any:
+    module = Two()
+    module.load_state_dict(torch.load("weights.pt", weights_only=True))
+    return module, (torch.randn(2, 4), torch.rand(2, 1))
+
+
 def recurrent() -> Any:
     return Recurrent(), torch.randn(3, 7, 5)
 
@@ -102,6 +108,7 @@ def main(folder: Path) -> None:
     torch.export.save(program, folder / "exported.pt2")
     torch.jit.script(Scripted()).save(str(folder / "scripted.pt"))
     torch.save(module, folder / "whole.pt")
+    torch.save(module.state_dict(), folder / "weights.pt")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     bert = transformers.BertConfig(vocab_size=100, max_position_embeddings=64, **sizes)
     transformers.BertModel(bert).save_pretrained(folder / "encoder")

@@ -93,6 +93,14 @@ def test_both_exporters_are_tried_and_the_better_is_kept(convert: Converter) -> 
     assert hashlib.sha256(content).hexdigest() == outcome.digest
 
 
+def test_a_function_finds_its_files_and_module_where_the_caller_stands(
+    made: Path, convert: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "nets_here.py").write_bytes(NETWORKS.read_bytes())
+    monkeypatch.chdir(made)
+    assert convert.success("nets_here:loading").framework == "torch"
+
+
 def test_an_lstm(convert: Converter) -> None:
     assert signature(convert.success(f"{NETWORKS}:recurrent"))["x"] == ("FP32", (-1, 7, 5))
 

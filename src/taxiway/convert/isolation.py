@@ -51,6 +51,7 @@ def _within(request: Request, target: Path) -> Request:
         source=_from_anywhere(request.source),
         samples=None if request.samples is None else str(Path(request.samples).resolve()),
         target=str(target),
+        python=None if request.python is None else str(Path(request.python).absolute()),  # a link says whose it is
     )
 
 
@@ -72,7 +73,7 @@ def _run(request: Request, folder: Path) -> Outcome:
     with (folder / "output.log").open("w+b") as log:
         child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
             _command(request, folder),
-            cwd=folder,
+            cwd=Path.cwd() if kind_of(request.source) is Kind.FUNCTION else folder,  # a function may open its files
             env=os.environ | _ONE_THREAD | _OFFLINE | _path_for(request),
             stdin=subprocess.PIPE,
             stdout=log,
