@@ -122,6 +122,9 @@ HISTOGRAMS: Final[dict[str, Callable[[], Any]]] = {
     "in a vote": lambda: voters(
         VotingClassifier, HistGradientBoostingClassifier(max_iter=5), LogisticRegression(max_iter=5000), voting="soft"
     ).fit(*table("wine")),
+    "in a vote with a forest": lambda: voters(
+        VotingClassifier, HistGradientBoostingClassifier(max_iter=5), RandomForestClassifier(5), voting="soft"
+    ).fit(*with_gaps("wine")),
     "in a vote on numbers": lambda: voters(VotingRegressor, HistGradientBoostingRegressor(max_iter=5), Ridge()).fit(
         *table("diabetes")
     ),

@@ -18,7 +18,7 @@ from sklearn.base import is_classifier, is_regressor
 from taxiway.convert.foreign import Export, Rows, answers, widths
 from taxiway.convert.frameworks import sklearn_histogram, sklearn_trees, sklearn_wrappers
 from taxiway.convert.frameworks.sklearn_rows import make_samples
-from taxiway.convert.mending import give_ties_to_the_first, mend_trees, write_out_imputers
+from taxiway.convert.mending import give_ties_to_the_first, mend_members, mend_trees, write_out_imputers
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.core.tensors import Datatype
@@ -83,6 +83,10 @@ class SklearnModel:
     def _mend(self, model: onnx.ModelProto, datatype: Datatype) -> tuple[str, ...]:
         trees = sklearn_trees.trees_of(self._last)
         mended = mend_trees(model, trees, sklearn_trees.compares(self._last), datatype)
+        if not trees:
+            members = sklearn_trees.members_of(self._last)
+            told = [(sklearn_trees.trees_of(member), sklearn_trees.compares(member)) for member in members]
+            mended += mend_members(model, told, datatype)
         if sklearn_trees.native_trees(self._last) and "probabilities" in self.outputs:
             mended += give_ties_to_the_first(model)
         if datatype is Datatype.FP64:
