@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import skops.io
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
@@ -70,6 +70,34 @@ def test_an_estimator_or_pipeline_of_scikit_learn(name: str, tmp_path: Path) -> 
     assert outcome.parity.holds
     assert outcome.parity.batches[0] == 1
     assert [tensor.name for tensor in outcome.outputs] in (["label", "probabilities"], ["prediction"])
+
+
+@pytest.mark.parametrize("name", models.HISTOGRAMS)
+def test_histogram_boosting(name: str, tmp_path: Path) -> None:
+    outcome = success(saved(models.HISTOGRAMS[name](), tmp_path))
+    assert outcome.parity.holds
+    assert outcome.parity.splits == min(outcome.parity.splits_in_all, 800) > 0
+
+
+def test_categories_go_where_the_framework_sends_them(tmp_path: Path) -> None:
+    """Every category known, unknown ones of every kind, and none."""
+    estimator = models.histogram_of_categories(4)
+    rows = np.repeat(models.with_categories(4)[0][:40], 8, axis=0).astype(np.float32)
+    rows[:, 1] = np.tile([0.0, 4.0, 11.0, 12.0, -1.0, 4.5, 300.0, np.nan], 40)
+    rows[:, 3] = np.random.default_rng(1).choice([3.0, 7.0, -2.0, 100.5, 8.0, np.nan], len(rows))
+    labels, chances = session(success(saved(estimator, tmp_path))).run(["label", "probabilities"], {"X": rows})
+    assert labels.tolist() == estimator.predict(rows).tolist()
+    np.testing.assert_allclose(chances, estimator.predict_proba(rows), rtol=1e-5, atol=1e-7)
+
+
+def test_categories_of_text_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    frame, targets = models.wine_frame()
+    frame["region"] = frame["region"].astype("category")
+    estimator = HistGradientBoostingClassifier(max_iter=4, categorical_features=["region"]).fit(frame, targets)
+    outcome = failure(saved(estimator, tmp_path))
+    assert outcome.reason is Reason.UNSUPPORTED
+    assert "categories of text" in outcome.message
+    assert "OrdinalEncoder" in outcome.hint
 
 
 @pytest.mark.parametrize("data", ["breast_cancer", "digits", "diabetes"])

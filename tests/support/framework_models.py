@@ -16,14 +16,18 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import (
     GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
+    StackingClassifier,
+    VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import SVR
 
 Table = tuple[NDArray[Any], NDArray[Any]]
@@ -54,6 +58,85 @@ def wine_frame() -> tuple[pd.DataFrame, NDArray[Any]]:
     frame["region"] = np.random.default_rng(0).choice(["north", "south", "east"], len(frame))
     frame.iloc[::9, 1] = np.nan
     return frame, np.array(["barolo", "grignolino", "barbera"])[targets]
+
+
+def with_categories(classes: int) -> Table:
+    """Numbers beside two columns of categories (numbers too), with gaps; targets of `classes`, 0: a number."""
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(800, 5))
+    features[:, 1] = chance.integers(0, 12, 800)
+    features[:, 3] = chance.choice([3.0, 7.0, -2.0, 100.5], 800)
+    score = np.where(np.isin(features[:, 1], [1, 4, 5, 9]), 2.0, 0.0)
+    score += features[:, 0] * np.where(features[:, 3] == 7.0, 1.0, -1.0) + 0.3 * chance.normal(size=800)
+    features[chance.random(800) < 0.1, 1] = np.nan
+    features[chance.random(800) < 0.1, 0] = np.nan
+    if not classes:
+        return features, score
+    return features, np.digitize(score, np.quantile(score, np.linspace(0.0, 1.0, classes + 1)[1:-1]))
+
+
+def histogram(name: str, classifies: bool = True, **wishes: Any) -> Any:
+    """Histogram boosting on a table."""
+    kind = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+    return kind(max_iter=10, random_state=0, **wishes).fit(*table(name))
+
+
+def histogram_of_categories(classes: int) -> Any:
+    """Histogram boosting that splits on categories."""
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return kind(max_iter=10, categorical_features=[1, 3], random_state=0).fit(*with_categories(classes))
+
+
+def voters(kind: Any, boosted: Any, other: Any, **wishes: Any) -> Any:
+    """A vote or a stack of histogram boosting and another."""
+    return kind([("boosted", boosted), ("other", other)], **wishes)
+
+
+HISTOGRAMS: Final[dict[str, Callable[[], Any]]] = {
+    "binary": lambda: histogram("breast_cancer"),
+    "many classes": lambda: histogram("digits"),
+    "classes of text": lambda: HistGradientBoostingClassifier(max_iter=8).fit(
+        table("wine")[0], np.array(["barolo", "grignolino", "barbera"])[table("wine")[1]]
+    ),
+    "that learnt of missing values": lambda: HistGradientBoostingClassifier(max_iter=8).fit(*with_gaps("wine")),
+    "absolute error": lambda: histogram("diabetes", classifies=False, loss="absolute_error"),
+    "poisson": lambda: histogram("diabetes", classifies=False, loss="poisson"),
+    "gamma": lambda: histogram("diabetes", classifies=False, loss="gamma"),
+    "quantile": lambda: histogram("diabetes", classifies=False, loss="quantile", quantile=0.3),
+    "monotonic": lambda: histogram("diabetes", classifies=False, monotonic_cst=[1, 0, -1, *[0] * 7]),
+    "binary with categories": lambda: histogram_of_categories(2),
+    "many classes with categories": lambda: histogram_of_categories(4),
+    "regression with categories": lambda: histogram_of_categories(0),
+    "behind a scaler": lambda: make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=8)).fit(
+        *table("breast_cancer")
+    ),
+    "behind columns and codes": lambda: make_pipeline(
+        ColumnTransformer(
+            [
+                ("numbers", "passthrough", ["alcohol", "malic", "ash"]),
+                ("text", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["region"]),
+            ]
+        ),
+        HistGradientBoostingClassifier(max_iter=8, categorical_features=[3]),
+    ).fit(*wine_frame()),
+    "in a vote": lambda: voters(
+        VotingClassifier, HistGradientBoostingClassifier(max_iter=5), LogisticRegression(max_iter=5000), voting="soft"
+    ).fit(*table("wine")),
+    "in a vote with a forest": lambda: voters(
+        VotingClassifier, HistGradientBoostingClassifier(max_iter=5), RandomForestClassifier(5), voting="soft"
+    ).fit(*with_gaps("wine")),
+    "in a vote on numbers": lambda: voters(VotingRegressor, HistGradientBoostingRegressor(max_iter=5), Ridge()).fit(
+        *table("diabetes")
+    ),
+    "in a stack": lambda: voters(
+        StackingClassifier,
+        HistGradientBoostingClassifier(max_iter=5),
+        LogisticRegression(max_iter=5000),
+        final_estimator=LogisticRegression(),
+        cv=2,
+    ).fit(*table("wine")),
+}
+"""Histogram boosting wherever it stands: what our own emitter writes."""
 
 
 def column_pipeline(last: Any) -> Pipeline:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,28 @@ def test_one_that_wants_too_much_memory_does_not_get_it(tmp_path: Path) -> None:
     outcome = refused(trusted(tmp_path, Doing(bytearray, 3 << 30), memory_limit_bytes=2 << 30))
     assert outcome.reason is Reason.UNREADABLE
     assert "MemoryError" in outcome.message
+
+
+def test_another_python_that_lacks_what_it_takes_is_told_what(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare" / "bin" / "python"
+    (tmp_path / "model.pt2").write_bytes(b"")
+    outcome = to_onnx(
+        Request(source=str(tmp_path / "model.pt2"), target=str(tmp_path / "model.onnx"), python=str(python))
+    )
+    assert isinstance(outcome, NotConverted)
+    assert outcome.reason is Reason.LIBRARY_MISSING
+    assert "no numpy" in outcome.message
+    assert f"{python} -m pip install numpy" in outcome.message
+
+
+def test_a_model_is_converted_under_another_python(tmp_path: Path) -> None:
+    """It is lent taxiway, and finds nothing else of ours: here it is the same, which has all that is needed."""
+    skops.io.dump(models.forest("wine"), tmp_path / "model.skops")
+    outcome = to_onnx(
+        Request(source=str(tmp_path / "model.skops"), target=str(tmp_path / "model.onnx"), python=sys.executable)
+    )
+    assert isinstance(outcome, Converted), outcome.message
 
 
 def test_what_is_not_there_is_an_error_of_the_callers(tmp_path: Path) -> None:

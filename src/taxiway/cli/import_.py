@@ -32,7 +32,7 @@ def _read_tensor(value: str) -> TensorSpec:
     return TensorSpec(match["name"], datatype, tuple(int(size) for size in match["shape"].split(",") if size))
 
 
-def _read_digest(value: str) -> str:
+def read_digest(value: str) -> str:
     """`sha256:` and 64 hexadecimal digits."""
     if not _DIGEST.fullmatch(value.lower()):
         raise click.BadParameter(f"{value!r} is not sha256: and 64 hexadecimal digits; sha256sum FILE prints them")
@@ -42,7 +42,7 @@ def _read_digest(value: str) -> str:
 trust_option = click.option(
     "--trust",
     multiple=True,
-    type=_read_digest,
+    type=read_digest,
     metavar="sha256:DIGEST",
     help="Let this very file pass though it is a pickle. Repeatable.",
 )

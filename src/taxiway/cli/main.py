@@ -16,6 +16,7 @@ _VERBS = {
     "alias": ("taxiway.cli.alias", "Move an alias of a model, delete it, see its history."),
     "audit": ("taxiway.cli.audit", "Read the log of every change, and prove that nobody changed it."),
     "config": ("taxiway.cli.config", "Show every setting, its value and where that came from."),
+    "convert": ("taxiway.cli.convert", "Make ONNX of a framework's model, proven to answer alike."),
     "import": ("taxiway.cli.import_", "Take in a model: recognise, scan, verify and register it."),
     "keys": ("taxiway.cli.keys", "Make API keys."),
     "mlflow": ("taxiway.cli.mlflow", "Follow aliases in MLflow, and tell it what became of its models."),

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from taxiway.convert.outcome import STORY, VERDICT, NotConverted, Outcome, Reason, Request
+from taxiway.convert.sources import Kind, kind_of, missing_for_network
 
 
 def main() -> None:
@@ -30,14 +31,19 @@ def main() -> None:
 
 def _convert(request: Request, story: Path) -> Outcome:
     try:
-        from taxiway.convert.attempts import convert  # noqa: PLC0415 - after the limit
+        if kind_of(request.source) is Kind.TABLE:
+            from taxiway.convert.attempts import convert  # noqa: PLC0415 - after the limit
+        else:
+            from taxiway.convert.networks.attempts import convert_network as convert  # noqa: PLC0415 - likewise
+        return convert(request, lambda outcome: story.write_bytes(msgspec.json.encode(outcome)))
     except ImportError as problem:
+        if kind_of(request.source) is not Kind.TABLE:
+            return missing_for_network(request.source, str(problem.name), sys.executable)
         return NotConverted(
             reason=Reason.LIBRARY_MISSING,
             message=f"conversion needs {problem.name}, which is not installed",
             hint="pip install 'taxiway[onnx]'",
         )
-    return convert(request, lambda outcome: story.write_bytes(msgspec.json.encode(outcome)))
 
 
 if __name__ == "__main__":

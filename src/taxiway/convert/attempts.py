@@ -39,13 +39,13 @@ def convert(request: Request, note: Callable[[Outcome], object]) -> Outcome:
         model = load(Path(request.source), request.trusted_digest)
         given = read_samples(Path(request.samples), model.columns) if request.samples else None
         for datatype in model.datatypes:
-            note(_failed(attempts, f"while exporting with {datatype.wire_name} inputs"))
+            note(failed(attempts, f"while exporting with {datatype.wire_name} inputs"))
             done = _attempt(model, datatype, given, request, attempts)
             if done is not None:
                 return done
     except Refused as refused:
         return refused.verdict
-    return _failed(attempts)
+    return failed(attempts)
 
 
 def _attempt(
@@ -59,13 +59,13 @@ def _attempt(
         target.write_bytes(artifact.SerializeToString())
         session = OnnxRuntime().load(target, OnnxOptions())
     except Exception as problem:  # noqa: BLE001 - an exporter raises whatever it likes
-        attempts.append(Attempt(datatype=datatype.wire_name, problem=_in_short(problem)))
+        attempts.append(Attempt(datatype=datatype.wire_name, problem=in_short(problem)))
         return None
     try:
         samples = given or model.samples(datatype, np.random.default_rng(SEED))
         parity = prove(model, session, datatype, samples)
     except TaxiwayError as problem:
-        attempts.append(Attempt(datatype=datatype.wire_name, problem=_in_short(problem)))
+        attempts.append(Attempt(datatype=datatype.wire_name, problem=in_short(problem)))
         return None
     if not parity.holds:
         attempts.append(Attempt(datatype=datatype.wire_name, problem=parity.in_words(), parity=parity))
@@ -79,7 +79,7 @@ def prove(model: Foreign, session: OnnxModel, datatype: Datatype, samples: Sampl
         expected = {name: np.asarray(values) for name, values in model.answer(samples.rows).items()}
     except Exception as problem:
         raise Refused(
-            Reason.BAD_SAMPLES, f"{model.framework} itself refuses the rows: {_in_short(problem)}"
+            Reason.BAD_SAMPLES, f"{model.framework} itself refuses the rows: {in_short(problem)}"
         ) from problem
     feeds = {spec.name: _narrow(samples.rows[spec.name], spec) for spec in session.inputs}
     return compare(datatype.wire_name, samples, expected, _answers(session, feeds, len(samples), tuple(expected)))
@@ -113,7 +113,8 @@ def _spread(rows: int, count: int) -> list[int]:
     return [int(at) for at in np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(int))]
 
 
-def _failed(attempts: list[Attempt], doing: str = "") -> NotConverted:
+def failed(attempts: list[Attempt], doing: str = "") -> NotConverted:
+    """The verdict if no further attempt is right; `doing` is said last."""
     compared = [attempt for attempt in attempts if attempt.parity is not None]
     reason = Reason.PARITY_FAILED if compared else Reason.EXPORT_FAILED
     tried = [f"{attempt.datatype}: {attempt.problem}" for attempt in attempts]
@@ -139,21 +140,23 @@ def _converted(
         size_bytes=len(content),
         framework=model.framework,
         converter=model.converter,
-        versions=_versions(("onnx", "onnxruntime", "numpy", *model.libraries)),
+        versions=versions_of(("onnx", "onnxruntime", "numpy", *model.libraries)),
         opsets=opsets(artifact),
-        inputs=_tensors(session.inputs),
-        outputs=_tensors(session.outputs),
+        inputs=tensors_of(session.inputs),
+        outputs=tensors_of(session.outputs),
         parity=parity,
         mended=export.mended,
         attempts=tuple(attempts),
     )
 
 
-def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
+def tensors_of(specs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
+    """As a report tells them."""
     return tuple(Tensor(spec.name, spec.datatype.wire_name, spec.shape) for spec in specs)
 
 
-def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
+def versions_of(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Of those that are installed."""
     found = {}
     for name in distributions:
         try:
@@ -163,6 +166,7 @@ def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _in_short(problem: Exception) -> str:
+def in_short(problem: Exception) -> str:
+    """One line of at most 400 characters and a name."""
     said = " ".join(str(problem).split())
     return f"{type(problem).__name__}: {said[:400]}" if not isinstance(problem, TaxiwayError) else said[:400]

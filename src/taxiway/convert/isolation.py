@@ -12,10 +12,13 @@ from pathlib import Path
 
 import msgspec
 
+from taxiway.convert.abroad import LACKS
 from taxiway.convert.outcome import STORY, VERDICT, Converted, NotConverted, Outcome, Reason, Request
+from taxiway.convert.sources import Kind, function_of, kind_of
 from taxiway.core.errors import NotFound
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 _LAST_WORDS = 400
 
 
@@ -25,7 +28,10 @@ def to_onnx(request: Request) -> Outcome:
     Raises:
         NotFound: there is no such source or no such samples.
     """
-    for field, path in (("source", request.source), ("samples", request.samples)):
+    kind = kind_of(request.source)
+    if kind not in (Kind.FUNCTION, Kind.HUGGING_FACE) and not Path(request.source).is_file():
+        raise NotFound(f"source: there is no file {request.source}", value=request.source)
+    for field, path in (("samples", request.samples), ("python", request.python)):
         if path is not None and not Path(path).is_file():
             raise NotFound(f"{field}: there is no file {path}", value=path)
     target = Path(request.target).resolve()
@@ -42,18 +48,33 @@ def _within(request: Request, target: Path) -> Request:
     """The request as the child gets it: from another directory, to a target that nobody sees yet."""
     return msgspec.structs.replace(
         request,
-        source=str(Path(request.source).resolve()),
+        source=_from_anywhere(request.source),
         samples=None if request.samples is None else str(Path(request.samples).resolve()),
         target=str(target),
+        python=None if request.python is None else str(Path(request.python).absolute()),  # a link says whose it is
     )
+
+
+def _from_anywhere(source: str) -> str:
+    if kind_of(source) is not Kind.FUNCTION:
+        return str(Path(source).resolve())
+    place, name = function_of(source)
+    return f"{Path(place).resolve()}:{name}" if place.endswith(".py") else source
+
+
+def _command(request: Request, folder: Path) -> list[str]:
+    """This interpreter with our own module, or the user's, which need not have taxiway."""
+    if request.python is None:
+        return [sys.executable, "-m", "taxiway.convert", str(folder)]
+    return [request.python, str(Path(__file__).with_name("abroad.py")), str(folder)]
 
 
 def _run(request: Request, folder: Path) -> Outcome:
     with (folder / "output.log").open("w+b") as log:
         child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-            [sys.executable, "-m", "taxiway.convert", str(folder)],
-            cwd=folder,
-            env=os.environ | _ONE_THREAD,
+            _command(request, folder),
+            cwd=Path.cwd() if kind_of(request.source) is Kind.FUNCTION else folder,  # a function may open its files
+            env=os.environ | _ONE_THREAD | _OFFLINE | _path_for(request),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -66,8 +87,16 @@ def _run(request: Request, folder: Path) -> Outcome:
         finally:
             _end(child)
         if child.returncode != 0 or not (folder / VERDICT).is_file():
-            return _cut_short(folder, Reason.CRASHED, _how_it_ended(child.returncode, folder / "output.log"))
+            ended = _how_it_ended(child.returncode, folder / "output.log")
+            return _cut_short(folder, Reason.LIBRARY_MISSING if LACKS in ended else Reason.CRASHED, ended)
     return _read(folder / VERDICT)
+
+
+def _path_for(request: Request) -> dict[str, str]:
+    """A function's module is looked for where the caller stands, too."""
+    if kind_of(request.source) is not Kind.FUNCTION:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

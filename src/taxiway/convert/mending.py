@@ -25,9 +25,24 @@ TIE = 1e-6
 def mend_trees(model: onnx.ModelProto, trees: Sequence[Tree], compares: Datatype, inputs: Datatype) -> tuple[str, ...]:
     """Have the export's trees decide as `trees` do, which compare values as `compares`; what was mended, in words."""
     nodes = tree_nodes(model)
-    if len(nodes) != 1 or not trees:
-        return ()
-    node = nodes[0]
+    return _mend_node(model, nodes[0], trees, compares, inputs) if len(nodes) == 1 and trees else ()
+
+
+def mend_members(
+    model: onnx.ModelProto, members: Sequence[tuple[Sequence[Tree], Datatype]], inputs: Datatype
+) -> tuple[str, ...]:
+    """The same for each member of a vote or a stack, whose ensembles are told by their nodes."""
+    done: tuple[str, ...] = ()
+    for trees, compares in members:
+        of_member = [node for node in tree_nodes(model) if trees and _are_nodes_of(node, trees)]
+        if len(of_member) == 1:
+            done += _mend_node(model, of_member[0], trees, compares, inputs)
+    return done
+
+
+def _mend_node(
+    model: onnx.ModelProto, node: onnx.NodeProto, trees: Sequence[Tree], compares: Datatype, inputs: Datatype
+) -> tuple[str, ...]:
     if not _are_nodes_of(node, trees):
         if inputs is Datatype.FP64 and compares is Datatype.FP32 and _modes(node) == {b"BRANCH_LT"}:
             return (_cast_to_float32(model.graph, node),)  # XGBoost's thresholds are float32 in any order
@@ -165,7 +180,8 @@ def _widen(model: onnx.ModelProto, node: onnx.NodeProto, thresholds: NDArray[np.
 
 def _cast_to_float32(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:
     at = list(graph.node).index(node)
-    cast = onnx.helper.make_node("Cast", [node.input[0]], ["values_of_trees"], to=onnx.TensorProto.FLOAT)
-    node.input[0] = "values_of_trees"
+    name = f"values_of_{node.output[-1]}"
+    cast = onnx.helper.make_node("Cast", [node.input[0]], [name], to=onnx.TensorProto.FLOAT)
+    node.input[0] = name
     graph.node.insert(at, cast)
     return "values cast to float32 before the trees, as the framework does"

@@ -30,15 +30,20 @@ class Reason(enum.Enum):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One conversion.
 
-    `source` is the model file; its name's ending says the framework. `target` is where the artifact goes.
-    `samples` is a .npy, .npz or .csv of rows to compare on; without one, rows are made from the model itself.
+    `source` is the model file, whose name's ending says the framework; or a Hugging Face directory; or a function,
+    `module:function` or `path.py:function`, that returns a torch module and example arguments, and that is run.
+    `target` is where the artifact goes.
+    `samples` is a .npy, .npz or .csv of rows to compare on; without one, rows are made from the model itself. For
+    networks it is an .npz with an array for each argument.
     `trusted_digest` is the SHA-256 (hex) of a file that may be unpickled, or whose unknown skops types may be built.
+    `python` is the interpreter that has the framework; without one, this one.
     """
 
     source: str
     target: str
     samples: str | None = None
     trusted_digest: str | None = None
+    python: str | None = None
     time_limit_s: float = 180.0
     memory_limit_bytes: int = 4 << 30
 
@@ -74,9 +79,10 @@ class Worst(msgspec.Struct, frozen=True, kw_only=True):
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """The framework's answers beside the artifact's.
 
-    `splits` is how many of the trees' splits the rows stand at, of `splits_in_all`; both 0 without trees.
-    `labels_wrong` and `numbers_wrong` count rows; `worst_relative_error` is over all numbers. `ties` counts rows with
-    another label where the framework's own best probabilities differ by rounding only, so that either is its answer.
+    `has_labels` says whether labels were among what was compared. `splits` is how many of the trees' splits the rows
+    stand at, of `splits_in_all`; both 0 without trees. `labels_wrong` and `numbers_wrong` count rows;
+    `worst_relative_error` is over all numbers. `ties` counts rows with another label where the framework's own best
+    probabilities differ by rounding only, so that either is its answer.
     """
 
     datatype: str
@@ -90,6 +96,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     numbers_wrong: int
     ties: int
     worst_relative_error: float | None
+    has_labels: bool = True
     worst: Worst | None = None
 
     @property
@@ -100,11 +107,11 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     def in_words(self) -> str:
         """One sentence for a person."""
         if self.holds:
-            return (
-                f"{self.rows} rows with {self.datatype} inputs: labels equal, "
-                f"worst relative error {_in_short(self.worst_relative_error)}"
-            )
-        said = f"with {self.datatype} inputs {self.labels_wrong} labels and {self.numbers_wrong} numbers"
+            labels = "labels equal, " if self.has_labels else ""
+            error = _in_short(self.worst_relative_error)
+            return f"{self.rows} rows with {self.datatype} inputs: {labels}worst relative error {error}"
+        labels = f"{self.labels_wrong} labels and " if self.has_labels else ""
+        said = f"with {self.datatype} inputs {labels}{self.numbers_wrong} numbers"
         said += f" of {self.rows} rows are not the framework's"
         if self.worst is not None:
             worst = self.worst
@@ -120,17 +127,26 @@ def _in_short(error: float | None) -> str:
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One export with one datatype of inputs, and what was wrong with it."""
+    """One export and what was wrong with it; `datatype` is that of its inputs, or for networks the exporter."""
 
     datatype: str
     problem: str
     parity: Parity | None = None
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph that answered every case, how large it is and what CPU time one run of the examples takes it."""
+
+    exporter: str
+    size_bytes: int
+    cpu_ms: float
+
+
 class Converted(msgspec.Struct, frozen=True, kw_only=True, tag="converted"):
     """An artifact at `target` that is as good as the framework on every row tried.
 
-    `versions` names every library that had a part in it; `attempts` are those before this one, that failed.
+    `versions` names every library that had a part in it; `attempts` are those that failed. `candidates` are the graphs
+    that were right, if there was a choice: `converter` made the fastest, or of those as fast the smallest.
     """
 
     target: str
@@ -145,6 +161,7 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True, tag="converted"):
     parity: Parity
     mended: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 class NotConverted(msgspec.Struct, frozen=True, kw_only=True, tag="not-converted"):

@@ -102,6 +102,7 @@ def compare(datatype: str, samples: Samples, expected: Arrays, answers: Iterable
         numbers_wrong=len(numbers_wrong),
         ties=len(labels_wrong & tied),
         worst_relative_error=_finite(largest_number),
+        has_labels=LABEL in expected,
         worst=_tell(worst, samples) if worst else None,
     )
 

@@ -25,7 +25,8 @@ ENDLESS = 1e30
 class Tree:
     """One tree as arrays over its nodes, the root first; `feature` is LEAF at a leaf.
 
-    `missing_left` says of each split where a missing value goes, if the model tells.
+    `missing_left` says of each split where a missing value goes, if the model tells. Where `equals` is true, a value
+    goes left that is the threshold, and no other: a category.
     """
 
     feature: NDArray[np.intp]
@@ -33,6 +34,11 @@ class Tree:
     left: NDArray[np.intp]
     right: NDArray[np.intp]
     missing_left: NDArray[np.bool_] | None = None
+    equals: NDArray[np.bool_] | None = None
+
+    def asks_for(self, node: int) -> bool:
+        """Whether the split asks for one category."""
+        return self.equals is not None and bool(self.equals[node])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,16 @@ class _Cells:
                 found[feature].append(tree.threshold[tree.feature == feature])
         self.edges = [_finite(np.unique(np.concatenate(parts))) if parts else np.empty(0) for parts in found]
         self.values = [_representatives(edges) for edges in self.edges]
+        for feature in {int(f) for tree in trees if tree.equals is not None for f in tree.feature[tree.equals]}:
+            self.values[feature] = np.append(self.edges[feature], self.values[feature][:1])  # categories, one unknown
 
     def random_rows(self, count: int, chance: np.random.Generator) -> NDArray[np.float64]:
         return np.column_stack([chance.choice(values, count) for values in self.values])
 
     def inside(self, feature: int, low: float, high: float, chance: np.random.Generator) -> float:
-        """A value of `feature` above `low` and below `high`."""
+        """A value of `feature` above `low` and below `high`; where they are the same, that one."""
+        if low == high and abs(low) < ENDLESS:
+            return low
         first = int(np.searchsorted(self.edges[feature], low, side="right")) if low > -np.inf else 0
         last = int(np.searchsorted(self.edges[feature], high, side="left"))
         return float(self.values[feature][chance.integers(first, max(first, last) + 1)])
@@ -121,6 +131,11 @@ def _box(tree: Tree, node: int, parents: NDArray[np.intp]) -> dict[int, tuple[fl
         feature, threshold = int(tree.feature[parent]), float(tree.threshold[parent])
         low, high = box.get(feature, (-np.inf, np.inf))
         went_left = tree.left[parent] == node
+        if tree.asks_for(parent):
+            if went_left:
+                box[feature] = (threshold, threshold)
+            node = parent
+            continue
         box[feature] = (low, min(high, threshold)) if went_left else (max(low, threshold), high)
         node = parent
     return box

@@ -55,14 +55,15 @@ def conclusion(report: Report) -> list[str]:
     return ["would serve the baseline: nothing faster keeps the promise"]
 
 
+_COMPANY = (
+    "its activations are rounded by each batch's own range, so a row's answer depends a little on the rows beside it, "
+    "and a server runs requests one by one rather than merging them"
+)
+
+
 def _company(report: Report, best: Trial) -> list[str]:
     """What it means that a row's answer depends on the rows beside it, and who is better where that matters."""
-    told = [
-        (
-            "its activations are rounded by each batch's own range, so a row's answer depends a little on the rows beside "
-            "it, and a server runs requests one by one rather than merging them"
-        )
-    ]
+    told = [_COMPANY]
     others = [one for one in report.trials if one.fate is Fate.KEPT and one.alone_speed is not None]
     better = max(others, key=lambda one: one.alone_speed or 0.0, default=None)
     if better is not None and (better.alone_speed or 0.0) > max(best.alone_speed or 0.0, 1.0):

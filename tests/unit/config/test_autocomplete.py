@@ -120,7 +120,7 @@ def test_optional_inputs_stay_optional_and_may_be_left_out() -> None:
 
 
 def test_an_output_may_be_declared_looser_than_the_runtime_infers_it() -> None:
-    assert list(complete('output { name: "Y" data_type: TYPE_FP32 dims: -1 }').output[0].dims) == [3]
+    assert list(complete('max_batch_size: 4 output { name: "Y" data_type: TYPE_FP32 dims: -1 }').output[0].dims) == [3]
 
 
 def test_outputs_may_be_a_part_of_the_files() -> None:

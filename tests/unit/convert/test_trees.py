@@ -97,3 +97,17 @@ def test_a_sample_of_the_splits_of_a_large_forest() -> None:
     chance = np.random.default_rng(1)
     probes = probe_splits([grown(5, chance) for _ in range(10)], WIDTH, "f4", chance, splits=100, missing=False)
     assert (probes.splits, probes.splits_in_all) == (100, 310)
+
+
+def test_a_row_comes_to_what_stands_behind_a_category() -> None:
+    """A chain of two equalities, and behind both the same split on another feature."""
+    tree = Tree(
+        np.array([0, 0, 1, LEAF, LEAF, LEAF]),
+        np.array([3.0, 7.0, 0.5, 0, 0, 0]),
+        np.array([2, 2, 3, LEAF, LEAF, LEAF]),
+        np.array([1, 5, 4, LEAF, LEAF, LEAF]),
+        equals=np.array([True, True, False, False, False, False]),
+    )
+    probes = probe_splits([tree], 2, "f4", np.random.default_rng(0), splits=3, missing=False)
+    assert {float(on[0]) for on in of_kind(probes, "on a split") if on[1] == 0.5} <= {3.0, 7.0}
+    assert {3.0, 7.0} < set(of_kind(probes, "between splits")[:, 0])

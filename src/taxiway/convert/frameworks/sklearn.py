@@ -16,9 +16,9 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, String
 from sklearn.base import is_classifier, is_regressor
 
 from taxiway.convert.foreign import Export, Rows, answers, widths
-from taxiway.convert.frameworks import sklearn_trees, sklearn_wrappers
+from taxiway.convert.frameworks import sklearn_histogram, sklearn_trees, sklearn_wrappers
 from taxiway.convert.frameworks.sklearn_rows import make_samples
-from taxiway.convert.mending import give_ties_to_the_first, mend_trees, write_out_imputers
+from taxiway.convert.mending import give_ties_to_the_first, mend_members, mend_trees, write_out_imputers
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.core.tensors import Datatype
@@ -65,8 +65,11 @@ class SklearnModel:
         return make_samples(self, self.table.estimator, datatype, chance)
 
     def export(self, datatype: Datatype) -> Export:
-        """By skl2onnx, which forgets where trees send missing values: that is mended."""
+        """By skl2onnx, which forgets where trees send missing values: that is mended. Histogram boosting is ours."""
         sklearn_wrappers.register(self._last)
+        sklearn_histogram.register()
+        if hasattr(self._last, "flatten_transform"):  # says what `transform` returns, which nobody asks here
+            self._last.flatten_transform = False
         numbers = FloatTensorType if datatype is Datatype.FP32 else DoubleTensorType
         types = [
             (column.name, StringTensorType([None, 1]) if column.is_text else numbers([None, column.width]))
@@ -80,6 +83,10 @@ class SklearnModel:
     def _mend(self, model: onnx.ModelProto, datatype: Datatype) -> tuple[str, ...]:
         trees = sklearn_trees.trees_of(self._last)
         mended = mend_trees(model, trees, sklearn_trees.compares(self._last), datatype)
+        if not trees:
+            members = sklearn_trees.members_of(self._last)
+            told = [(sklearn_trees.trees_of(member), sklearn_trees.compares(member)) for member in members]
+            mended += mend_members(model, told, datatype)
         if sklearn_trees.native_trees(self._last) and "probabilities" in self.outputs:
             mended += give_ties_to_the_first(model)
         if datatype is Datatype.FP64:
@@ -109,4 +116,6 @@ def load(path: Path, trusted: Collection[str]) -> SklearnModel:
         raise Refused(Reason.UNSUPPORTED, what, "the native library serves it")
     if widths(table).get("label") is not None:
         raise Refused(Reason.UNSUPPORTED, f"{kind} predicts several labels at once", "the native library serves it")
-    return SklearnModel(table)
+    model = SklearnModel(table)
+    sklearn_trees.trees_of(model._last)  # refuses what is no threshold on a number
+    return model

@@ -12,12 +12,15 @@ HARMLESS: Final = frozenset(
     {
         "collections.OrderedDict",
         "collections.defaultdict",
+        "functools.partial",  # what it calls is a type of its own, asked for by its name
         "lightgbm.basic.Booster",
         "lightgbm.sklearn.LGBMClassifier",
         "lightgbm.sklearn.LGBMRegressor",
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",  # their indexes are checked ...
         "sklearn.tree._tree.Tree",  # ... before they are asked anything
+        "sklearn.utils._bunch.Bunch",  # a dict: the members of a vote by name
+        "sklearn.utils.validation.check_array",  # histogram boosting with categories looks at its numbers with it
         "xgboost.core.Booster",
         "xgboost.sklearn.XGBClassifier",
         "xgboost.sklearn.XGBRegressor",
