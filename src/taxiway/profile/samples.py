@@ -85,5 +85,5 @@ class Samples:
         return self.rows[:, 5].astype(np.int64)
 
     def after(self, moment_s: float) -> Samples:
-        """Those that were due from `moment_s` on."""
-        return Samples(self.rows[self.due >= moment_s], self.gaps)
+        """Those that were due from `moment_s` on, but for a microsecond: they went through the clock and back."""
+        return Samples(self.rows[self.due >= moment_s - 1e-6], self.gaps)
