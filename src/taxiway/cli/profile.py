@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from taxiway.profile.page import format_page
 from taxiway.profile.plan import Plan
 from taxiway.profile.report import format_profile, format_ramp, profile_data
 from taxiway.profile.running import run_profile
-from taxiway.profile.targets.finding import Wishes, find_target
+from taxiway.profile.targets.finding import find_target
+from taxiway.profile.wishes import Wishes
 from taxiway.profile.workload import Workload, read_workload
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
@@ -86,6 +88,8 @@ class _Outputs:
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
+@click.option("--model", default="", help="Which, where TARGET does not say (OpenAI; a repository of several).")
+@click.option("--serve", "serve_flags", default="", help="Flags of the server that is started for a model.")
 @click.option("--binary", is_flag=True, help="Tensors as binary data (v2).")
 @click.option("--processes", type=int, default=0, help="Of the generator. [default: by the rate]")
 @click.option("--connections", type=int, default=1024, help="At most. [default: 1024]")
@@ -108,14 +112,25 @@ def command(
     \b
       taxiway profile http://127.0.0.1:8000/v2/models/fraud --rate 200 --duration 30s
       taxiway profile http://127.0.0.1:8000/v2/models/fraud --ramp 100:1000:100 --html fraud.html
-      taxiway profile http://127.0.0.1:8000/v2/models/fraud --concurrency 8
+      taxiway profile grpc://127.0.0.1:8001/fraud --concurrency 8
+      taxiway profile http://127.0.0.1:9000/v1/chat/completions --rate 2 --workload trace.jsonl
+      taxiway profile fraud:3-int8 --rate 500 --serve "--batching.max-batch-size 16"
+
+    TARGET is an URL of the v2 protocol (HTTP or gRPC), KServe v1, TorchServe or OpenAI, or a model: a file, a
+    repository or a registered version, for which a server is started on free ports and stopped again.
 
     Latency runs from when a request should have been sent, so that a server which stalls is charged for everybody who
     came meanwhile. If the generator itself was late the run is INVALID, and the exit code is 7.
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     asked = None if workload is None else read_workload(workload)
     plan = _plan(asked, said)
-    wishes = Wishes(dict(said["headers"]), said["binary"], dict(said["shapes"]))
+    wishes = Wishes(
+        dict(said["headers"]),
+        said["binary"],
+        dict(said["shapes"]),
+        said["model"],
+        tuple(shlex.split(said["serve_flags"])),
+    )
     with Progress(sys.stderr) as progress:
         profiles = uvloop.run(_interruptible(_run(target, wishes, _plans(plan, ramp), asked, progress)))
     _tell(profiles, _Outputs(output, json_file, html_file))

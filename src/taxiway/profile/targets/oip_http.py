@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from taxiway.core.errors import InvalidArgument, TaxiwayError
-from taxiway.profile.generating.job import Door, Shot
-from taxiway.profile.phases import Counters, counters_of
-from taxiway.profile.resources import listener_of
-from taxiway.profile.targets.asking import Address, Asker, resolve
-from taxiway.profile.targets.inputs import Shapes, made_up
-from taxiway.profile.targets.rendering import HEADER_LENGTH, binary_body, http_shot, json_body
+from taxiway.core.errors import InvalidArgument
+from taxiway.profile.generating.job import Shot
+from taxiway.profile.targets.asking import Address
+from taxiway.profile.targets.http_target import HttpTarget
+from taxiway.profile.targets.inputs import Shapes
+from taxiway.profile.targets.rendering import HEADER_LENGTH, binary_body, json_body
 from taxiway.profile.workload import Request, Workload
 
-MODEL_PATH: Final = re.compile(r"/v2/models/(?P<model>[^/?]+)(?:/versions/(?P<version>[^/?]+))?(?:/infer)?/?")
+_MODEL_PATH: Final = re.compile(r"/v2/models/(?P<model>[^/?]+(?:/versions/[^/?]+)?)(?:/infer)?/?")
 
 
-class OipHttpTarget:
+def is_oip_path(path: str) -> bool:
+    """Whether a model of the v2 protocol may be there."""
+    return _MODEL_PATH.fullmatch(path) is not None
+
+
+class OipHttpTarget(HttpTarget):
     """A model behind `http://host:port/v2/models/NAME[/versions/N]`; see `Target`.
 
     Args:
@@ -31,60 +36,33 @@ class OipHttpTarget:
     def __init__(
         self, address: Address, headers: Mapping[str, str], *, binary: bool = False, shapes: Shapes | None = None
     ) -> None:
-        match = MODEL_PATH.fullmatch(address.path)
+        match = _MODEL_PATH.fullmatch(address.path)
         if match is None:
             raise InvalidArgument(
                 f"{address.path!r} is not /v2/models/NAME or /v2/models/NAME/versions/N", hint="name the model"
             )
-        version = f"/versions/{match['version']}" if match["version"] else ""
-        self._address = address
-        self._base = f"/v2/models/{match['model']}{version}"
-        self._headers = dict(headers)
-        self._asker = Asker(address, self._headers)
+        path = f"/v2/models/{match['model']}"
+        super().__init__(replace(address, path=f"{path}/infer"), headers, match["model"], shapes)
+        self.name = f"{address.scheme}://{address.host_header}{path}"
         self._binary = binary
-        self._shapes = shapes or {}
-        self._metadata: Mapping[str, Any] = {}
-        self._ip = address.host
-        self.name = f"{address.scheme}://{address.host_header}{self._base}"
 
     async def open(self) -> None:
         """Ask what the model takes."""
-        self._metadata = await self._asker.get(self._base)
-        self._ip = await resolve(self._address)
-
-    async def close(self) -> None:
-        """Nothing was started."""
-
-    @property
-    def door(self) -> Door:
-        """The server's."""
-        host = self._address.host if self._address.tls else self._ip
-        return Door(host, self._address.port, self._address.tls)
+        await super().open()
+        if self._metadata is None:
+            self._metadata = await self._asker.get(f"/v2/models/{self._model}")  # raises what was passed over
 
     def render(self, workload: Workload | None) -> list[Shot]:
         """POST /infer, one for each request."""
-        if workload is None:
-            return [self._shot(inputs, {}) for inputs in made_up(self._metadata, self._shapes)]
-        return [self._shot(inputs_of(one, number), one.headers) for number, one in enumerate(workload.requests, 1)]
-
-    async def counters(self) -> Counters | None:
-        """The model's statistics, an extension that not every server has."""
-        try:
-            return counters_of(await self._asker.get(f"{self._base}/stats"))
-        except (TaxiwayError, TypeError, ValueError, AttributeError):
-            return None
-
-    def process(self) -> int | None:
-        """Whoever listens on the port."""
-        return listener_of(self._address.host, self._address.port)
+        return [
+            self._shot(inputs_of(one, number), one.headers) for number, one in enumerate(self._requests(workload), 1)
+        ]
 
     def _shot(self, inputs: list[dict[str, Any]], headers: Mapping[str, str]) -> Shot:
         if not self._binary:
-            head, body = {"Content-Type": "application/json"}, json_body(inputs)
-        else:
-            body, length = binary_body(inputs)
-            head = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)}
-        return http_shot(self._address, f"{self._base}/infer", body, head | self._headers | dict(headers))
+            return self._post(json_body(inputs), headers)
+        body, length = binary_body(inputs)
+        return self._post(body, {HEADER_LENGTH: str(length), **headers}, "application/octet-stream")
 
 
 def inputs_of(request: Request, number: int) -> list[dict[str, Any]]:
