@@ -174,3 +174,10 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(TaxiwayError, match="did not start"):
         asyncio.run(run())
+
+
+def test_a_report_that_is_larger_than_a_pipe_comes_whole(server: Server) -> None:
+    plan = Plan(Constant(), 20_000.0, 1.0, warm_up_s=0.0, all_at_once=True, processes=1, connections=32)
+    word = server.url("/v2/models/doubler")
+    profile: Profile = with_target(word, "oip", lambda target: run_profile(plan, target))
+    assert profile.requests == profile.answered == 20_000
