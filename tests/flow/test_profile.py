@@ -121,3 +121,15 @@ def _code_of(error: BaseException) -> int:
 def test_a_model_that_is_not_there_is_named(server: Server) -> None:
     result = profile(server.url("/v2/models/nothing"))
     assert "/v2/models/nothing" in str(result.exception)
+
+
+def test_a_broken_promise_is_a_verdict(server: Server) -> None:
+    result = profile(server.url("/v2/models/doubler"), "--concurrency", "1", "--slo", "p50<0.001ms")
+    assert _code_of(result.exception or AssertionError(result.output)) == 6
+
+
+def test_a_scenario_says_what_it_proves(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    result = profile(server.url("/v2/models/doubler"), "--scenario", "single-stream", "--json", str(path))
+    assert "single-stream: p90 of" in result.output
+    assert json.loads(path.read_text())["claim"]["passed"]
