@@ -107,7 +107,7 @@ class _Promise:
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
 @click.option(
-    "--slo", type=parse_slo, help="A promise: MLPerf's by name (bert), or p99<50ms,errors<1%. Broken: exit 6."
+    "--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%."
 )
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
