@@ -18,12 +18,13 @@ from taxiway.core.errors import InvalidArgument, TaxiwayError
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
+from taxiway.profile.requests import Request
 from taxiway.profile.running import run_profile
 from taxiway.profile.targets.finding import find_target
 from taxiway.profile.targets.served import ServedTarget
 from taxiway.profile.targets.target import Target
 from taxiway.profile.wishes import Wishes
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 
 T = TypeVar("T")
 CLOSED = Plan(Constant(), 1.0, 0.3, warm_up_s=0.0, concurrency=2)

@@ -100,7 +100,7 @@ def test_several_processes_share_the_schedule(server: Server, tmp_path: Path) ->
         (["http://127.0.0.1:9/nowhere"], "no path of a known protocol", 2),
         (["http://127.0.0.1:9/v2/models/x", "--ramp", "9"], "FIRST:LAST:STEP", 2),
         (["http://127.0.0.1:9/v2/models/x", "--rate", "-1"], "rate_per_s is -1", 2),
-        (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs a --workload", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs the times of a workload", 2),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str, code: int) -> None:

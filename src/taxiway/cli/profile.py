@@ -102,13 +102,16 @@ class _Promise:
 @click.option("--rate", type=float, default=None, help="Requests per second, of an open loop. [default: 10]")
 @click.option("--duration", type=_read_duration, default="30s", help="How long it counts. [default: 30s]")
 @click.option("--warm-up", type=_read_duration, default="2s", help="Sent before, and left out. [default: 2s]")
-@click.option("--arrival", default=None, help="constant, poisson, ...; of a workload with times also replay.")
+@click.option(
+    "--arrival",
+    default=None,
+    help="constant, poisson, gamma:cv=2, bursts:on=1s,off=4s,factor=10 or replay. "
+    "[default: replay of a workload with times, else poisson]",
+)
 @click.option("--concurrency", type=int, help="A closed loop: so many requests under way at all times.")
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
-@click.option(
-    "--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%."
-)
+@click.option("--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
@@ -167,21 +170,16 @@ def command(
 
 
 def _plan(workload: Workload | None, said: dict[str, Any]) -> Plan:
-    times = [one.at_s for one in workload.requests if one.at_s is not None] if workload else []
-    word = said["arrival"] or ("replay" if times and said["rate"] is None else "poisson")
-    if word == "replay":
-        if not times:
-            raise click.UsageError("--arrival replay needs a --workload whose requests say when they came (at_s).")
-        import numpy as np  # noqa: PLC0415 - here only
-
-        arrivals: Any = Replay(np.array(sorted(times)))
-        rate = said["rate"] or len(times) / (max(times) or 1.0)
-    else:
-        arrivals, rate = parse_arrival(word), said["rate"] or 10.0
+    times = workload.times_s() if workload else None
+    rate = said["rate"]
+    word = said["arrival"] or ("replay" if times is not None and rate is None else "poisson")
+    arrivals = parse_arrival(word, times)
+    if rate is None and times is not None and isinstance(arrivals, Replay):
+        rate = len(times) / (times[-1] - times[0] or 1.0)
     names = ("processes", "connections", "concurrency", "seed")
     return Plan(
         arrivals,
-        rate,
+        rate or 10.0,
         said["duration"],
         warm_up_s=said["warm_up"],
         timeout_s=said["timeout"],

@@ -233,6 +233,12 @@ class InvalidConfig(InvalidArgument):
     code = "invalid-config"
 
 
+class InvalidWorkload(InvalidArgument):
+    """A file of requests to profile with breaks a rule; every line that does is in `facts['problems']`."""
+
+    code = "invalid-workload"
+
+
 class InvalidModel(InvalidArgument):
     """A model file that cannot be loaded."""
 

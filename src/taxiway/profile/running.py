@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxiway.core.errors import InternalError, InvalidArgument, TargetUnavailable
+from taxiway.profile.arrivals import Replay
 from taxiway.profile.generating.job import LENGTH_BYTES, READY, Job, Report, Shot, framed
 from taxiway.profile.gpus import GpuSampler
 from taxiway.profile.judging import judge
@@ -78,7 +79,8 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
             f"no request is due within {lasts:g} s at {plan.rate_per_s:g}/s",
             hint="a longer --duration or a higher --rate",
         )
-    which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload)
+    drawn = workload is not None and not isinstance(plan.arrivals, Replay)
+    which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload if drawn else None)
     count = processes_of(plan)
     spins = (os.cpu_count() or 1) > 1
     return [
