@@ -560,6 +560,12 @@ class RegistryBusy(RegistryUnavailable):
     code = "registry-busy"
 
 
+class TargetUnavailable(Unavailable):
+    """The server that is to be profiled does not answer, or not as its protocol says."""
+
+    code = "target-unavailable"
+
+
 class MlflowUnavailable(Unavailable):
     """MLflow cannot be reached, or does not answer as it should."""
 
