@@ -1,8 +1,8 @@
 """Where the share of slow requests crosses what is allowed, from all that was measured nearby. Pure.
 
 A bisection decides by one run after the other, each with its noise; a line through all of them is steadier. The log
-odds of the share are taken as linear in the log of the rate, and fitted by Newton's method with a weak prior on the slope
-(logistic regression with a ridge: le Cessie and van Houwelingen, Applied Statistics 41, 1992).
+odds of the share are taken as linear in the log of the rate, and fitted by Newton's method with a weak prior on the
+slope (logistic regression with a ridge: le Cessie and van Houwelingen, Applied Statistics 41, 1992).
 """
 
 from __future__ import annotations
