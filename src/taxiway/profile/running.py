@@ -23,7 +23,7 @@ from taxiway.profile.gpus import GpuSampler
 from taxiway.profile.judging import judge
 from taxiway.profile.outcome import Profile
 from taxiway.profile.phases import Counters, Phases, phases_between
-from taxiway.profile.plan import REQUESTS_PER_PROCESS, Plan
+from taxiway.profile.plan import CALLS_PER_PROCESS, REQUESTS_PER_PROCESS, Plan
 from taxiway.profile.resources import ProcessSampler, Usage
 from taxiway.profile.samples import OK, Samples
 from taxiway.profile.targets.target import Target
@@ -81,7 +81,7 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
         )
     drawn = workload is not None and not isinstance(plan.arrivals, Replay)
     which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload if drawn else None)
-    count = processes_of(plan)
+    count = processes_of(plan, CALLS_PER_PROCESS if target.door.method else REQUESTS_PER_PROCESS)
     spins = (os.cpu_count() or 1) > 1
     return [
         Job(
@@ -100,11 +100,11 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
     ]
 
 
-def processes_of(plan: Plan) -> int:
-    """How many generator processes there will be."""
+def processes_of(plan: Plan, most_per_s: float = REQUESTS_PER_PROCESS) -> int:
+    """How many generator processes there will be, if one is given so many requests per second at most."""
     if plan.concurrency is not None:
         return max(min(plan.processes or 1, plan.concurrency), 1)
-    wanted = plan.processes or math.ceil(plan.rate_per_s / REQUESTS_PER_PROCESS)
+    wanted = plan.processes or math.ceil(plan.rate_per_s / most_per_s)
     return max(min(wanted, len(os.sched_getaffinity(0)) if not plan.processes else wanted), 1)
 
 

@@ -20,6 +20,7 @@ from taxiway.profile.generating.pump import ClosedLoop, MakeSender, OpenLoop
 from taxiway.profile.generating.record import Record
 
 _OPENED_AT_FIRST: Final = 32
+_SWITCH_S: Final = 2e-5
 
 
 def main() -> NoReturn:
@@ -57,6 +58,8 @@ async def _run(job: Job, source: BinaryIO, sink: BinaryIO) -> Report:
 def _sender_of(job: Job) -> MakeSender:
     if not job.door.method:
         return Lanes
+    # gRPC reads in a thread of its own, which must not wait for 5 ms until a loop that does not sleep lets it.
+    sys.setswitchinterval(_SWITCH_S)
     from taxiway.profile.generating.grpc_calls import Calls  # noqa: PLC0415 - HTTP needs no gRPC
 
     return Calls
