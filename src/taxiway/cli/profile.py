@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import signal
@@ -35,6 +36,14 @@ from taxiway.profile.workload import Workload, read_workload
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _RAMP = re.compile(r"(?P<first>\d+(?:\.\d+)?):(?P<last>\d+(?:\.\d+)?):(?P<step>\d+(?:\.\d+)?)")
+
+
+def _read_output(value: str) -> Path:
+    """A file that can be written, which is better known before the run than after it."""
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{value!r} cannot be written: its folder is not there, or not ours")
+    return path
 
 
 def _read_duration(value: str) -> float:
@@ -122,8 +131,8 @@ class _Promise:
 @click.option("--connections", type=int, default=1024, help="At most. [default: 1024]")
 @click.option("--timeout", type=_read_duration, default="30s", help="How long to wait for an answer. [default: 30s]")
 @click.option("--seed", type=int, default=20_240, help="Of the arrivals. [default: 20240]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all numbers there.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page there.")
+@click.option("--json", "json_file", type=_read_output, help="Write all numbers there.")
+@click.option("--html", "html_file", type=_read_output, help="Write a page there.")
 @output_option
 def command(
     target: str,
