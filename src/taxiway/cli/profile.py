@@ -79,6 +79,9 @@ def _read_header(value: str) -> tuple[str, str]:
     return name.strip(), text.strip()
 
 
+_TIME: Any = {"type": _read_duration, "metavar": "TIME"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Outputs:
     """Where the results go."""
@@ -109,8 +112,8 @@ class _Promise:
 @click.command("profile")
 @click.argument("target")
 @click.option("--rate", type=float, default=None, help="Requests per second, of an open loop. [default: 10]")
-@click.option("--duration", type=_read_duration, default="30s", help="How long it counts. [default: 30s]")
-@click.option("--warm-up", type=_read_duration, default="2s", help="Sent before, and left out. [default: 2s]")
+@click.option("--duration", **_TIME, default="30s", help="How long it counts. [default: 30s]")
+@click.option("--warm-up", **_TIME, default="2s", help="Sent before, and left out. [default: 2s]")
 @click.option(
     "--arrival",
     default=None,
@@ -120,7 +123,7 @@ class _Promise:
 @click.option("--concurrency", type=int, help="A closed loop: so many requests under way at all times.")
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
-@click.option("--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
+@click.option("--slo", type=parse_slo, metavar="SLO", help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
@@ -129,10 +132,16 @@ class _Promise:
 @click.option("--binary", is_flag=True, help="Tensors as binary data (v2).")
 @click.option("--processes", type=int, default=0, help="Of the generator. [default: by the rate]")
 @click.option("--connections", type=int, default=1024, help="At most. [default: 1024]")
-@click.option("--timeout", type=_read_duration, default="30s", help="How long to wait for an answer. [default: 30s]")
+@click.option(
+    "--timeout",
+    type=_read_duration,
+    metavar="TIME",
+    default="30s",
+    help="How long to wait for an answer. [default: 30s]",
+)
 @click.option("--seed", type=int, default=20_240, help="Of the arrivals. [default: 20240]")
-@click.option("--json", "json_file", type=_read_output, help="Write all numbers there.")
-@click.option("--html", "html_file", type=_read_output, help="Write a page there.")
+@click.option("--json", "json_file", type=_read_output, metavar="FILE", help="Write all numbers there.")
+@click.option("--html", "html_file", type=_read_output, metavar="FILE", help="Write a page there.")
 @output_option
 def command(
     target: str,
