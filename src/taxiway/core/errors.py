@@ -233,6 +233,12 @@ class InvalidConfig(InvalidArgument):
     code = "invalid-config"
 
 
+class InvalidWorkload(InvalidArgument):
+    """A file of requests to profile with breaks a rule; every line that does is in `facts['problems']`."""
+
+    code = "invalid-workload"
+
+
 class InvalidModel(InvalidArgument):
     """A model file that cannot be loaded."""
 
@@ -570,6 +576,12 @@ class RegistryBusy(RegistryUnavailable):
     """Somebody else writes to the registry, and did not finish in time."""
 
     code = "registry-busy"
+
+
+class TargetUnavailable(Unavailable):
+    """The server that is to be profiled does not answer, or not as its protocol says."""
+
+    code = "target-unavailable"
 
 
 class MlflowUnavailable(Unavailable):

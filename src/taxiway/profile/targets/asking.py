@@ -1,0 +1,116 @@
+"""Questions to a server beside the load: what a model takes, what was counted."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from taxiway.core.errors import InvalidArgument, ModelNotFound, TargetUnavailable
+
+_TIMEOUT_S: Final = 10.0
+_SCHEMES: Final = {"http": 80, "https": 443, "grpc": 8001, "grpcs": 8001}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is; `path` begins with a slash, or is empty."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read an URL of http, https, grpc or grpcs.
+
+        Raises:
+            InvalidArgument: it is none.
+        """
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in _SCHEMES or not parts.hostname or port == -1:
+            raise InvalidArgument(
+                f"target {url!r} is not an URL of {', '.join(_SCHEMES)} with a host",
+                hint="for example http://127.0.0.1:8000/v2/models/fraud",
+            )
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.scheme, parts.hostname, port or _SCHEMES[parts.scheme], path)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme.endswith("s")
+
+    @property
+    def host_header(self) -> str:
+        """Host and port, as a request names them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks the server at `address`, on a connection of its own each time."""
+
+    address: Address
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """The JSON at `path`.
+
+        Raises:
+            TargetUnavailable: nobody answers, or not in JSON.
+            ModelNotFound: 404.
+        """
+        status, body = await asyncio.to_thread(self._ask, path)
+        if status == http.client.NOT_FOUND:
+            raise ModelNotFound(f"{self.address.host_header} has nothing at {path}", hint="check the model's name")
+        if status != http.client.OK:
+            raise TargetUnavailable(f"{self.address.host_header} answered {status} at {path}: {body[:200]!r}")
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise TargetUnavailable(f"{self.address.host_header} did not answer in JSON at {path}") from None
+
+    def _ask(self, path: str) -> tuple[int, bytes]:
+        address = self.address
+        kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
+        connection = kind(address.host, address.port, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", path, headers=self.headers)
+            with connection.getresponse() as response:
+                return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise unavailable(address, str(error) or type(error).__name__) from None
+        finally:
+            connection.close()
+
+
+def unavailable(address: Address, why: str) -> TargetUnavailable:
+    """Nobody answers there."""
+    return TargetUnavailable(
+        f"nobody answers at {address.host_header}: {why}", hint="is the server started, and is this its port?"
+    )
+
+
+async def resolve(address: Address) -> str:
+    """The first IP address of the host.
+
+    Raises:
+        TargetUnavailable: the name is unknown.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise unavailable(address, str(error)) from None
+    return str(found[0][4][0])
