@@ -44,14 +44,18 @@ class Fused(msgspec.Struct, frozen=True, tag="fused"):
 
 
 class Half(msgspec.Struct, frozen=True, tag="half"):
-    """Half the bits: weights and activations as float16 or bfloat16, inputs and outputs as they were."""
+    """Half the bits: weights and activations as float16, inputs and outputs as they were.
 
-    datatype: Literal["fp16", "bf16"] = "fp16"
+    Attributes:
+        transformer: the fusions of transformers come first, as in Fused.
+    """
+
+    transformer: bool = False
 
     @property
     def name(self) -> str:
         """A word for it."""
-        return self.datatype
+        return "fp16.fused" if self.transformer else "fp16"
 
 
 class Dynamic(msgspec.Struct, frozen=True, tag="dynamic"):

@@ -28,7 +28,7 @@ def recipes_for(target: str, operators: Mapping[str, int]) -> tuple[Siblings, ..
         static = _static() if quantizable else ()
         return (*fused, *_dynamic(operators), *static, *_rest(operators)) if target == "cpu" else (*fused, *static)
     if all(operators.get(one) for one in _TRANSFORMER):
-        fused = (*fused, (Fused(transformer=True),))
+        fused = (*fused, (Fused(transformer=True),), (Half(transformer=True),))
     half: Siblings = (Half(),)
     if target == "cuda" or not quantizable:
         return (*fused, half)

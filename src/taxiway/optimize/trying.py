@@ -127,7 +127,7 @@ class Tester:
         scored = self._scored(trial, target, "proving")
         if scored.reason:
             return scored
-        verdict = self._verdict(trial, alpha)
+        verdict = self._verdict(trial, target, alpha)
         fate = {"kept": Fate.KEPT, "broken": Fate.BROKEN}.get(verdict.answer.value, Fate.UNPROVEN)
         return msgspec.structs.replace(trial, verdict=verdict, fate=fate)
 
@@ -141,12 +141,12 @@ class Tester:
             self.file_of(trial, target)
         return self.memory.ask(order, wanted, apart=apart)
 
-    def _verdict(self, trial: Trial, alpha: float) -> Verdict:
+    def _verdict(self, trial: Trial, target: Target, alpha: float) -> Verdict:
         promise = self.promise
         return judge(
             promise.kind,
             np.load(baseline_scores(self.folder, "proving")),
-            self._scores(Path(trial.path), "proving", 0),
+            self._scores(trial, target, "proving", 0),
             self.labels["proving"],
             promise.max_drop,
             alpha,
@@ -171,24 +171,28 @@ class Tester:
 
     def _scored(self, trial: Trial, target: Target, part: str, *, most: int = 0) -> Trial:
         try:
-            scored = self._ask(self._score_order(Path(trial.path), part, most), Scored, trial, target)
+            scored = self._ask(self._score_order(trial, target, part, most), Scored, trial, target)
         except OrderFailed as problem:
             return msgspec.structs.replace(trial, reason=f"did not run: {problem}")
         if not scored.finite:
             return msgspec.structs.replace(trial, reason="answers with NaN or infinity", distortion=1.0)
-        mine, labels = self._scores(Path(trial.path), part, most), self.labels[part]
+        mine, labels = self._scores(trial, target, part, most), self.labels[part]
         baseline = np.load(baseline_scores(self.folder, part))[: len(mine)]
         drop, error = estimated_drop(self.promise.kind, baseline, mine, None if labels is None else labels[: len(mine)])
         return msgspec.structs.replace(trial, drop=drop, error=error, distortion=scored.distortion)
 
-    def _scores(self, model: Path, part: str, most: int) -> NDArray[np.float64]:
-        path = self._score_path(model, part, most)
-        self.memory.ensure(self._score_order(model, part, most), Scored, path)
+    def _scores(self, trial: Trial, target: Target, part: str, most: int) -> NDArray[np.float64]:
+        path = self._score_path(Path(trial.path), part, most)
+        order = self._score_order(trial, target, part, most)
+        if not path.exists():
+            self.file_of(trial, target)
+        self.memory.ensure(order, Scored, path)
         scores: NDArray[np.float64] = np.load(path)
         return scores
 
-    def _score_order(self, model: Path, part: str, most: int) -> Score:
-        promise = self.promise
+    def _score_order(self, trial: Trial, target: Target, part: str, most: int) -> Score:
+        """On the target itself where it is here; else on the CPU, which computes what Q and DQ say exactly."""
+        promise, model = self.promise, Path(trial.path)
         return Score(
             model=str(model),
             samples=str(self.folder / part),
@@ -198,6 +202,7 @@ class Tester:
             output=promise.output,
             target=str(self._score_path(model, part, most)),
             most=most,
+            providers=target.providers or ("CPUExecutionProvider",),
         )
 
     def _score_path(self, model: Path, part: str, most: int) -> Path:

@@ -190,7 +190,7 @@ def _run(wanted: Wanted, parts: Split) -> Iterator[tuple[Path, Memory]]:
     with workplace(wanted.cache, key, size) as folder, Workshop(folder) as workshop:
         for name in ("candidates", "scores"):
             (folder / name).mkdir(exist_ok=True)
-        racing = parts.choosing.first(RACING)
+        racing = parts.choosing.first(max(RACING, 2 * wanted.batch))
         for name, part in (*_parts(parts), ("racing", racing)):
             if not (folder / name).is_dir():
                 _write_whole(part, folder / name)

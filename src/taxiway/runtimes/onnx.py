@@ -99,6 +99,7 @@ class OnnxRuntime:
             InvalidModel: not an ONNX file, or one that ONNX Runtime cannot run.
         """
         _check_providers(options.providers)
+        _find_libraries(options.providers)
         try:
             session = ort.InferenceSession(
                 str(path),
@@ -126,6 +127,14 @@ def _session_options(options: OnnxOptions) -> ort.SessionOptions:
     made.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return made
+
+
+def _find_libraries(providers: Sequence[str]) -> None:
+    """Load CUDA's and cuDNN's libraries from where pip put them, which the loader does not look at."""
+    if any(name.startswith(("CUDA", "Tensorrt", "NvTensorRTRTX")) for name in providers) and hasattr(
+        ort, "preload_dlls"
+    ):
+        ort.preload_dlls()
 
 
 def _check_providers(wanted: Sequence[str]) -> None:

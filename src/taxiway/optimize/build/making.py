@@ -49,8 +49,8 @@ def _made(recipe: Recipe, prepared: Path, target: Path, calibration: Calibration
             return load(prepared)
         case Fused(transformer=transformer):
             return _fused(prepared) if transformer else load(prepared)
-        case Half():
-            return _half(prepared)
+        case Half(transformer=transformer):
+            return _half(_fused(prepared) if transformer else load(prepared))
         case Dynamic(operators=operators, keep=keep):
             return _dynamic(load(prepared), target, operators, _nodes(load(prepared), operators, keep))
         case Static():
@@ -92,10 +92,10 @@ def _dynamic(model: onnx.ModelProto, target: Path, operators: Sequence[str], nod
     return load(target)
 
 
-def _half(prepared: Path) -> onnx.ModelProto:
+def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: PLC0415 - slow to import
 
-    half: onnx.ModelProto = convert_float_to_float16(load(prepared), keep_io_types=True, disable_shape_infer=True)
+    half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
     return half
 
 

@@ -59,6 +59,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     output: str
     target: str
     most: int = 0
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
 
 class Race(msgspec.Struct, frozen=True, tag="race"):

@@ -101,7 +101,7 @@ def _check_finite(outputs: dict[str, NDArray[Any]], before: int) -> None:
 
 def score(order: Score) -> Scored:
     """Run a candidate."""
-    model, metric = open_model(order.model), find_metric(order.metric)
+    model, metric = open_model(order.model, order.providers), find_metric(order.metric)
     names = [spec.name for spec in model.outputs]
     scores, losses, finite = [], [], True
     taken = runs(load_samples(Path(order.samples)), order.batch)
