@@ -65,6 +65,8 @@ lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer vers
 	$(call compile,pyproject.toml -c requirements/test.txt,runtime,What taxiway needs to run)
 	echo 'kserve>=0.21' > build/kserve.in
 	$(call compile,build/kserve.in --no-annotate,kserve,The SDK of KServe that a test asks with in an environment of its own)
+	echo 'mlcommons-loadgen==6.0.17' > build/loadgen.in
+	$(call compile,build/loadgen.in --no-annotate,loadgen,The LoadGen of MLPerf that a benchmark compares with in an environment of its own)
 
 clean:  ## Remove the environment and everything cached or built
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

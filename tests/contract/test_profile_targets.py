@@ -18,12 +18,13 @@ from taxiway.core.errors import InvalidArgument, TaxiwayError
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
+from taxiway.profile.requests import Request
 from taxiway.profile.running import run_profile
 from taxiway.profile.targets.finding import find_target
 from taxiway.profile.targets.served import ServedTarget
 from taxiway.profile.targets.target import Target
 from taxiway.profile.wishes import Wishes
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 
 T = TypeVar("T")
 CLOSED = Plan(Constant(), 1.0, 0.3, warm_up_s=0.0, concurrency=2)
@@ -174,3 +175,10 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(TaxiwayError, match="did not start"):
         asyncio.run(run())
+
+
+def test_a_report_that_is_larger_than_a_pipe_comes_whole(server: Server) -> None:
+    plan = Plan(Constant(), 20_000.0, 1.0, warm_up_s=0.0, all_at_once=True, processes=1, connections=32)
+    word = server.url("/v2/models/doubler")
+    profile: Profile = with_target(word, "oip", lambda target: run_profile(plan, target))
+    assert profile.requests == profile.answered == 20_000

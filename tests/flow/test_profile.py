@@ -100,7 +100,7 @@ def test_several_processes_share_the_schedule(server: Server, tmp_path: Path) ->
         (["http://127.0.0.1:9/nowhere"], "no path of a known protocol", 2),
         (["http://127.0.0.1:9/v2/models/x", "--ramp", "9"], "FIRST:LAST:STEP", 2),
         (["http://127.0.0.1:9/v2/models/x", "--rate", "-1"], "rate_per_s is -1", 2),
-        (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs a --workload", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs the times of a workload", 2),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str, code: int) -> None:
@@ -121,3 +121,15 @@ def _code_of(error: BaseException) -> int:
 def test_a_model_that_is_not_there_is_named(server: Server) -> None:
     result = profile(server.url("/v2/models/nothing"))
     assert "/v2/models/nothing" in str(result.exception)
+
+
+def test_a_broken_promise_is_a_verdict(server: Server) -> None:
+    result = profile(server.url("/v2/models/doubler"), "--concurrency", "1", "--slo", "p50<0.001ms")
+    assert _code_of(result.exception or AssertionError(result.output)) == 6
+
+
+def test_a_scenario_says_what_it_proves(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    result = profile(server.url("/v2/models/doubler"), "--scenario", "single-stream", "--json", str(path))
+    assert "single-stream: p90 of" in result.output
+    assert json.loads(path.read_text())["claim"]["passed"]

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from taxiway.profile.page import format_page
 from taxiway.profile.plan import Plan
 from taxiway.profile.report import format_profile, format_ramp, profile_data
 from taxiway.profile.running import run_profile
+from taxiway.profile.scenarios import Claim, Scenario, claim, format_claim, scenario_plan
+from taxiway.profile.slos import Slo, broken_terms, parse_slo
 from taxiway.profile.targets.finding import find_target
 from taxiway.profile.wishes import Wishes
 from taxiway.profile.workload import Workload, read_workload
@@ -77,14 +79,39 @@ class _Outputs:
     html_file: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What is asked of the results."""
+
+    scenario: Scenario | None
+    slo: Slo | None
+
+    def claims(self, profiles: Sequence[Profile]) -> list[Claim]:
+        """What each run proves, of a scenario."""
+        return [] if self.scenario is None else [claim(self.scenario, one, self.slo) for one in profiles]
+
+    def broken(self, profile: Profile) -> Sequence[str]:
+        """What of the SLO was not kept."""
+        if self.scenario is not None:
+            return claim(self.scenario, profile, self.slo).broken
+        return broken_terms(self.slo, profile) if self.slo is not None else ()
+
+
 @click.command("profile")
 @click.argument("target")
 @click.option("--rate", type=float, default=None, help="Requests per second, of an open loop. [default: 10]")
 @click.option("--duration", type=_read_duration, default="30s", help="How long it counts. [default: 30s]")
 @click.option("--warm-up", type=_read_duration, default="2s", help="Sent before, and left out. [default: 2s]")
-@click.option("--arrival", default=None, help="constant, poisson, ...; of a workload with times also replay.")
+@click.option(
+    "--arrival",
+    default=None,
+    help="constant, poisson, gamma:cv=2, bursts:on=1s,off=4s,factor=10 or replay. "
+    "[default: replay of a workload with times, else poisson]",
+)
 @click.option("--concurrency", type=int, help="A closed loop: so many requests under way at all times.")
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
+@click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
+@click.option("--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
@@ -112,6 +139,7 @@ def command(
     \b
       taxiway profile http://127.0.0.1:8000/v2/models/fraud --rate 200 --duration 30s
       taxiway profile http://127.0.0.1:8000/v2/models/fraud --ramp 100:1000:100 --html fraud.html
+      taxiway profile http://127.0.0.1:8000/v2/models/bert --scenario server --slo bert --rate 50
       taxiway profile grpc://127.0.0.1:8001/fraud --concurrency 8
       taxiway profile http://127.0.0.1:9000/v1/chat/completions --rate 2 --workload trace.jsonl
       taxiway profile fraud:3-int8 --rate 500 --serve "--batching.max-batch-size 16"
@@ -120,10 +148,14 @@ def command(
     repository or a registered version, for which a server is started on free ports and stopped again.
 
     Latency runs from when a request should have been sent, so that a server which stalls is charged for everybody who
-    came meanwhile. If the generator itself was late the run is INVALID, and the exit code is 7.
+    came meanwhile. If the generator itself was late the run is INVALID, and the exit code is 7; it is 6 if the run was
+    valid and broke the --slo.
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     asked = None if workload is None else read_workload(workload)
+    promise = _Promise(next((one for one in Scenario if one.word == said["scenario"]), None), said["slo"])
     plan = _plan(asked, said)
+    if promise.scenario is not None:
+        plan = scenario_plan(promise.scenario, plan)
     wishes = Wishes(
         dict(said["headers"]),
         said["binary"],
@@ -133,25 +165,21 @@ def command(
     )
     with Progress(sys.stderr) as progress:
         profiles = uvloop.run(_interruptible(_run(target, wishes, _plans(plan, ramp), asked, progress)))
-    _tell(profiles, _Outputs(output, json_file, html_file))
+    _tell(profiles, promise, _Outputs(output, json_file, html_file))
+    _judge(profiles, promise)
 
 
 def _plan(workload: Workload | None, said: dict[str, Any]) -> Plan:
-    times = [one.at_s for one in workload.requests if one.at_s is not None] if workload else []
-    word = said["arrival"] or ("replay" if times and said["rate"] is None else "poisson")
-    if word == "replay":
-        if not times:
-            raise click.UsageError("--arrival replay needs a --workload whose requests say when they came (at_s).")
-        import numpy as np  # noqa: PLC0415 - here only
-
-        arrivals: Any = Replay(np.array(sorted(times)))
-        rate = said["rate"] or len(times) / (max(times) or 1.0)
-    else:
-        arrivals, rate = parse_arrival(word), said["rate"] or 10.0
+    times = workload.times_s() if workload else None
+    rate = said["rate"]
+    word = said["arrival"] or ("replay" if times is not None and rate is None else "poisson")
+    arrivals = parse_arrival(word, times)
+    if rate is None and times is not None and isinstance(arrivals, Replay):
+        rate = len(times) / (times[-1] - times[0] or 1.0)
     names = ("processes", "connections", "concurrency", "seed")
     return Plan(
         arrivals,
-        rate,
+        rate or 10.0,
         said["duration"],
         warm_up_s=said["warm_up"],
         timeout_s=said["timeout"],
@@ -192,21 +220,34 @@ async def _interruptible(running: Any) -> Any:  # noqa: ANN401 - a coroutine, an
         raise SystemExit(130) from None
 
 
-def _tell(profiles: Sequence[Profile], outputs: _Outputs) -> None:
+def _tell(profiles: Sequence[Profile], promise: _Promise, outputs: _Outputs) -> None:
+    claims = promise.claims(profiles)
     data: Any = [profile_data(one) for one in profiles]
-    data = data[0] if len(profiles) == 1 else {"runs": data}
-    text = json.dumps(data, indent=2, ensure_ascii=False)
+    for one, claimed in zip(data, claims, strict=False):
+        one["claim"] = asdict(claimed)
+    text = json.dumps(data[0] if len(profiles) == 1 else {"runs": data}, indent=2, ensure_ascii=False)
     if outputs.json_file is not None:
         outputs.json_file.write_text(text + "\n", encoding="utf-8")
     if outputs.html_file is not None:
         outputs.html_file.write_text(format_page(profiles), encoding="utf-8")
     lines = format_profile(profiles[0]) if len(profiles) == 1 else format_ramp(profiles)
+    for claimed in claims:
+        lines += ["", *format_claim(claimed)]
     click.echo(plain_json(text) if outputs.output == "json" else plain_lines("\n".join(lines)))
+
+
+def _judge(profiles: Sequence[Profile], promise: _Promise) -> None:
+    """The exit code: a promise that was broken by a valid run, or a run that proves nothing."""
     for profile in profiles:
-        if not any(profile.latency.counts):
-            raise VerdictFailed(f"{profile.target} answered nothing with success", hint="the errors are above")
         if not profile.valid:
             raise VerdictInconclusive(
                 f"the run at {profile.offered_per_s:.1f}/s is invalid: {profile.reasons[0]}",
                 hint="the numbers are the generator's as much as the server's: do not publish them",
             )
+        broken = promise.broken(profile)
+        if broken:
+            rate = f"{profile.offered_per_s:.1f}/s"
+            raise VerdictFailed(f"the SLO is broken at {rate}: {'; '.join(broken)}", hint="a lower --rate")
+    for claimed in promise.claims(profiles):
+        if claimed.unproven:
+            raise VerdictInconclusive(f"{claimed.scenario}: {claimed.unproven[0]}", hint="a longer --duration")

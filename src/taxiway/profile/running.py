@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxiway.core.errors import InternalError, InvalidArgument, TargetUnavailable
-from taxiway.profile.generating.job import READY, Job, Report, Shot
+from taxiway.profile.arrivals import Replay
+from taxiway.profile.generating.job import LENGTH_BYTES, READY, Job, Report, Shot, framed
 from taxiway.profile.gpus import GpuSampler
 from taxiway.profile.judging import judge
 from taxiway.profile.outcome import Profile
@@ -32,7 +33,6 @@ _HEAD_START_S: Final = 0.05
 _SAMPLE_S: Final = 0.5
 _SPIN_S: Final = 0.005
 _START_TIMEOUT_S: Final = 60.0
-_LENGTH_BYTES: Final = 8
 _END_TIMEOUT_S: Final = 5.0
 
 
@@ -79,7 +79,8 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
             f"no request is due within {lasts:g} s at {plan.rate_per_s:g}/s",
             hint="a longer --duration or a higher --rate",
         )
-    which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload)
+    drawn = workload is not None and not isinstance(plan.arrivals, Replay)
+    which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload if drawn else None)
     count = processes_of(plan)
     spins = (os.cpu_count() or 1) > 1
     return [
@@ -204,26 +205,28 @@ class _Generator:
         Raises:
             TargetUnavailable: it cannot connect.
         """
-        job = msgspec.msgpack.encode(self._job)
-        stdin = self._input
-        stdin.write(len(job).to_bytes(_LENGTH_BYTES) + job)
-        await stdin.drain()
+        self._input.write(framed(msgspec.msgpack.encode(self._job)))
         async with asyncio.timeout(_START_TIMEOUT_S):
-            first = await self._output.readline()
-        if first != READY:
-            said = first + await self._output.read()
+            said = await self._hear()
+        if said != READY:
             raise TargetUnavailable(
-                f"{self._job.door.host}:{self._job.door.port} cannot be connected to: {_problem(said)}",
+                f"{self._job.door.host}:{self._job.door.port} cannot be connected to: {_report(said).problem}",
                 hint="is the server started, and is this its port?",
             )
 
     async def report(self, began: float) -> Report:
         """Say when to begin, and wait for what came of it."""
         self._input.write(f"{began!r}\n".encode())
-        said = await self._output.read()
-        if not said:
-            raise InternalError("a generator process ended without a report", hint="its error is printed above")
-        return msgspec.msgpack.decode(said, type=Report)
+        return _report(await self._hear())
+
+    async def _hear(self) -> bytes:
+        try:
+            length = int.from_bytes(await self._output.readexactly(LENGTH_BYTES))
+            return bytes(await self._output.readexactly(length))
+        except asyncio.IncompleteReadError:
+            raise InternalError(
+                "a generator process ended without a report", hint="its error is printed above"
+            ) from None
 
     @property
     def _input(self) -> Any:  # noqa: ANN401 - a StreamWriter: typed as optional for pipes that are there
@@ -234,11 +237,8 @@ class _Generator:
         return self._process.stdout if self._process is not None else None
 
 
-def _problem(said: bytes) -> str:
-    try:
-        return msgspec.msgpack.decode(said, type=Report).problem
-    except msgspec.MsgspecError:
-        return "the generator process failed"
+def _report(said: bytes) -> Report:
+    return msgspec.msgpack.decode(said, type=Report)
 
 
 def _phases(before: Counters | None, after: Counters | None, samples: Samples) -> Phases | None:

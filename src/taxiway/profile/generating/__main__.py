@@ -9,29 +9,27 @@ import os
 import sys
 import threading
 import time
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 
 import msgspec
 import uvloop
 
-from taxiway.profile.generating.job import READY, Job, Report
+from taxiway.profile.generating.job import LENGTH_BYTES, READY, Job, Report, framed
 from taxiway.profile.generating.lanes import Lanes
 from taxiway.profile.generating.pump import ClosedLoop, MakeSender, OpenLoop
 from taxiway.profile.generating.record import Record
 
-_LENGTH_BYTES: Final = 8
 _OPENED_AT_FIRST: Final = 32
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Read the job, connect, say so, read when to begin, send, write the report."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     job = msgspec.msgpack.decode(_read(source), type=Job)
     gc.disable()  # a collection would look like the server's latency
     report = uvloop.run(_run(job, source, sink))
-    sink.write(msgspec.msgpack.encode(report))
-    sink.flush()
-    return 0
+    _say(sink, msgspec.msgpack.encode(report))
+    _end_with_parent(source.fileno())  # asyncio's own loop loses what a process that has ended left in the pipe
 
 
 async def _run(job: Job, source: BinaryIO, sink: BinaryIO) -> Report:
@@ -43,10 +41,9 @@ async def _run(job: Job, source: BinaryIO, sink: BinaryIO) -> Report:
     except OSError as error:
         loop.sender.finish()
         return Report(b"", b"", {}, 0.0, str(error))
-    sink.write(READY)
-    sink.flush()
+    _say(sink, READY)
     began = float(source.readline())
-    threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(source.fileno(),), daemon=True).start()
     before = time.process_time()
     try:
         await loop.run(began)
@@ -66,15 +63,22 @@ def _sender_of(job: Job) -> MakeSender:
 
 
 def _read(source: BinaryIO) -> bytes:
-    return source.read(int.from_bytes(source.read(_LENGTH_BYTES)))
+    return source.read(int.from_bytes(source.read(LENGTH_BYTES)))
 
 
-def _end_with_parent(source: BinaryIO) -> None:
-    """Who started us holds the other end; when that is closed nobody wants the report."""
-    with contextlib.suppress(OSError, ValueError):
-        os.read(source.fileno(), 1)  # not through the buffer, whose lock nobody could take any more
-    os._exit(1)
+def _say(sink: BinaryIO, message: bytes) -> None:
+    """Every byte: after uvloop has run, a large write to a pipe that is full may come back before it is done."""
+    left = memoryview(framed(message))
+    while left:
+        left = left[os.write(sink.fileno(), left) :]
+
+
+def _end_with_parent(source: int) -> NoReturn:
+    """Who started us holds the other end; when that is closed everything was taken, or nobody wants it."""
+    with contextlib.suppress(OSError):
+        os.read(source, 1)  # not through the buffer, whose lock another thread may hold
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,8 +8,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-READY: Final = b"ready\n"
-"""What a process writes when it is connected and waits for the moment to begin."""
+READY: Final = b"ready"
+"""What a process says when it is connected and waits for the moment to begin."""
+LENGTH_BYTES: Final = 8
+
+
+def framed(message: bytes) -> bytes:
+    """A message with its length before it, big-endian, as each crosses the pipes."""
+    return len(message).to_bytes(LENGTH_BYTES) + message
 
 
 class Shot(msgspec.Struct, frozen=True):

@@ -99,7 +99,8 @@ class ClosedLoop:
         """Begin at this moment of the monotonic clock."""
         self._record.began = began
         self._end = began + self._job.duration_s
-        await asyncio.sleep(max(began - time.monotonic(), 0.0))
+        while (left := began - time.monotonic()) > 0:  # noqa: ASYNC110 - a moment, and a timer may be early
+            await asyncio.sleep(left)
         for _ in range(self._job.concurrency):
             self._send(time.monotonic())
         await self._over

@@ -8,11 +8,12 @@ from typing import Any
 from taxiway.core.errors import InvalidArgument, TaxiwayError
 from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of
+from taxiway.profile.requests import Request
 from taxiway.profile.resources import listener_of
 from taxiway.profile.targets.asking import Address, Asker, resolve
 from taxiway.profile.targets.inputs import Shapes, made_up
 from taxiway.profile.targets.rendering import http_shot
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 
 
 class HttpTarget:

@@ -11,10 +11,12 @@ import orjson
 
 from taxiway.core.errors import InvalidArgument
 from taxiway.profile.generating.job import Shot
+from taxiway.profile.requests import Request
 from taxiway.profile.targets.asking import Address
 from taxiway.profile.targets.http_target import HttpTarget, body_of
 from taxiway.profile.targets.inputs import Shapes
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.targets.oip_http import inputs_of
+from taxiway.profile.workload import Workload
 
 _PATH: Final = re.compile(r"/v1/models/(?P<model>[^/?:]+):predict")
 
@@ -41,7 +43,7 @@ class KServeV1Target(HttpTarget):
     def _body(self, request: Request, number: int) -> dict[str, Any]:
         if request.inputs is None:
             return body_of(request, number, '{"body": {"instances": [...]}}')
-        return {"instances": instances_of(request.inputs)}
+        return {"instances": instances_of(inputs_of(request, number))}
 
 
 def instances_of(inputs: list[dict[str, Any]]) -> list[Any]:

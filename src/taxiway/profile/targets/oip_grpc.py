@@ -13,12 +13,13 @@ from google.protobuf import json_format
 from taxiway.core.errors import InvalidArgument, ModelNotFound
 from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of
+from taxiway.profile.requests import Request
 from taxiway.profile.resources import listener_of
 from taxiway.profile.targets.asking import Address, unavailable
 from taxiway.profile.targets.inputs import Shapes, made_up
 from taxiway.profile.targets.oip_http import inputs_of
 from taxiway.profile.targets.rendering import raw_tensor
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 from taxiway.server.wire.grpc.protos import INFERENCE, Message, message_class, request_class
 
 _PATH: Final = re.compile(r"/(?:v2/models/)?(?P<model>[^/?]+)(?:/(?:versions/)?(?P<version>[^/?]+))?")

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import numpy as np
+
 from taxiway.core.errors import InvalidArgument
+from taxiway.profile.filling import fill_inputs
 from taxiway.profile.generating.job import Shot
+from taxiway.profile.requests import Request
 from taxiway.profile.targets.asking import Address
 from taxiway.profile.targets.http_target import HttpTarget
 from taxiway.profile.targets.inputs import Shapes
 from taxiway.profile.targets.rendering import HEADER_LENGTH, binary_body, json_body
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 
 _MODEL_PATH: Final = re.compile(r"/v2/models/(?P<model>[^/?]+(?:/versions/[^/?]+)?)(?:/infer)?/?")
 
@@ -77,4 +81,4 @@ def inputs_of(request: Request, number: int) -> list[dict[str, Any]]:
             f"request {number} of the workload has no inputs, which this target needs",
             hint='{"inputs": [{"name": ..., "shape": ..., "datatype": ..., "data": ...}]}',
         )
-    return inputs
+    return fill_inputs(inputs, np.random.default_rng(number))

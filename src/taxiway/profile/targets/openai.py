@@ -11,9 +11,10 @@ import orjson
 from taxiway.core.errors import TaxiwayError
 from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters
+from taxiway.profile.requests import Request
 from taxiway.profile.targets.asking import Address
 from taxiway.profile.targets.http_target import HttpTarget
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.workload import Workload
 
 _CHAT: Final = "/chat/completions"
 _PLAIN: Final = "/completions"

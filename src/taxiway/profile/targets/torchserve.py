@@ -9,11 +9,13 @@ from typing import Final
 import orjson
 
 from taxiway.profile.generating.job import Shot
+from taxiway.profile.requests import Request
 from taxiway.profile.targets.asking import Address
 from taxiway.profile.targets.http_target import HttpTarget, body_of
 from taxiway.profile.targets.inputs import Shapes
 from taxiway.profile.targets.kserve_v1 import instances_of
-from taxiway.profile.workload import Request, Workload
+from taxiway.profile.targets.oip_http import inputs_of
+from taxiway.profile.workload import Workload
 
 _PATH: Final = re.compile(r"/predictions/(?P<model>[^/?]+)(?:/(?P<version>[^/?]+))?")
 
@@ -37,6 +39,7 @@ class TorchServeTarget(HttpTarget):
     def _shot(self, request: Request, number: int) -> Shot:
         if request.inputs is None:
             return self._post(orjson.dumps(body_of(request, number, "one, in JSON")), request.headers)
-        if [one.get("datatype") for one in request.inputs] == ["BYTES"]:
-            return self._post(str(request.inputs[0]["data"][0]).encode(), request.headers, "text/plain")
-        return self._post(orjson.dumps({"instances": instances_of(request.inputs)}), request.headers)
+        inputs = inputs_of(request, number)
+        if [one.get("datatype") for one in inputs] == ["BYTES"]:
+            return self._post(str(inputs[0]["data"][0]).encode(), request.headers, "text/plain")
+        return self._post(orjson.dumps({"instances": instances_of(inputs)}), request.headers)

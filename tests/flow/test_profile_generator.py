@@ -1,0 +1,194 @@
+"""How the generator takes servers that misbehave: every request is accounted for, and the run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from taxiway.core.errors import TargetUnavailable
+from taxiway.profile.arrivals import Constant
+from taxiway.profile.generating.events import EventReader
+from taxiway.profile.generating.job import Door, Shot
+from taxiway.profile.outcome import Profile
+from taxiway.profile.phases import Counters
+from taxiway.profile.plan import Plan
+from taxiway.profile.running import run_profile
+from taxiway.profile.samples import Samples
+from taxiway.profile.workload import Workload
+
+PLAN = Plan(Constant(), 50.0, 1.0, warm_up_s=0.0, timeout_s=0.3, processes=1)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Plain:
+    """A target that is only a port."""
+
+    port: int
+    name: str = "plain"
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    @property
+    def door(self) -> Door:
+        return Door("127.0.0.1", self.port)
+
+    def render(self, workload: Workload | None) -> list[Shot]:
+        return [Shot(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")]
+
+    async def counters(self) -> Counters | None:
+        return None
+
+    def process(self) -> int | None:
+        return None
+
+
+@asynccontextmanager
+async def serving(behaviour: Behaviour) -> AsyncIterator[int]:
+    connections: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(writer)
+        try:
+            await behaviour(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in connections:
+            writer.close()
+
+
+def profile_of(behaviour: Behaviour, plan: Plan = PLAN) -> tuple[Profile, Samples]:
+    async def run() -> tuple[Profile, Samples]:
+        kept: list[Samples] = []
+        async with serving(behaviour) as port:
+            return await run_profile(plan, Plain(port), None, kept.append), kept[0]
+
+    return asyncio.run(run())
+
+
+async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(OK)
+
+
+async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(b"SMTP ready\r\n")
+
+
+async def close_after_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+    await writer.drain()
+
+
+async def answer_in_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        for byte in OK:
+            writer.write(bytes([byte]))
+            await writer.drain()
+
+
+@pytest.mark.parametrize("behaviour", [answer_all, close_after_each, answer_in_pieces])
+def test_every_request_is_answered(behaviour: Behaviour) -> None:
+    profile, samples = profile_of(behaviour)
+    assert profile.errors == {}, profile.examples
+    assert len(samples.rows) == profile.answered == 50
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [(never_answer, "timeout"), (hang_up, "connection lost"), (talk_nonsense, "malformed answer")],
+)
+def test_every_failure_is_counted_and_the_schedule_goes_on(behaviour: Behaviour, kind: str) -> None:
+    profile, samples = profile_of(behaviour)
+    assert profile.errors == {kind: 50}
+    assert len(samples.rows) == 50
+    assert np.allclose(samples.due, np.arange(50) / 50, atol=1e-6)
+    assert not profile.valid
+
+
+def test_who_timed_out_waited_that_long() -> None:
+    profile, _ = profile_of(never_answer)
+    assert profile.percentiles.p50_ms >= 300
+
+
+def test_requests_wait_for_a_connection_and_are_given_up() -> None:
+    profile, samples = profile_of(never_answer, replace(PLAN, connections=2))
+    assert len(samples.rows) == 50
+    assert set(profile.errors) == {"timeout", "not sent"}
+
+
+def test_a_closed_loop_ends_where_nobody_answers() -> None:
+    profile, samples = profile_of(never_answer, replace(PLAN, concurrency=3))
+    assert profile.errors == {"timeout": len(samples.rows)}
+
+
+def test_a_query_of_several_waits_for_all_of_them() -> None:
+    profile, samples = profile_of(answer_all, replace(PLAN, concurrency=1, query_samples=4, duration_s=0.3))
+    assert len(samples.rows) == profile.latency.count * 4
+    starts = samples.due.reshape(-1, 4)
+    assert (starts == starts[:, :1]).all()
+    assert (samples.done.reshape(-1, 4).max(axis=1)[:-1] <= starts[1:, 0]).all()
+
+
+def test_nobody_there_is_told_before_anything_is_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(TargetUnavailable, match=f"{port} cannot be connected to"):
+        asyncio.run(run_profile(PLAN, Plain(port)))
+
+
+# --- events
+
+
+def test_events_are_tokens_if_they_hold_text() -> None:
+    reader = EventReader()
+    for part in (
+        b'data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\n\n',
+        b'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\n\nda',
+        b'ta: {"choices": [{"text": "a"}]}\r\n\r\n',
+        b'data: {"choices": []}\n\ndata: [DONE]\n\n: comment\n\n',
+    ):
+        reader.feed(part)
+    assert reader.tokens == 2
+    assert len(reader.gaps) == 1
+
+
+def test_what_the_server_counts_is_believed() -> None:
+    reader = EventReader()
+    reader.feed(b'data: {"choices": [{"text": "two tokens"}]}\n\n')
+    reader.feed(b'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\n')
+    assert reader.tokens == 2
+    reader.begin()
+    assert reader.tokens == 0
+    assert np.isnan(reader.first)
+
+
+def test_events_without_choices_are_tokens_each() -> None:
+    reader = EventReader()
+    reader.feed(b'data: {"text_output": ["a"]}\n\ndata: plain\n\n')
+    assert reader.tokens == 2

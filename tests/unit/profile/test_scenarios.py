@@ -1,0 +1,91 @@
+"""What a run of each scenario proves, and when it proves nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from taxiway.core.errors import InvalidArgument
+from taxiway.profile.arrivals import Constant, Poisson
+from taxiway.profile.judging import judge
+from taxiway.profile.outcome import Profile
+from taxiway.profile.plan import Plan
+from taxiway.profile.samples import Samples
+from taxiway.profile.scenarios import Scenario, claim, format_claim, scenario_plan
+from taxiway.profile.slos import PRESETS, Slo, broken_terms, parse_slo
+
+PLAN = Plan(Constant(), 100.0, 60.0, warm_up_s=0.0)
+
+
+def profile_of(latency_ms: list[float], plan: Plan = PLAN) -> Profile:
+    rows = np.zeros((len(latency_ms), 6))
+    rows[:, 0] = rows[:, 1] = np.linspace(0, plan.duration_s, len(latency_ms), endpoint=False)
+    rows[:, 2], rows[:, 3] = np.nan, rows[:, 0] + np.array(latency_ms) / 1e3
+    return judge("it", plan, Samples(rows, np.empty(0)))
+
+
+def test_server_is_an_open_poisson_loop() -> None:
+    plan = scenario_plan(Scenario.SERVER, Plan(Constant(), 5.0, 10.0, concurrency=3))
+    assert isinstance(plan.arrivals, Poisson)
+    assert plan.concurrency is None
+
+
+def test_streams_send_when_the_last_query_is_answered() -> None:
+    assert scenario_plan(Scenario.SINGLE_STREAM, PLAN).query_samples == 1
+    plan = scenario_plan(Scenario.MULTI_STREAM, PLAN)
+    assert (plan.concurrency, plan.query_samples, plan.processes) == (1, 8, 1)
+
+
+def test_offline_sends_everything_at_once() -> None:
+    plan = scenario_plan(Scenario.OFFLINE, PLAN)
+    assert plan.all_at_once
+    assert plan.warm_up_s == 0
+
+
+def test_server_passes_within_its_bound() -> None:
+    proven = claim(Scenario.SERVER, profile_of([100.0] * 5950 + [200.0] * 30), PRESETS["bert"])
+    assert proven.passed
+    assert proven.result == "99.67 queries/s"
+    assert "60 s are less than the 600 s that MLPerf asks for" in proven.notes
+
+
+def test_as_many_over_as_the_percentile_allows_prove_nothing() -> None:
+    proven = claim(Scenario.SERVER, profile_of([100.0] * 5941 + [200.0] * 59), PRESETS["bert"])
+    assert not proven.passed
+    assert not proven.broken
+    assert "59 of 6000 queries took more than 130 ms" in proven.unproven[0]
+
+
+def test_a_broken_bound_is_broken() -> None:
+    proven = claim(Scenario.SERVER, profile_of([100.0] * 5000 + [200.0] * 1000), PRESETS["bert"])
+    assert proven.broken == ("p99 is 200.00 ms, more than 130 ms",) or "more than 130 ms" in proven.broken[0]
+    assert "NOT passed" in format_claim(proven)[0]
+
+
+def test_single_stream_needs_44_queries() -> None:
+    assert claim(Scenario.SINGLE_STREAM, profile_of([1.0] * 44), None).passed
+    assert not claim(Scenario.SINGLE_STREAM, profile_of([1.0] * 43), None).passed
+
+
+def test_offline_has_no_latency() -> None:
+    plan = scenario_plan(Scenario.OFFLINE, PLAN)
+    proven = claim(Scenario.OFFLINE, profile_of([5000.0] * 6000, plan), PRESETS["bert"])
+    assert proven.passed
+    assert proven.result.endswith("samples/s")
+
+
+def test_terms_are_read() -> None:
+    assert parse_slo("p99.9 < 50ms, errors<0.5%") == Slo(latency_ms=50, percentile=99.9, errors=0.005)
+    assert parse_slo("ttft<1s,tpot<=40ms") == Slo(first_ms=1000, per_output_ms=40)
+    assert parse_slo("resnet50").latency_ms == 15
+
+
+@pytest.mark.parametrize("text", ["fast", "p99<50", "errors<1ms", "p99<5%", ""])
+def test_what_is_no_slo_is_refused_with_the_presets(text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse_slo(text)
+    assert "resnet50" in refused.value.hint
+
+
+def test_tokens_that_did_not_come_break_a_promise_about_them() -> None:
+    assert "in no tokens" in broken_terms(PRESETS["llama2-70b"], profile_of([1.0] * 100))[0]
