@@ -17,6 +17,7 @@ import click
 import uvloop
 
 from taxiway.cli.desk import output_option
+from taxiway.cli.profile_search import TUNE_HELP, Want, run_search, run_tuning
 from taxiway.cli.progress import Progress
 from taxiway.core.errors import VerdictFailed, VerdictInconclusive
 from taxiway.intake.read.plain import plain_json, plain_lines
@@ -112,6 +113,8 @@ class _Promise:
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
 @click.option("--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
+@click.option("--search", is_flag=True, help="Find the highest rate that keeps the --slo.")
+@click.option("--tune", "tuned", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=TUNE_HELP)
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
@@ -132,6 +135,7 @@ def command(
     html_file: Path | None,
     workload: Path | None,
     ramp: list[float] | None,
+    tuned: Path | None,
     **said: Any,  # noqa: ANN401 - click's values
 ) -> None:
     """Measure TARGET: the latency of its answers under a load that does not wait for them.
@@ -142,6 +146,8 @@ def command(
       taxiway profile http://127.0.0.1:8000/v2/models/bert --scenario server --slo bert --rate 50
       taxiway profile grpc://127.0.0.1:8001/fraud --concurrency 8
       taxiway profile http://127.0.0.1:9000/v1/chat/completions --rate 2 --workload trace.jsonl
+      taxiway profile http://127.0.0.1:8000/v2/models/fraud --search --slo "p99<50ms"
+      taxiway profile fraud:3-int8 --tune fraud.yaml --concurrency 16 --slo "p99<50ms" --duration 5s
       taxiway profile fraud:3-int8 --rate 500 --serve "--batching.max-batch-size 16"
 
     TARGET is an URL of the v2 protocol (HTTP or gRPC), KServe v1, TorchServe or OpenAI, or a model: a file, a
@@ -163,6 +169,14 @@ def command(
         said["model"],
         tuple(shlex.split(said["serve_flags"])),
     )
+    if said["search"] or tuned is not None:
+        want = Want(target, plan, wishes, said["slo"], asked)
+        with Progress(sys.stderr) as progress:
+            lines = uvloop.run(
+                _interruptible(run_search(want, progress) if tuned is None else run_tuning(want, tuned, progress))
+            )
+        click.echo(plain_lines("\n".join(lines)))
+        return
     with Progress(sys.stderr) as progress:
         profiles = uvloop.run(_interruptible(_run(target, wishes, _plans(plan, ramp), asked, progress)))
     _tell(profiles, promise, _Outputs(output, json_file, html_file))
