@@ -46,6 +46,7 @@ TOLERANCE: Final = 0.05
 """Of the p99 of a stall, of the CV, and of LoadGen's percentiles."""
 LATE_MS: Final = 2.0
 LEAST_PER_S: Final = 20_000.0
+TRIES: Final = 3
 
 
 @dataclass
@@ -107,6 +108,15 @@ def measure(plan: Plan) -> tuple[Profile, Samples]:
     return profile, kept[0]
 
 
+def measure_valid(plan: Plan) -> tuple[Profile, Samples]:
+    """As `measure`; a run that calls itself invalid is repeated, as its reader would, twice at most."""
+    for _ in range(TRIES - 1):
+        profile, samples = measure(plan)
+        if profile.valid:
+            return profile, samples
+    return measure(plan)
+
+
 def stall(seconds: float) -> bool:
     """The p99 beside that of requests which wait for the rest of the stall."""
     holds = True
@@ -139,7 +149,7 @@ def replay(seconds: float) -> bool:
     plan = Plan(Replay(times), 500.0, seconds, warm_up_s=0.0, processes=1)
     with running("benchmarks.hello", ready=False):
         await_port()
-        profile, samples = measure(plan)
+        profile, samples = measure_valid(plan)
     wanted, got = variation(samples.due), variation(samples.sent)
     late = float(np.percentile((samples.sent - samples.due) * 1e3, 99))
     error = got / wanted - 1
@@ -164,7 +174,7 @@ def loadgen(seconds: float) -> bool:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds * 3 + 60)
     theirs: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     with running("benchmarks.profile_servers", "--delay-ms", "8"):
-        profile, _ = measure(Plan(Poisson(), rate, seconds, warm_up_s=1.0, processes=1))
+        profile, _ = measure_valid(Plan(Poisson(), rate, seconds, warm_up_s=1.0, processes=1))
     holds = True
     told = []
     for name in ("p50_ms", "p99_ms"):
@@ -180,7 +190,7 @@ def speed(seconds: float) -> bool:
     with running("benchmarks.hello", ready=False):
         await_port()
         closed, _ = measure(Plan(Constant(), 1.0, seconds, concurrency=64, processes=1))
-        at_bar, _ = measure(Plan(Constant(), LEAST_PER_S, seconds, processes=1))
+        at_bar, _ = measure_valid(Plan(Constant(), LEAST_PER_S, seconds, processes=1))
     lag = at_bar.lag_percentiles.p99_ms
     print(f"speed    closed loop {closed.achieved_per_s:,.0f}/s on one core (p99 {closed.percentiles.p99_ms:.2f} ms)")
     print(

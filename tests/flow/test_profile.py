@@ -98,6 +98,7 @@ def test_several_processes_share_the_schedule(server: Server, tmp_path: Path) ->
         (["http://127.0.0.1:9/v2/models/x"], "nobody answers at 127.0.0.1:9", 5),
         (["ftp://127.0.0.1/v2/models/x"], "is not an URL of", 2),
         (["http://127.0.0.1:9/nowhere"], "no path of a known protocol", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--json", "/nowhere/at/all.json"], "cannot be written", 2),
         (["http://127.0.0.1:9/v2/models/x", "--ramp", "9"], "FIRST:LAST:STEP", 2),
         (["http://127.0.0.1:9/v2/models/x", "--rate", "-1"], "rate_per_s is -1", 2),
         (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs the times of a workload", 2),

@@ -142,6 +142,19 @@ def test_requests_wait_for_a_connection_and_are_given_up() -> None:
     assert set(profile.errors) == {"timeout", "not sent"}
 
 
+async def answer_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        await asyncio.sleep(PLAN.timeout_s / 5)
+        writer.write(OK)
+
+
+def test_what_is_due_at_once_waits_for_its_turn_however_long() -> None:
+    profile, _ = profile_of(answer_slowly, replace(PLAN, all_at_once=True, connections=2, duration_s=0.4))
+    assert profile.errors == {}
+    assert profile.answered == 20
+    assert profile.percentiles.max_ms > 1.5 * PLAN.timeout_s * 1000
+
+
 def test_a_closed_loop_ends_where_nobody_answers() -> None:
     profile, samples = profile_of(never_answer, replace(PLAN, concurrency=3))
     assert profile.errors == {"timeout": len(samples.rows)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import signal
@@ -30,12 +31,21 @@ from taxiway.profile.running import run_profile
 from taxiway.profile.scenarios import Claim, Scenario, claim, format_claim, scenario_plan
 from taxiway.profile.slos import Slo, broken_terms, parse_slo
 from taxiway.profile.targets.finding import find_target
+from taxiway.profile.traces import read_requests
 from taxiway.profile.wishes import Wishes
-from taxiway.profile.workload import Workload, read_workload
+from taxiway.profile.workload import Workload
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _RAMP = re.compile(r"(?P<first>\d+(?:\.\d+)?):(?P<last>\d+(?:\.\d+)?):(?P<step>\d+(?:\.\d+)?)")
+
+
+def _read_output(value: str) -> Path:
+    """A file that can be written, which is better known before the run than after it."""
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{value!r} cannot be written: its folder is not there, or not ours")
+    return path
 
 
 def _read_duration(value: str) -> float:
@@ -71,6 +81,9 @@ def _read_header(value: str) -> tuple[str, str]:
     return name.strip(), text.strip()
 
 
+_TIME: Any = {"type": _read_duration, "metavar": "TIME"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Outputs:
     """Where the results go."""
@@ -101,8 +114,8 @@ class _Promise:
 @click.command("profile")
 @click.argument("target")
 @click.option("--rate", type=float, default=None, help="Requests per second, of an open loop. [default: 10]")
-@click.option("--duration", type=_read_duration, default="30s", help="How long it counts. [default: 30s]")
-@click.option("--warm-up", type=_read_duration, default="2s", help="Sent before, and left out. [default: 2s]")
+@click.option("--duration", **_TIME, default="30s", help="How long it counts. [default: 30s]")
+@click.option("--warm-up", **_TIME, default="2s", help="Sent before, and left out. [default: 2s]")
 @click.option(
     "--arrival",
     default=None,
@@ -112,7 +125,7 @@ class _Promise:
 @click.option("--concurrency", type=int, help="A closed loop: so many requests under way at all times.")
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
-@click.option("--slo", type=parse_slo, help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
+@click.option("--slo", type=parse_slo, metavar="SLO", help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
 @click.option("--search", is_flag=True, help="Find the highest rate that keeps the --slo.")
 @click.option("--tune", "tuned", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=TUNE_HELP)
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
@@ -123,10 +136,16 @@ class _Promise:
 @click.option("--binary", is_flag=True, help="Tensors as binary data (v2).")
 @click.option("--processes", type=int, default=0, help="Of the generator. [default: by the rate]")
 @click.option("--connections", type=int, default=1024, help="At most. [default: 1024]")
-@click.option("--timeout", type=_read_duration, default="30s", help="How long to wait for an answer. [default: 30s]")
+@click.option(
+    "--timeout",
+    type=_read_duration,
+    metavar="TIME",
+    default="30s",
+    help="How long to wait for an answer. [default: 30s]",
+)
 @click.option("--seed", type=int, default=20_240, help="Of the arrivals. [default: 20240]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all numbers there.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page there.")
+@click.option("--json", "json_file", type=_read_output, metavar="FILE", help="Write all numbers there.")
+@click.option("--html", "html_file", type=_read_output, metavar="FILE", help="Write a page there.")
 @output_option
 def command(
     target: str,
@@ -157,7 +176,7 @@ def command(
     came meanwhile. If the generator itself was late the run is INVALID, and the exit code is 7; it is 6 if the run was
     valid and broke the --slo.
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    asked = None if workload is None else read_workload(workload)
+    asked = None if workload is None else read_requests(workload)
     promise = _Promise(next((one for one in Scenario if one.word == said["scenario"]), None), said["slo"])
     plan = _plan(asked, said)
     if promise.scenario is not None:

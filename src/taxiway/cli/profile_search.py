@@ -10,6 +10,7 @@ import click
 import yaml
 
 from taxiway.cli.progress import Progress
+from taxiway.core.errors import VerdictFailed
 from taxiway.profile.config_search import Config
 from taxiway.profile.plan import Plan
 from taxiway.profile.searching import search_lines, search_slo
@@ -41,7 +42,11 @@ async def run_search(want: Want, progress: Progress) -> list[str]:
     try:
         progress.tell(f"asking {target.name}")
         await target.open()
-        return search_lines(want.slo, await search_slo(want.plan, want.slo, target, want.workload, progress.tell))
+        searched = await search_slo(want.plan, want.slo, target, want.workload, progress.tell)
+        lines = search_lines(want.slo, searched)
+        if searched.found.rate_per_s is None:
+            raise VerdictFailed("no rate keeps the SLO\n" + "\n".join(lines), hint="a wider --slo, or a lower --rate")
+        return lines
     finally:
         await target.close()
 

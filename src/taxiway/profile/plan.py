@@ -10,6 +10,8 @@ from taxiway.profile.arrivals import Arrivals
 
 REQUESTS_PER_PROCESS: Final = 8_000.0
 """What one generator process is given per second at most, unless told otherwise: it can do more than twice that."""
+CALLS_PER_PROCESS: Final = 1_500.0
+"""The same of gRPC, whose client costs many times as much."""
 
 
 @dataclass(frozen=True, slots=True)

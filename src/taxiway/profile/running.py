@@ -23,7 +23,7 @@ from taxiway.profile.gpus import GpuSampler
 from taxiway.profile.judging import judge
 from taxiway.profile.outcome import Profile
 from taxiway.profile.phases import Counters, Phases, phases_between
-from taxiway.profile.plan import REQUESTS_PER_PROCESS, Plan
+from taxiway.profile.plan import CALLS_PER_PROCESS, REQUESTS_PER_PROCESS, Plan
 from taxiway.profile.resources import ProcessSampler, Usage
 from taxiway.profile.samples import OK, Samples
 from taxiway.profile.targets.target import Target
@@ -81,7 +81,7 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
         )
     drawn = workload is not None and not isinstance(plan.arrivals, Replay)
     which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload if drawn else None)
-    count = processes_of(plan)
+    count = processes_of(plan, CALLS_PER_PROCESS if target.door.method else REQUESTS_PER_PROCESS)
     spins = (os.cpu_count() or 1) > 1
     return [
         Job(
@@ -95,16 +95,17 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
             timeout_s=plan.timeout_s,
             connections=max(_share(plan.connections, share, count), _share(plan.concurrency or 1, share, count), 1),
             spin_s=_SPIN_S if spins else 0.0,
+            patient=plan.all_at_once,
         )
         for share in range(count)
     ]
 
 
-def processes_of(plan: Plan) -> int:
-    """How many generator processes there will be."""
+def processes_of(plan: Plan, most_per_s: float = REQUESTS_PER_PROCESS) -> int:
+    """How many generator processes there will be, if one is given so many requests per second at most."""
     if plan.concurrency is not None:
         return max(min(plan.processes or 1, plan.concurrency), 1)
-    wanted = plan.processes or math.ceil(plan.rate_per_s / REQUESTS_PER_PROCESS)
+    wanted = plan.processes or math.ceil(plan.rate_per_s / most_per_s)
     return max(min(wanted, len(os.sched_getaffinity(0)) if not plan.processes else wanted), 1)
 
 
@@ -132,8 +133,7 @@ async def _measure(jobs: Sequence[Job], plan: Plan, target: Target) -> tuple[lis
         await asyncio.gather(*(process.ready() for process in processes))
         sampler = _Sampling(target.process())
         began = time.monotonic() + _HEAD_START_S
-        limit = plan.warm_up_s + plan.duration_s + 2 * plan.timeout_s + _START_TIMEOUT_S
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(_limit_s(plan)):
             watching = asyncio.create_task(sampler.watch())
             try:
                 reports = list(await asyncio.gather(*(process.report(began) for process in processes)))
@@ -141,6 +141,11 @@ async def _measure(jobs: Sequence[Job], plan: Plan, target: Target) -> tuple[lis
                 watching.cancel()
         lasted = time.monotonic() - began
     return reports, sampler.usage(sum(report.cpu_s for report in reports) / lasted)
+
+
+def _limit_s(plan: Plan) -> float | None:
+    """When something is broken; where all is due at once it takes as long as the server does."""
+    return None if plan.all_at_once else plan.warm_up_s + plan.duration_s + 2 * plan.timeout_s + _START_TIMEOUT_S
 
 
 class _Sampling:

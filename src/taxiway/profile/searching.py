@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxiway.core.errors import InvalidArgument
+from taxiway.profile.arrivals import Replay
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import run_profile
@@ -57,6 +58,8 @@ async def search_slo(
         raise InvalidArgument("a closed loop has no rate to search", hint="leave --concurrency out")
     if not (slo.latency_ms or slo.first_ms or slo.per_output_ms):
         raise InvalidArgument("the SLO bounds no latency", hint="--slo 'p99<50ms'")
+    if isinstance(plan.arrivals, Replay):  # as it came, but at the rate that is tried
+        plan = replace(plan, arrivals=replace(plan.arrivals, scale=None, repeats=True))
     doubts: list[str] = []
     asked = 0
 

@@ -19,7 +19,7 @@ from taxiway.profile.generating.lanes import Lanes
 from taxiway.profile.generating.pump import ClosedLoop, MakeSender, OpenLoop
 from taxiway.profile.generating.record import Record
 
-_OPENED_AT_FIRST: Final = 32
+_SWITCH_S: Final = 2e-5
 
 
 def main() -> NoReturn:
@@ -37,7 +37,7 @@ async def _run(job: Job, source: BinaryIO, sink: BinaryIO) -> Report:
     make = _sender_of(job)
     loop = ClosedLoop(job, record, make) if job.concurrency else OpenLoop(job, record, make)
     try:
-        await loop.sender.open(min(job.connections, job.concurrency * job.query or _OPENED_AT_FIRST))
+        await loop.sender.open(min(job.connections, job.concurrency * job.query or 1))
     except OSError as error:
         loop.sender.finish()
         return Report(b"", b"", {}, 0.0, str(error))
@@ -57,6 +57,8 @@ async def _run(job: Job, source: BinaryIO, sink: BinaryIO) -> Report:
 def _sender_of(job: Job) -> MakeSender:
     if not job.door.method:
         return Lanes
+    # gRPC reads in a thread of its own, which must not wait for 5 ms until a loop that does not sleep lets it.
+    sys.setswitchinterval(_SWITCH_S)
     from taxiway.profile.generating.grpc_calls import Calls  # noqa: PLC0415 - HTTP needs no gRPC
 
     return Calls

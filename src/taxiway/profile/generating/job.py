@@ -55,6 +55,7 @@ class Job(msgspec.Struct, frozen=True):
         timeout_s: how long an answer is waited for.
         connections: at most.
         spin_s: how long before a request is due the process stops sleeping.
+        patient: whether requests wait for a connection as long as it takes, all being due at once.
     """
 
     door: Door
@@ -67,6 +68,7 @@ class Job(msgspec.Struct, frozen=True):
     timeout_s: float
     connections: int
     spin_s: float
+    patient: bool = False
 
     @property
     def due_s(self) -> NDArray[np.float64]:

@@ -168,7 +168,7 @@ class Lanes:
             while (lane := next(iter(self._busy))).sent <= limit:
                 self._give_up(lane, now)
                 gone += 1
-        while self._waiting and self._waiting[0][0] <= limit:
+        while self._waiting and self._waiting[0][0] <= limit and not self._job.patient:
             self._record.never_sent(self._waiting.popleft()[0], now)
             gone += 1
         for _ in range(gone):
