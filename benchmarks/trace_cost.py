@@ -1,4 +1,4 @@
-"""What tracing costs a request: the road from bytes to bytes in one process, no sockets, with tracing off and on.
+"""What tracing, and recording a workload, cost a request: bytes to bytes in one process, no sockets, off and on.
 
     python -m benchmarks.trace_cost
 
@@ -33,7 +33,11 @@ SETTINGS: Final[dict[str, dict[str, Any] | None]] = {
     "off": None,
     "one in 1000": {"trace_level": ["TIMESTAMPS"], "trace_rate": ["1000"]},
     "every one": {"trace_level": ["TIMESTAMPS"], "trace_rate": ["1"]},
+    "recording": {"trace_level": ["OFF"]},
 }
+
+RECORDED: Final = 0.1
+"""The share of requests that is recorded, with their content."""
 
 
 class _Transport(asyncio.Transport):
@@ -52,6 +56,9 @@ class _Transport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def is_closing(self) -> bool:
         return False
@@ -110,7 +117,13 @@ async def measure(names: Sequence[str], requests: int, rounds: int) -> dict[str,
     """The best round of each setting."""
     best: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        flags = {"http.port": 0, "grpc.port": 0, "metrics.enabled": False, "trace.file": f"{folder}/t.json"}
+        flags: dict[str, object] = {
+            "recording.mode": "inputs",
+            "http.port": 0,
+            "grpc.port": 0,
+            "metrics.enabled": False,
+            "trace.file": f"{folder}/t.json",
+        }
         model = _write_model(Path(folder))
         plane = DataPlane(load_settings(None, {}, {**flags, "models.paths": [str(model)]}))
         await plane.start()
@@ -122,7 +135,11 @@ async def measure(names: Sequence[str], requests: int, rounds: int) -> dict[str,
                 if words is not None or len(names) > 1:
                     change = words or {"trace_level": ["OFF"]}
                     await plane._administration.change_trace_settings(None, change)
+                if name == "recording":
+                    await plane._recording.begin("doubler", RECORDED, 1_000_000, with_inputs=True)
                 best[name] = min(best.get(name, 1e9), await load.run(requests))
+                if len(names) > 1:
+                    await plane._recording.end("doubler")
         await plane.stop()
     return best
 

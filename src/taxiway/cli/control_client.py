@@ -33,12 +33,14 @@ class ControlClient:
         key: the API key to show; empty: none.
         authority: PEM file of the authority to believe, beside the system's; empty: none.
         actor: who asks.
+        what: it is called when it cannot be reached.
     """
 
     url: str
     key: str
     authority: str
     actor: str
+    what: str = "the control process"
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
         """What it says about `path`.
@@ -66,12 +68,13 @@ class ControlClient:
             request.add_header("Authorization", f"Bearer {self.key}")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls()) as answer:  # noqa: S310
-                return json.loads(answer.read(_MAX_ANSWER_BYTES))
+                said = answer.read(_MAX_ANSWER_BYTES)
+                return json.loads(said) if said else None
         except urllib.error.HTTPError as refusal:
             raise _told(refusal) from None
         except (OSError, ValueError) as problem:
             raise Unavailable(
-                f"the control process at {self.url} cannot be reached: {getattr(problem, 'reason', problem)}",
+                f"{self.what} at {self.url} cannot be reached: {getattr(problem, 'reason', problem)}",
                 hint="`taxiway serve` starts it and prints its address; --control URL names another",
             ) from None
 

@@ -23,6 +23,7 @@ _VERBS = {
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
     "optimize": ("taxiway.cli.optimize", "Make a model faster and smaller without making it worse."),
     "profile": ("taxiway.cli.profile", "Measure a server or a version under load, and say what may be believed."),
+    "record": ("taxiway.cli.record", "Write what a running server is asked to a workload."),
     "registry": ("taxiway.cli.registry", "Look after the registry: space, proof, copies."),
     "rollout": ("taxiway.cli.rollout", "Move traffic from one version to another by evidence, and back."),
     "serve": ("taxiway.cli.serve", "Serve models over HTTP and gRPC."),

@@ -18,6 +18,7 @@ import click
 import uvloop
 
 from taxiway.cli.desk import output_option
+from taxiway.cli.profile_search import TUNE_HELP, Want, run_search, run_tuning
 from taxiway.cli.progress import Progress
 from taxiway.core.errors import VerdictFailed, VerdictInconclusive
 from taxiway.intake.read.plain import plain_json, plain_lines
@@ -30,8 +31,9 @@ from taxiway.profile.running import run_profile
 from taxiway.profile.scenarios import Claim, Scenario, claim, format_claim, scenario_plan
 from taxiway.profile.slos import Slo, broken_terms, parse_slo
 from taxiway.profile.targets.finding import find_target
+from taxiway.profile.traces import read_requests
 from taxiway.profile.wishes import Wishes
-from taxiway.profile.workload import Workload, read_workload
+from taxiway.profile.workload import Workload
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -124,6 +126,8 @@ class _Promise:
 @click.option("--ramp", type=_read_ramp, metavar="FIRST:LAST:STEP", help="One run after the other, at these rates.")
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
 @click.option("--slo", type=parse_slo, metavar="SLO", help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
+@click.option("--search", is_flag=True, help="Find the highest rate that keeps the --slo.")
+@click.option("--tune", "tuned", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=TUNE_HELP)
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
@@ -150,6 +154,7 @@ def command(
     html_file: Path | None,
     workload: Path | None,
     ramp: list[float] | None,
+    tuned: Path | None,
     **said: Any,  # noqa: ANN401 - click's values
 ) -> None:
     """Measure TARGET: the latency of its answers under a load that does not wait for them.
@@ -160,6 +165,8 @@ def command(
       taxiway profile http://127.0.0.1:8000/v2/models/bert --scenario server --slo bert --rate 50
       taxiway profile grpc://127.0.0.1:8001/fraud --concurrency 8
       taxiway profile http://127.0.0.1:9000/v1/chat/completions --rate 2 --workload trace.jsonl
+      taxiway profile http://127.0.0.1:8000/v2/models/fraud --search --slo "p99<50ms"
+      taxiway profile fraud:3-int8 --tune fraud.yaml --concurrency 16 --slo "p99<50ms" --duration 5s
       taxiway profile fraud:3-int8 --rate 500 --serve "--batching.max-batch-size 16"
 
     TARGET is an URL of the v2 protocol (HTTP or gRPC), KServe v1, TorchServe or OpenAI, or a model: a file, a
@@ -169,7 +176,7 @@ def command(
     came meanwhile. If the generator itself was late the run is INVALID, and the exit code is 7; it is 6 if the run was
     valid and broke the --slo.
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    asked = None if workload is None else read_workload(workload)
+    asked = None if workload is None else read_requests(workload)
     promise = _Promise(next((one for one in Scenario if one.word == said["scenario"]), None), said["slo"])
     plan = _plan(asked, said)
     if promise.scenario is not None:
@@ -181,6 +188,14 @@ def command(
         said["model"],
         tuple(shlex.split(said["serve_flags"])),
     )
+    if said["search"] or tuned is not None:
+        want = Want(target, plan, wishes, said["slo"], asked)
+        with Progress(sys.stderr) as progress:
+            lines = uvloop.run(
+                _interruptible(run_search(want, progress) if tuned is None else run_tuning(want, tuned, progress))
+            )
+        click.echo(plain_lines("\n".join(lines)))
+        return
     with Progress(sys.stderr) as progress:
         profiles = uvloop.run(_interruptible(_run(target, wishes, _plans(plan, ramp), asked, progress)))
     _tell(profiles, promise, _Outputs(output, json_file, html_file))

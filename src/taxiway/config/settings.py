@@ -178,6 +178,13 @@ class TraceSettings(Section):
         return self
 
 
+class RecordingSettings(Section):
+    """Requests that `taxiway record` may read, to make a workload of them."""
+
+    mode: Literal["off", "shapes", "inputs"] = "off"
+    """Nothing; datatypes and shapes of inputs; or their content too. Whoever may administer a model may record it."""
+
+
 class LimitSettings(Section):
     """What one connection and the whole server accept before they say no."""
 
@@ -515,6 +522,9 @@ class Settings(Section):
 
     trace: TraceSettings = Field(default_factory=TraceSettings)
     """Traces of single requests."""
+
+    recording: RecordingSettings = Field(default_factory=RecordingSettings)
+    """Requests that may be recorded as a workload."""
 
     limits: LimitSettings = Field(default_factory=LimitSettings)
     """What is accepted before the answer is no."""

@@ -177,9 +177,8 @@ class _Search:
         score, chance = self._believe()
         measured = sorted({index for index, _ in self.runs})
         kept = [index for index in measured if chance[index] >= 0.5]
-        best = float(score.mean[kept].max()) if kept else -math.inf
-        # Where none keeps the SLO, any is worth as much: the likeliest to keep it comes next.
-        expected = score.improvement(best) * chance if kept else chance.copy()
+        # Where nothing keeps the SLO yet, that comes first, whatever it is worth.
+        expected = score.improvement(float(score.mean[kept].max())) * chance if kept else chance.copy()
         expected[measured] *= 0.5  # once more only if that is far from settled
         chosen = int(expected.argmax())
         return chosen, float(expected[chosen])

@@ -5,7 +5,8 @@ counts requests beyond the limit, and a rate is judged by the exact interval of 
 rate is measured in stages, each as long as all before it, and left as soon as the interval lies on one side: a group
 sequential test, its error divided among the looks (Bonferroni). Far from the answer that takes an eighth of a full run.
 
-Rates are doubled (or halved) until one keeps the SLO and one does not, and then bisected. Latency grows with the rate,
+Rates are doubled at a glance, one short stage each, until one looks lost. From there they are judged: halved or doubled
+until one keeps the SLO and one does not, and then bisected. Latency grows with the rate,
 which is what makes that right; a hiccup of the machine does not, so the lost end is measured once more at the end, and
 the search goes on upwards if it keeps the SLO after all.
 """
@@ -22,9 +23,8 @@ from scipy.special import betaincinv
 from taxiway.core.errors import InvalidArgument
 from taxiway.profile.slo_fit import Point, crossing, independent
 
-_LOOKS: Final = 4
-"""Stages of one rate: an eighth of a full run, again an eighth, a quarter, a half."""
-_FIRST: Final = 2 ** (1 - _LOOKS)
+_FIRST: Final = 1 / 8
+"""Of a full run: then again an eighth, a quarter, a half."""
 _STRIDE: Final = 2.0
 _MAX_REOPENED: Final = 3
 _NEAR: Final = 1.25
@@ -42,6 +42,7 @@ class SloPlan:
         resolution: how far apart, relatively, the rate that keeps it and the one that does not may be in the end.
         least_per_s, most_per_s: rates beyond are not tried.
         confidence: of one rate's judgement.
+        first_s: seconds of the shortest stage, where beginning one costs time.
         confirms: whether the rate that lost is measured once more at the end.
 
     Raises:
@@ -55,6 +56,7 @@ class SloPlan:
     least_per_s: float = 0.01
     most_per_s: float = 1e6
     confidence: float = 0.95
+    first_s: float = 0.0
     confirms: bool = True
 
     def __post_init__(self) -> None:
@@ -68,6 +70,13 @@ class SloPlan:
         for name, holds, rule in rules:
             if not holds:
                 raise InvalidArgument(f"{name} is {getattr(self, name):g} and must be {rule}", hint="correct it")
+
+    def stages_s(self) -> list[float]:
+        """Seconds of each stage of one rate."""
+        stages = [min(max(self.run_s * _FIRST, self.first_s), self.run_s)]
+        while (left := self.run_s - sum(stages)) > 1e-9 * self.run_s:
+            stages.append(left if left < 2 * sum(stages) else sum(stages))
+        return stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +174,7 @@ Steps = Generator[Ask, Sample, Found]
 def search_rate(plan: SloPlan) -> Steps:
     """The search as a dialogue: it yields what to measure, is sent what came of it, and returns what it found."""
     search = _Search(plan)
-    yield from search.bracket()
+    yield from search.bracket((yield from search.climb()))
     yield from search.bisect()
     for _ in range(_MAX_REOPENED):
         if not plan.confirms or search.lost is None or search.kept is None:
@@ -227,9 +236,23 @@ class _Search:
         self.kept: float | None = None
         self.lost: float | None = None
 
-    def bracket(self) -> Generator[Ask, Sample, None]:
+    def climb(self) -> Generator[Ask, Sample, float]:
+        """Double until a glance looks lost; half of that, which is where to begin."""
+        plan = self._plan
+        rate, stage_s = plan.start_rate_per_s, plan.stages_s()[0]
+        while rate < plan.most_per_s:
+            sample = yield Ask(rate, stage_s)
+            kept, low, high = judge(sample, self._allowed, plan.confidence)
+            share = sample.beyond / max(sample.requests, 1)
+            lost = False if kept is False else None  # that it is kept is not for a glance to say
+            self.answers.append(Answer(rate, lost, share, low, high, sample.effective, stage_s, cut=True))
+            if kept is False or share > self._allowed:
+                break
+            rate = min(rate * _STRIDE, plan.most_per_s)
+        return max(rate / _STRIDE, plan.least_per_s)
+
+    def bracket(self, rate: float) -> Generator[Ask, Sample, None]:
         """Double while it is kept, halve while it is not."""
-        rate = self._plan.start_rate_per_s
         while self.kept is None or self.lost is None:
             kept = yield from self._try(rate)
             following = rate * _STRIDE if kept else rate / _STRIDE
@@ -291,11 +314,11 @@ class _Search:
 
     def _judge(self, rate: float) -> Generator[Ask, Sample, Answer]:
         """Stage after stage, until it is clear or the time is up."""
-        confidence = 1 - (1 - self._plan.confidence) / _LOOKS
+        stages_s = self._plan.stages_s()
+        confidence = 1 - (1 - self._plan.confidence) / len(stages_s)
         whole, spent_s = Sample(0, 0, 0.0), 0.0
         answer: Answer | None = None
-        for _ in range(_LOOKS):
-            seconds = max(spent_s, self._plan.run_s * _FIRST)
+        for seconds in stages_s:
             whole = whole.plus((yield Ask(rate, seconds)))
             spent_s += seconds
             kept, low, high = judge(whole, self._allowed, confidence)

@@ -15,7 +15,7 @@ from typing import Final
 
 from taxiway.core.errors import InvalidWorkload, NotFound
 from taxiway.profile.requests import Problem, Request
-from taxiway.profile.workload import Limits, Workload, refusal
+from taxiway.profile.workload import Limits, Workload, read_workload, refusal
 
 Row = Sequence[str]
 
@@ -70,6 +70,15 @@ def read_trace(path: Path, limits: Limits = Limits()) -> Workload:  # noqa: B008
         raise NotFound(f"there is no trace {path}", hint="name a CSV file", path=str(path)) from None
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise InvalidWorkload(f"{path} cannot be read: {problem}", hint="name a CSV file in UTF-8") from None
+
+
+def read_requests(path: Path) -> Workload:
+    """A workload in JSON Lines, or a trace if it is named .csv.
+
+    Raises:
+        NotFound, InvalidWorkload: as `read_workload` and `read_trace`.
+    """
+    return read_trace(path) if is_trace(path) else read_workload(path)
 
 
 def is_trace(path: Path) -> bool:

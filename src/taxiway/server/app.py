@@ -23,6 +23,7 @@ from taxiway.server.models.loading import ModelLoader
 from taxiway.server.models.loading_thread import LoadingThread
 from taxiway.server.models.manager import ModelManager
 from taxiway.server.models.roster import ModelRoutes
+from taxiway.server.recording import RecordingDesk
 from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
@@ -47,6 +48,7 @@ from taxiway.server.wire.grpc.services import Services
 from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import Common
 from taxiway.server.wire.reception import Reception
+from taxiway.server.wire.recording import RecordingEndpoints
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.sockets import UnixFile, bind_tcp, close_all, open_unix, url_of
@@ -110,6 +112,7 @@ class DataPlane:
         self._regions = self._make_regions()
         self.traffic = TrafficDesk(self._models.companions, self._reroute, (worker + 0.5) / settings.workers)
         """How requests are split between versions."""
+        self._recording = RecordingDesk(settings.recording.mode, self._traces)
         self._administration = Administration(
             self._routing,
             self._models,
@@ -118,9 +121,9 @@ class DataPlane:
             self._traces,
             self._regions,
             make_fleet,
-            self.traffic.verbs(),
+            {**self.traffic.verbs(), **self._recording.verbs()},
         )
-        self.traffic.fleet = self._administration.fleet
+        self.traffic.fleet = self._recording.fleet = self._administration.fleet
         self.reception = Reception.of(settings, self._clock)
         """How callers are received."""
         self._fronts: list[HttpFront] = []
@@ -354,7 +357,8 @@ class DataPlane:
         memory = SharedMemoryEndpoints(self._administration)
         common = Common(self._routing, self._admission, self._wire_limits(), self._regions, self._make_hold())
         feedback = FeedbackEndpoint(self._administration.fleet.ask_control)
-        endpoints = make_endpoints(common, manage, settings, memory, feedback, self._profile)
+        recording = RecordingEndpoints(self._recording)
+        endpoints = make_endpoints(common, manage, settings, memory, feedback, recording, self._profile)
         return inference_routes(endpoints, self._profile, __version__)
 
     def _make_hold(self) -> Hold:

@@ -22,6 +22,8 @@ from taxiway.telemetry.render import Point
 
 Listener = Callable[[bool], None]
 """Told whether a gate is open now."""
+Tap = Callable[[InferRequest, ModelSpec], None]
+"""Shown each request that is about to be handed over, traced or not; it never waits, and never raises."""
 
 
 class TraceGate:
@@ -31,6 +33,7 @@ class TraceGate:
         self.spec = spec
         self.version = version
         self._tracer: Tracer | None = None
+        self._tap: Tap | None = None
         self._listeners: list[Listener] = []
         self._told = False
         """What the listeners know: whether it is open."""
@@ -44,7 +47,12 @@ class TraceGate:
     def set(self, tracer: Tracer | None) -> None:
         """Open it for what `tracer` chooses, or shut it."""
         self._tracer = tracer
-        self._tell(tracer is not None)
+        self._tell(tracer is not None or self._tap is not None)
+
+    def tap(self, tap: Tap | None) -> None:
+        """Show every request to `tap` from now on, or to nobody."""
+        self._tap = tap
+        self._tell(self._tracer is not None or tap is not None)
 
     def spawn(self, request: InferRequest, parent: Trace) -> Trace:
         """Follow a request that is made for one that is followed, whatever is chosen here; from then on it is open."""
@@ -59,6 +67,8 @@ class TraceGate:
 
     def begin(self, request: InferRequest, originate: Originate) -> Trace | None:
         """Follow a request that is about to be handed over, if it is chosen."""
+        if self._tap is not None:
+            self._tap(request, self.spec)
         return None if self._tracer is None else self._tracer.begin(request, originate, self.spec, self.version)
 
 
@@ -85,6 +95,8 @@ class TraceGates:
         """Versions that were unloaded take theirs with them."""
         self._tracers: dict[str | None, Tracer] = {}
         """By model, for those with changes of their own; None: all others share one."""
+        self._taps: dict[str, Tap] = {}
+        """By model."""
         self._lock = threading.Lock()
         """No gate is made while all others are opened or shut."""
         self._apply(plans)
@@ -95,7 +107,19 @@ class TraceGates:
         with self._lock:
             self._gates.add(gate)
             gate.set(self._tracer(spec.name))
+            if spec.name in self._taps:
+                gate.tap(self._taps[spec.name])
         return gate
+
+    def tap(self, model: str, tap: Tap | None) -> None:
+        """Show every request for a model to `tap` from now on, those of versions to come too; or to nobody."""
+        with self._lock:
+            self._taps.pop(model, None)
+            if tap is not None:
+                self._taps[model] = tap
+            for gate in tuple(self._gates):
+                if gate.spec.name == model:
+                    gate.tap(tap)
 
     def words(self, model: str | None) -> dict[str, str | list[str]]:
         """What holds for a model, or (None) for those without changes of their own, in Triton's words."""

@@ -14,6 +14,7 @@ from taxiway.server.wire.management import ManagementEndpoints
 from taxiway.server.wire.oip import Common, InferEndpoint
 from taxiway.server.wire.openapi import OpenApiEndpoint
 from taxiway.server.wire.plain import Edge
+from taxiway.server.wire.recording import RecordingEndpoints
 from taxiway.server.wire.routes import OPEN, PROBE_BODY_BYTES, Handler, Route
 from taxiway.server.wire.shared_memory import SharedMemoryEndpoints
 from taxiway.server.wire.status import TRITON, Profile
@@ -33,6 +34,7 @@ class Endpoints(NamedTuple):
     settings: SettingsEndpoints
     memory: SharedMemoryEndpoints
     feedback: FeedbackEndpoint
+    recording: RecordingEndpoints
     hold: Hold
     """What is made of an endpoint whose model may be cold."""
 
@@ -43,6 +45,7 @@ def make_endpoints(
     settings: SettingsEndpoints,
     memory: SharedMemoryEndpoints,
     feedback: FeedbackEndpoint,
+    recording: RecordingEndpoints,
     profile: Profile,
 ) -> Endpoints:
     """The endpoints of one server; the front doors of plain JSON submit through `infer`'s codecs."""
@@ -50,7 +53,8 @@ def make_endpoints(
     infer = InferEndpoint(common, as_triton=as_triton)
     edge = Edge(common.routing, common.admission, common.limits, infer)
     plain = GenerateEndpoint(edge, as_triton=as_triton), PredictEndpoint(edge), PredictionEndpoint(edge)
-    return Endpoints(infer, InferStreamEndpoint(common, infer), *plain, manage, settings, memory, feedback, common.hold)
+    stream, hold = InferStreamEndpoint(common, infer), common.hold
+    return Endpoints(infer, stream, *plain, manage, settings, memory, feedback, recording, hold)
 
 
 def inference_routes(endpoints: Endpoints, profile: Profile, version: str) -> list[Route]:
@@ -120,6 +124,7 @@ def _further_routes(endpoints: Endpoints) -> list[Route]:
         Route("GET", "/v2/models", manage.models, "Names of the models", scope="read"),
         Route("GET", "/v1/models", manage.models, "Names of the models, KServe v1", scope="read"),
         *_versioned("POST", "/infer_stream", stream, "Run a model; each answer is an event of its own", scope="infer"),
+        *endpoints.recording.routes(),
         *_versioned("POST", "/feedback", endpoints.feedback, "Say what became of answers", scope="infer"),
         Route("POST", "/v1/models/{model}:predict", predict, "Run a model, KServe v1", scope="infer"),
         _probe("/v1/models/{model}", manage.model_ready, "Whether a model is ready, KServe v1"),

@@ -80,6 +80,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "inference", "GenerateResponse", "GenerateRequest", (*_RUNNING, 422), media=_EVENTS
     ),
     ("POST", f"{_MODEL}/feedback"): Operation("inference", "FeedbackCounts", "Feedback", _TAKING),
+    ("POST", f"{_MODEL}/recording"): Operation("settings", _NOTHING, "RecordingStart", (*_TAKING, 403, 409)),
+    ("POST", f"{_MODEL}/recording/fetch"): Operation("settings", "Recorded", errors=(404,)),
+    ("POST", f"{_MODEL}/recording/end"): Operation("settings", _NOTHING),
     ("POST", "/v2/repository/index"): Operation("repository", "Index", "IndexRequest", _TAKING, may_be_empty=True),
     ("POST", "/v2/repository/{repository}/index"): Operation(
         "repository", "Index", "IndexRequest", _TAKING, may_be_empty=True

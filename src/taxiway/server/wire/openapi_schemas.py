@@ -108,6 +108,27 @@ SCHEMAS: Final[dict[str, Schema]] = {
         },
         text="What somebody says of an answer: exactly one of rating, label and value; or several in `feedback`.",
     ),
+    "RecordingStart": _object(
+        {
+            "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "most": _of("integer", "Ends after so many."),
+            "with_inputs": _of("boolean", "The content of tensors too."),
+        },
+        "share",
+        "most",
+    ),
+    "Recorded": _object(
+        {
+            "requests": _array({"type": "object"}, "Each with `arrived_ns` and `inputs`, whose `raw` is base64."),
+            "seen": _of("integer", "Since it began."),
+            "dropped": _of("integer", "That did not fit."),
+            "held": _of("integer", "Yet to be fetched."),
+        },
+        "requests",
+        "seen",
+        "dropped",
+        "held",
+    ),
     "FeedbackCounts": _object(
         {
             "stored": _of("integer", "New ones."),

@@ -1,0 +1,69 @@
+"""What `taxiway profile --search` and `--tune` do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import yaml
+
+from taxiway.cli.progress import Progress
+from taxiway.core.errors import VerdictFailed
+from taxiway.profile.config_search import Config
+from taxiway.profile.plan import Plan
+from taxiway.profile.searching import search_lines, search_slo
+from taxiway.profile.slos import Slo
+from taxiway.profile.targets.finding import find_target
+from taxiway.profile.tuning import pbtxt_fragment, settings_fragment, tune, tuned_lines
+from taxiway.profile.wishes import Wishes
+from taxiway.profile.workload import Workload
+
+TUNE_HELP: Final = "Serve TARGET in many ways, and write the best as settings there (and as config.pbtxt beside it)."
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What the command line says of a search."""
+
+    word: str
+    plan: Plan
+    wishes: Wishes
+    slo: Slo | None
+    workload: Workload | None
+
+
+async def run_search(want: Want, progress: Progress) -> list[str]:
+    """Search the highest rate; what to print."""
+    if want.slo is None:
+        raise click.UsageError("--search needs an --slo, as p99<50ms")
+    target = find_target(want.word, want.wishes)
+    try:
+        progress.tell(f"asking {target.name}")
+        await target.open()
+        searched = await search_slo(want.plan, want.slo, target, want.workload, progress.tell)
+        lines = search_lines(want.slo, searched)
+        if searched.found.rate_per_s is None:
+            raise VerdictFailed("no rate keeps the SLO\n" + "\n".join(lines), hint="a wider --slo, or a lower --rate")
+        return lines
+    finally:
+        await target.close()
+
+
+async def run_tuning(want: Want, output: Path, progress: Progress) -> list[str]:
+    """Search a configuration, write it; what to print."""
+    if "://" in want.word:
+        raise click.UsageError("--tune starts servers of its own: name a model, not the URL of a server")
+    if want.plan.concurrency is None:
+        raise click.UsageError("--tune needs --concurrency: how many callers there are at once")
+    tuned = await tune(want.word, want.plan, want.wishes, want.slo, want.workload, tell=progress.tell)
+    return [*tuned_lines(tuned), _write(output, tuned.config)]
+
+
+def _write(output: Path, config: Config) -> str:
+    """The best configuration in both forms; says where."""
+    fragment = output.with_suffix(".pbtxt")
+    output.write_text(yaml.safe_dump(settings_fragment(config), sort_keys=False), encoding="utf-8")
+    fragment.write_text(pbtxt_fragment(config), encoding="utf-8")
+    return f"written: {output}, for `taxiway serve --config`; {fragment}, for a config.pbtxt"
