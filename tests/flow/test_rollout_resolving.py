@@ -10,6 +10,7 @@ from tests.support.rollouts import MODEL, Shop, good, open_shop
 
 from taxiway.core.errors import InvalidArgument, NotFound
 from taxiway.core.traffic import Companion
+from taxiway.registry import Manifest
 from taxiway.rollout.nouns import CANDIDATE, Candidate
 from taxiway.rollout.resolving import Resolver
 
@@ -37,6 +38,22 @@ def test_an_alias_means_the_version_it_points_to_now(shop: Shop, resolver: Resol
     shop.point("candidate", 2)
     assert resolver.candidate(MODEL, "new", "candidate", {1: True}, 10.0).version == 2
     assert resolver.candidate(MODEL, "new", "candidate", {1: True}, 10.0).percent == 10.0
+
+
+def test_a_variant_becomes_a_version_once(shop: Shop, resolver: Resolver) -> None:
+    with shop.registry() as registry:
+        manifest = Manifest.of(
+            [*registry.resolve(f"{MODEL}:2").manifest.files[:-1], registry.put_bytes(b"q").at("@/model.onnx")]
+        )
+        registry.add_variant(f"{MODEL}:2-int8.mix3", manifest, recipe={"type": "static"}, actor="ada")
+    found = resolver.candidate(MODEL, CANDIDATE, "2-int8.mix3", {1: True})
+    assert (found.version, found.digest) == (3, manifest.digest)
+    assert (Path(found.path) / "3" / "model.onnx").read_bytes() == b"q"
+    assert resolver.candidate(MODEL, CANDIDATE, "2-int8.mix3", {1: True}) == found
+    with shop.registry() as registry:
+        assert registry.why(f"{MODEL}:3").lineage[0].edge.parent == f"{MODEL}:2-int8.mix3"
+    with pytest.raises(NotFound):
+        resolver.candidate(MODEL, CANDIDATE, "2-absent", {1: True})
 
 
 def test_what_the_server_has_is_not_laid_out_again(resolver: Resolver) -> None:

@@ -50,7 +50,7 @@ def command() -> None:
 
 @command.command("start")
 @click.argument("service", metavar="NAME")
-@click.option("--to", default=None, metavar="VERSION|ALIAS", help="The version that is to answer.")
+@click.option("--to", default=None, metavar="VERSION|VARIANT|ALIAS", help="What is to answer: 7, 7-int8.")
 @click.option(
     "--strategy",
     type=click.Choice(("canary", "ab", "shadow", "blue-green", "rolling")),

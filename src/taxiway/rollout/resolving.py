@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from taxiway.core.errors import InvalidArgument, NotFound, RegistryUnavailable, VersionNotRegistered
+from taxiway.core.errors import AlreadyRegistered, InvalidArgument, NotFound, RegistryUnavailable, VersionNotRegistered
 from taxiway.core.refs import ModelRef, is_name
 from taxiway.core.traffic import Companion
-from taxiway.registry import Registry, Version
+from taxiway.registry import NewVersion, Registry, Version
 from taxiway.rollout.nouns import Candidate
 
 OpenRegistry = Callable[[], AbstractContextManager[Registry] | None]
@@ -39,18 +39,22 @@ class Resolver:
         Args:
             service: the model's name.
             arm: which it is to be.
-            to: a number, or an alias of the registry.
+            to: a number, a variant as 3-int8, or an alias of the registry.
             served: the versions that the server was told to serve: of them nothing is laid out.
             percent: its share, where the plan fixes it.
 
         Raises:
-            InvalidArgument: `to` is neither.
+            InvalidArgument: `to` is none of them.
             NotFound: there is no such version.
             DataLoss: its files are damaged.
         """
-        number = _number(to)
+        variant = _variant(service, to)
+        number = None if variant is not None else _number(to)
         with self._registry() as registry:
-            version = _registered(registry, service, to, number)
+            if variant is not None and registry is not None:
+                version: Version | None = _as_version(registry, variant)
+            else:
+                version = _registered(registry, service, to, number)
             if version is None and number is None:
                 raise _unknown(service, to, served)
             number = version.number if version is not None else number
@@ -84,12 +88,42 @@ class Resolver:
         return nullcontext() if opened is None else opened
 
 
+def _variant(service: str, to: str) -> ModelRef | None:
+    """The variant that `3-int8` names; None: it names none."""
+    number, dash, word = to.partition("-")
+    if not (dash and word and number.isascii() and number.isdecimal() and is_name(service)):
+        return None
+    ref = ModelRef.parse(f"{service}:{to}")
+    return ref if ref.variant else None
+
+
+def _as_version(registry: Registry, variant: ModelRef) -> Version:
+    """A version with a variant's files: a server tells versions apart by their numbers, and a variant has its parent's.
+
+    Asked again, it is the version that was made before.
+    """
+    found = registry.resolve(variant)
+    new = NewVersion(
+        found.name,
+        found.manifest,
+        found.framework,
+        signature=found.signature,
+        origin={"source": found.ref},
+        facts=found.facts,
+    )
+    try:
+        return registry.register(new, actor="rollout", why=f"{found.ref} is to be rolled out")
+    except AlreadyRegistered as known:
+        return registry.resolve(ModelRef(found.name, known.facts["version"]))
+
+
 def _number(to: str) -> int | None:
     if to.isascii() and to.isdecimal() and 0 < len(to) <= 18 and int(to) > 0:
         return int(to)
     if not is_name(to):
         raise InvalidArgument(
-            f"to = {to!r}: is neither a version's number nor an alias", hint="write 7, or an alias as candidate"
+            f"to = {to!r}: is neither a version's number nor an alias",
+            hint="write 7, a variant as 7-int8, or an alias as candidate",
         )
     return None
 
