@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from taxiway.core.errors import (
     FailedPrecondition,
     InvalidArgument,
     InvalidData,
+    InvalidWorkload,
     OverlappingData,
     TaxiwayError,
     VerdictFailed,
@@ -44,6 +46,8 @@ from taxiway.optimize.trials import Fate
 from taxiway.optimize.walk import Report, Wanted, optimize
 from taxiway.optimize.workshop.client import OrderFailed, Workshop
 from taxiway.optimize.workshop.orders import Made, Make, Prepare, Prepared
+from taxiway.profile.requests import Request
+from taxiway.profile.workload import Workload, write_workload
 from taxiway.registry import Registry
 from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
 
@@ -186,6 +190,32 @@ def test_too_few_samples_are_no_yes_and_the_missing_ones_are_counted(place: Path
     assert "more samples" in caught.value.hint
 
 
+def test_the_time_of_a_recorded_workload_is_what_counts(place: Path, tmp_path: Path) -> None:
+    with np.load(place / "digits.npz") as data:
+        few = data["x"][:12]
+        np.savez(tmp_path / "few.npz", x=data["x"][:300], label=data["label"][:300])
+
+    def tensor(rows: Any) -> dict[str, Any]:
+        return {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+
+    requests = [
+        Request(inputs=[tensor(few[:1])]),
+        Request(inputs=[tensor(few[1:9])]),
+        Request(inputs=[tensor(few[9:10])]),
+    ]
+    write_workload(tmp_path / "w.jsonl", Workload(requests, "a test"))
+    given = Wanted(
+        place / "digits.onnx", str(tmp_path / "few.npz"), tmp_path / "c", max_drop=0.1, workload=tmp_path / "w.jsonl"
+    )
+    report = optimize(given)
+    assert report.baseline.times is not None
+    assert report.baseline.times.rows == 1.0
+    shapes_only = {name: value for name, value in tensor(few[:1]).items() if name != "data"}
+    write_workload(tmp_path / "shapes.jsonl", Workload([Request(inputs=[shapes_only])], "a test"))
+    with pytest.raises(InvalidWorkload, match="has no content for the input 'x'"):
+        optimize(replace(given, workload=tmp_path / "shapes.jsonl"))
+
+
 def test_a_run_that_was_killed_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"), "--data", str(place / "digits.npz"),
@@ -324,3 +354,13 @@ def test_variants_of_a_registered_version_are_registered_and_served(place: Path,
         }
         answer = server.ask("POST", "/v2/models/digits/infer", body).json()
         assert int(np.argmax(answer["outputs"][0]["data"])) == int(data["label"][0])
+
+
+def test_what_is_for_a_gpu_is_judged_here_and_its_speed_left_open(wanted: Wanted) -> None:
+    report = optimize(replace(wanted, targets=("tensorrt",)))
+    kept = {one.recipe.name: one for one in report.trials if one.fate is Fate.KEPT}
+    assert (report.outcome, report.recommended) == ("speed unknown", "")
+    assert {"fp8", "int8.static.s8s8.mse"} & set(kept)
+    assert all(one.speed is None and one.verdict is not None for one in kept.values())
+    assert "an NVIDIA GPU" in " ".join(format_report(report))
+    assert report.provider_options["tensorrt"]["trt_profile_max_shapes"] == "x:16x1x8x8"

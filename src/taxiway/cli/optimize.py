@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -50,6 +51,11 @@ def _read_drop(value: str) -> float:
     help="Where it will run. Repeatable. [default: cpu]",
 )
 @click.option(
+    "--workload",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Recorded requests to take the time of, with their inputs. [default: rows of --data]",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Of a file's variants. [default: beside it]"
 )
 @click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page to write.")
@@ -71,7 +77,7 @@ def command(desk: Desk, output: str, *, model: str, page: Path | None, out: Path
     _require_extra()
     from taxiway.optimize.delivering import Delivered, model_of, register, write_beside  # noqa: PLC0415 - as late as can be
     from taxiway.optimize.page import render_page  # noqa: PLC0415
-    from taxiway.optimize.report import format_report  # noqa: PLC0415
+    from taxiway.optimize.report import format_report, missing  # noqa: PLC0415
     from taxiway.optimize.walk import Report, Wanted, optimize  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -92,14 +98,17 @@ def command(desk: Desk, output: str, *, model: str, page: Path | None, out: Path
         )
     if page is not None:
         page.write_text(render_page(report), encoding="utf-8")
-    told = {**msgspec.to_builtins(report), "delivered": delivered}
+    next_steps = _next_steps(report.recommended, delivered, registered=version is not None)
+    next_steps += [f"  for its speed, on a machine with {one}: {_said_again()}" for one in missing(report)]
     tell(
-        output, told, lambda: [*format_report(report), *_next_steps(report.recommended, delivered, version is not None)]
+        output,
+        {**msgspec.to_builtins(report), "delivered": delivered},
+        lambda: [*format_report(report), *next_steps],
     )
     _judge(report.outcome)
 
 
-def _next_steps(best: str, delivered: Sequence[Any], registered: bool) -> list[str]:
+def _next_steps(best: str, delivered: Sequence[Any], *, registered: bool) -> list[str]:
     lines = [f"  {'registered' if registered else 'wrote'} {one.place}" for one in delivered if one.is_new]
     place = next((one.place for one in delivered if one.name == best), "")
     if not place:
@@ -111,11 +120,20 @@ def _next_steps(best: str, delivered: Sequence[Any], registered: bool) -> list[s
     return lines
 
 
+def _said_again() -> str:
+    return shlex.join(["taxiway", *sys.argv[1:]])
+
+
 def _judge(outcome: str) -> None:
     if outcome == "baseline":
         raise VerdictFailed(
             "no faster variant keeps the promise: the model as it is stays the best answer",
             hint="allow a larger --max-drop, or another --metric, if that is what you can live with",
+        )
+    if outcome == "speed unknown":
+        raise VerdictInconclusive(
+            "what keeps the promise could not be timed here: it is for hardware that this machine does not have",
+            hint="say the same on a machine that has it; the variants were kept",
         )
     if outcome == "not enough data":
         raise VerdictInconclusive(

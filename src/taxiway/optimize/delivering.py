@@ -14,6 +14,7 @@ from taxiway.core.errors import AlreadyExists, InvalidArgument
 from taxiway.core.refs import ModelRef
 from taxiway.optimize.cache import digest_of_file
 from taxiway.optimize.graph.preparing import external_files
+from taxiway.optimize.targets import TARGETS
 from taxiway.optimize.trials import Fate, Trial
 from taxiway.optimize.walk import Report
 from taxiway.registry import Registry, Variant, Version
@@ -89,6 +90,8 @@ def _recipe(trial: Trial, report: Report) -> dict[str, Any]:
     return {
         "recipe": msgspec.to_builtins(trial.recipe),
         "target": trial.target,
+        "provider": TARGETS[trial.target].provider,
+        "provider_options": report.provider_options.get(trial.target, {}),
         "versions": report.versions,
         "samples": report.samples,
     }

@@ -47,11 +47,9 @@ def conclusion(report: Report) -> list[str]:
             f"about {min(more)} more samples for the proof would settle it" if more else "more of these would not help"
         )
         return [f"would serve the baseline: no variant is proven to keep the promise; {enough}"]
-    needs = {TARGETS[one.target].needs for one in report.trials if one.fate is Fate.KEPT and one.speed is None}
+    needs = missing(report)
     if needs:
-        return [
-            f"would serve the baseline here: what keeps the promise needs {' or '.join(sorted(needs))} for its speed"
-        ]
+        return [f"would serve the baseline here: what keeps the promise needs {' or '.join(needs)} for its speed"]
     return ["would serve the baseline: nothing faster keeps the promise"]
 
 
@@ -72,6 +70,11 @@ def _company(report: Report, best: Trial) -> list[str]:
             f"baseline's speed, against {best.alone_speed or 0.0:.2f}"
         )
     return told
+
+
+def missing(report: Report) -> list[str]:
+    """What it takes to know the speed of variants that keep the promise and could not be timed here."""
+    return sorted({TARGETS[one.target].needs for one in report.trials if one.fate is Fate.KEPT and one.speed is None})
 
 
 def recommended(report: Report) -> Trial | None:

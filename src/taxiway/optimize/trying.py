@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,7 @@ class Tester:
         folder: of the run, with `prepared.onnx`, samples and baseline answers by part.
         source: the original model.
         labels: true classes by part, for metrics that want them beside the scores.
+        options: of the provider, by target.
     """
 
     memory: Memory
@@ -54,6 +55,7 @@ class Tester:
     batch: int
     labels: dict[str, NDArray[Any] | None]
     tell: Callable[[str], object]
+    options: Mapping[str, Mapping[str, str]]
 
     def look(self, recipe: Recipe, target: Target) -> Trial:
         """Made and scored on some of the samples that choose; its file is not kept."""
@@ -91,7 +93,12 @@ class Tester:
         if not target.here:
             return trial
         order = Race(
-            (str(self.source), trial.path), str(self.folder / "racing"), self.batch, budget_s, target.providers
+            (str(self.source), trial.path),
+            str(self.folder / "racing"),
+            self.batch,
+            budget_s,
+            target.providers,
+            self._options(target),
         )
         try:
             raced = self._ask(order, Raced, trial, target)
@@ -106,7 +113,7 @@ class Tester:
         if trial.speed is None or is_steady(trial.recipe):
             return msgspec.structs.replace(trial, alone_speed=trial.speed)
         racers = (str(self.source), trial.path)
-        order = Race(racers, str(self.folder / "racing"), 1, RACE_S, target.providers)
+        order = Race(racers, str(self.folder / "racing"), 1, RACE_S, target.providers, self._options(target))
         try:
             alone = self._ask(order, Raced, trial, target).times[1]
         except OrderFailed:
@@ -135,6 +142,9 @@ class Tester:
         """The candidate's file, made again if it is gone."""
         self.memory.ensure(self._make_order(trial.recipe, target), Made, Path(trial.path))
         return Path(trial.path)
+
+    def _options(self, target: Target) -> dict[str, str]:
+        return dict(self.options.get(target.name, {}))
 
     def _ask(self, order: Order, wanted: type[Wanted], trial: Trial, target: Target, *, apart: bool = False) -> Wanted:
         if not self.memory.knows(order):
@@ -203,6 +213,7 @@ class Tester:
             target=str(self._score_path(model, part, most)),
             most=most,
             providers=target.providers or ("CPUExecutionProvider",),
+            options=self._options(target) if target.here else {},
         )
 
     def _score_path(self, model: Path, part: str, most: int) -> Path:

@@ -20,17 +20,18 @@ from taxiway import __version__
 from taxiway.core.errors import InvalidArgument, InvalidModel, TaxiwayError, error_from_data
 from taxiway.core.tensors import TensorSpec
 from taxiway.optimize.cache import Memory, digest_of, digest_of_file, workplace
+from taxiway.optimize.data.racing import racing_samples
 from taxiway.optimize.data.reading import read_samples
 from taxiway.optimize.data.samples import Samples
 from taxiway.optimize.data.splitting import Split, split, split_beside
-from taxiway.optimize.data.store import write_samples
+from taxiway.optimize.data.store import load_samples, write_samples
 from taxiway.optimize.graph.classes import NodeClass, node_classes
 from taxiway.optimize.graph.preparing import external_files
 from taxiway.optimize.metrics import METRICS, Kind, check
 from taxiway.optimize.recipes import EVERYTHING, Dynamic, Float8, Fused, Plain, Static
 from taxiway.optimize.repair import Damage, Mendable, repair
 from taxiway.optimize.shelf import Siblings, recipes_for
-from taxiway.optimize.targets import TARGETS, Target
+from taxiway.optimize.targets import TARGETS, Target, engines_folder, provider_options
 from taxiway.optimize.trials import Fate, Trial, is_faster, pareto, probably_keeps, quickness, worthwhile
 from taxiway.optimize.trying import FINAL_RACE_S, Promise, Tester, baseline_scores
 from taxiway.optimize.workshop.client import OrderFailed, Workshop
@@ -63,7 +64,7 @@ RACING: Final = 64
 
 CALIBRATION_BATCH: Final = 8
 
-Outcome = Literal["recommended", "baseline", "not enough data"]
+Outcome = Literal["recommended", "baseline", "not enough data", "speed unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Wanted:
         max_drop: as in `judge`.
         output: that the metric looks at; empty: the first.
         batch: rows that are run together.
+        workload: recorded requests to take the time of; None: rows of `data`, a batch at a time.
         targets: names of TARGETS.
         cache: a directory for what was found out.
     """
@@ -92,6 +94,7 @@ class Wanted:
     output: str = ""
     batch: int = 16
     targets: tuple[str, ...] = ("cpu",)
+    workload: Path | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +106,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         damages: what each class of nodes does when it alone is quantized, by recipe.
         samples: how many calibrated, chose and proved.
         recommended: the name of a trial; empty: the baseline.
+        provider_options: what the provider of each target is to be started with.
         spent_s: CPU seconds of this run.
     """
 
@@ -122,6 +126,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     outcome: Outcome
     recommended: str
+    provider_options: dict[str, dict[str, str]]
     spent_s: float
     asked: int
 
@@ -138,13 +143,13 @@ def optimize(wanted: Wanted, tell: Callable[[str], object] = lambda _doing: None
         InvalidData, NotEnoughData, OverlappingData, InvalidArgument: data, metric or model do not fit.
         NoRoom: the disk is full; said again, it goes on from where it was.
     """
-    targets = _targets(wanted.targets)
+    _targets(wanted.targets)
     began = _cpu_s()
     tell("reading the model and the data")
     inputs, outputs = _signature(wanted.model)
     parts = _read(wanted, inputs)
-    with _run(wanted, parts) as (folder, memory):
-        return _Walk(wanted, targets, folder, memory, parts, outputs, tell, began).report()
+    with _run(wanted, parts, inputs) as (folder, memory):
+        return _Walk(wanted, folder, memory, parts, outputs, tell, began).report()
 
 
 def _targets(names: Sequence[str]) -> tuple[Target, ...]:
@@ -172,7 +177,7 @@ def _read(wanted: Wanted, inputs: Sequence[TensorSpec]) -> Split:
 
 
 @contextmanager
-def _run(wanted: Wanted, parts: Split) -> Iterator[tuple[Path, Memory]]:
+def _run(wanted: Wanted, parts: Split, inputs: Sequence[TensorSpec]) -> Iterator[tuple[Path, Memory]]:
     size = wanted.model.stat().st_size
     key = digest_of(
         [
@@ -182,6 +187,7 @@ def _run(wanted: Wanted, parts: Split) -> Iterator[tuple[Path, Memory]]:
             str([str(label) for part in (parts.choosing, parts.proving) for label in part.labels()]),
             _metric_key(wanted.metric),
             str(wanted.batch),
+            digest_of_file(wanted.workload) if wanted.workload is not None and wanted.workload.is_file() else "",
             *(f"{name}={value}" for name, value in _versions().items()),
             _processor(),
             _own_digest(),
@@ -190,11 +196,17 @@ def _run(wanted: Wanted, parts: Split) -> Iterator[tuple[Path, Memory]]:
     with workplace(wanted.cache, key, size) as folder, Workshop(folder) as workshop:
         for name in ("candidates", "scores"):
             (folder / name).mkdir(exist_ok=True)
-        racing = parts.choosing.first(max(RACING, 2 * wanted.batch))
+        racing = _racing(wanted, parts, inputs)
         for name, part in (*_parts(parts), ("racing", racing)):
             if not (folder / name).is_dir():
                 _write_whole(part, folder / name)
         yield folder, Memory(workshop, folder)
+
+
+def _racing(wanted: Wanted, parts: Split, inputs: Sequence[TensorSpec]) -> Samples:
+    if wanted.workload is not None:
+        return racing_samples(wanted.workload, inputs)
+    return parts.choosing.first(max(RACING, 2 * wanted.batch))
 
 
 def _parts(parts: Split) -> tuple[tuple[str, Samples], ...]:
@@ -247,7 +259,6 @@ class _Walk:
     def __init__(
         self,
         wanted: Wanted,
-        targets: Sequence[Target],
         folder: Path,
         memory: Memory,
         parts: Split,
@@ -256,7 +267,7 @@ class _Walk:
         began: float,
     ) -> None:
         self._wanted = wanted
-        self._targets = targets
+        self._targets = _targets(wanted.targets)
         self._folder = folder
         self._memory = memory
         self._parts = parts
@@ -264,6 +275,10 @@ class _Walk:
         self._began = began
         self._damages: dict[str, tuple[Damage, ...]] = {}
         self._promise = _promise(wanted, parts, outputs)
+        racing = load_samples(folder / "racing").calls(wanted.batch)
+        shapes = [{name: array.shape for name, array in call.items()} for call in racing]
+        engines = engines_folder(wanted.cache)
+        self._options = {target.name: provider_options(target, shapes, engines) for target in self._targets}
 
     def report(self) -> Report:
         prepared = self._prepare()
@@ -277,6 +292,7 @@ class _Walk:
             batch=self._wanted.batch,
             labels={"choosing": _classes(self._parts.choosing), "proving": _classes(self._parts.proving)},
             tell=self._tell,
+            options=self._options,
         )
         trials = [trial for target in self._targets for trial in self._tried(target, prepared, tester)]
         return self._told(prepared, trials, tester)
@@ -331,7 +347,7 @@ class _Walk:
         trials += self._mended(trials, target, tester)
         hopeful = [one for one in trials if not one.reason and probably_keeps(one, self._promise.max_drop)]
         useful = worthwhile(hopeful, self._wanted.model.stat().st_size)
-        front = pareto(useful)
+        front = pareto(useful) if target.here else useful  # without speeds there is no front
         finalists = sorted(front, key=quickness)[:MOST_PROVEN]
         self._tell("proving the promise")
         proven = {one.path: self._proven(one, target, tester, len(finalists)) for one in finalists}
@@ -417,7 +433,10 @@ class _Walk:
         kept = sorted((one for one in trials if one.fate is Fate.KEPT and is_faster(one)), key=quickness)
         unproven = any(one.fate is Fate.UNPROVEN for one in trials)
         best = kept[0].name if kept else ""
-        outcome: Outcome = "recommended" if kept else "not enough data" if unproven else "baseline"
+        untimed = any(one.fate is Fate.KEPT and one.speed is None for one in trials)
+        outcome: Outcome = (
+            "recommended" if kept else "speed unknown" if untimed else "not enough data" if unproven else "baseline"
+        )
         told = [
             msgspec.structs.replace(one, fate=Fate.RECOMMENDED) if kept and one is kept[0] else one for one in trials
         ]
@@ -445,6 +464,7 @@ class _Walk:
             versions=_versions(),
             outcome=outcome,
             recommended=best,
+            provider_options=self._options,
             spent_s=_cpu_s() - self._began,
             asked=self._memory.asked,
         )

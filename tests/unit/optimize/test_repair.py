@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from taxiway.optimize.graph.classes import NodeClass
 from taxiway.optimize.recipes import Dynamic, Float8, Recipe, Static, WeightOnly
 from taxiway.optimize.repair import Mendable, repair
 from taxiway.optimize.shelf import recipes_for
+from taxiway.optimize.targets import TARGETS, provider_options
 from taxiway.optimize.trials import Trial, is_steady, pareto, probably_keeps, worthwhile
 
 ALLOWED = 0.01
@@ -114,3 +117,13 @@ def test_recipes_are_for_what_a_graph_is_made_of() -> None:
     on_gpu = [recipe for one in recipes_for("tensorrt", transformer) for recipe in one]
     assert any(isinstance(one, Float8) for one in on_gpu)
     assert all(one.activations == "int8" for one in on_gpu if isinstance(one, Static))
+
+
+def test_tensorrt_is_told_the_shapes_of_the_workload_and_keeps_its_engines_apart() -> None:
+    shapes = [{"ids": (1, 7), "mask": (1, 7)}, {"ids": (16, 64), "mask": (16, 64)}, {"ids": (4, 20), "mask": (4, 20)}]
+    options = provider_options(TARGETS["tensorrt"], shapes, Path("/engines"))
+    assert options["trt_profile_min_shapes"] == "ids:1x7,mask:1x7"
+    assert options["trt_profile_opt_shapes"] == "ids:4x20,mask:4x20"
+    assert options["trt_profile_max_shapes"] == "ids:16x64,mask:16x64"
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == "/engines"
+    assert provider_options(TARGETS["cpu"], shapes, Path("/engines")) == {}

@@ -60,6 +60,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     target: str
     most: int = 0
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Race(msgspec.Struct, frozen=True, tag="race"):
@@ -70,6 +71,7 @@ class Race(msgspec.Struct, frozen=True, tag="race"):
     batch: int
     budget_s: float
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Weigh(msgspec.Struct, frozen=True, tag="weigh"):

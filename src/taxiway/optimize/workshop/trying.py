@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,12 @@ def runs(samples: Samples, batch: int) -> Iterator[Run]:
             start += count
 
 
-def open_model(path: str, providers: Sequence[str] = ("CPUExecutionProvider",)) -> OnnxModel:
-    """As it would be served: one thread, no spinning."""
-    return OnnxRuntime().load(Path(path), OnnxOptions(providers=tuple(providers)))
+def open_model(
+    path: str, providers: Sequence[str] = ("CPUExecutionProvider",), options: Mapping[str, str] | None = None
+) -> OnnxModel:
+    """As it would be served: one thread, no spinning; the options are the first provider's."""
+    given = OnnxOptions(providers=tuple(providers), provider_options={providers[0]: options or {}})
+    return OnnxRuntime().load(Path(path), given)
 
 
 def answer(order: Answer) -> Answered:
@@ -101,7 +104,7 @@ def _check_finite(outputs: dict[str, NDArray[Any]], before: int) -> None:
 
 def score(order: Score) -> Scored:
     """Run a candidate."""
-    model, metric = open_model(order.model, order.providers), find_metric(order.metric)
+    model, metric = open_model(order.model, order.providers, order.options), find_metric(order.metric)
     names = [spec.name for spec in model.outputs]
     scores, losses, finite = [], [], True
     taken = runs(load_samples(Path(order.samples)), order.batch)
@@ -166,7 +169,7 @@ def _difference(name: str, got: NDArray[Any], wanted: NDArray[Any]) -> str:
 
 def race(order: Race) -> Raced:
     """Time models in turns, so that a busy moment of the machine meets all of them."""
-    models = [open_model(path, order.providers) for path in order.models]
+    models = [open_model(path, order.providers, order.options) for path in order.models]
     names = [[spec.name for spec in model.outputs] for model in models]
     inputs = _inputs_to_race(load_samples(Path(order.samples)), order.batch)
     for model, outputs in zip(models, names, strict=True):
@@ -196,11 +199,15 @@ def _round(
 
 
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 400
-_MOST_INPUTS = 2
+_MOST_INPUTS, _MOST_CALLS = 2, 16
 
 
 def _inputs_to_race(samples: Samples, batch: int) -> list[Run]:
-    return list(itertools.islice((run for run in runs(samples, batch)), _MOST_INPUTS))
+    """Rows a batch at a time; of whole calls, which come in several shapes, more and from all over."""
+    found = list(runs(samples, batch))
+    if not any(run.whole for run in found):
+        return found[:_MOST_INPUTS]
+    return [found[int(at)] for at in np.linspace(0, len(found) - 1, min(_MOST_CALLS, len(found)))]
 
 
 def _order(models: int, turn: int) -> list[int]:
