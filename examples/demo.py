@@ -3,7 +3,8 @@
 First act: trains scikit-learn's digits classifier, takes magika's file classifier from its package, serves both with
 the command a person would type, replaces one while it is asked. Second act (registered.py): imports trees and a Python
 class into a registry, refuses a malicious file, serves by name. Third act (rolled_out.py): rolls a version out by
-evidence, turns a bad one back, undoes. It fails loudly where anything is not as promised.
+evidence, turns a bad one back, undoes. Fourth act (optimized.py): makes a network faster under a promise, and measures
+its latency under load. It fails loudly where anything is not as promised.
 Its models stay in build/demo.
 """
 
@@ -29,6 +30,7 @@ import numpy as np
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from examples.optimized import optimize_and_profile
 from examples.registered import take_in_and_serve
 from examples.rolled_out import roll_out
 from examples.stage import DemoFailed, Running, fetch, require, say, serving, stop, title
@@ -79,6 +81,7 @@ def main() -> None:
             stop(server)
         take_in_and_serve()
         roll_out()
+        optimize_and_profile()
         show_next_steps(digits)
     except DemoFailed as problem:
         print(f"\ndemo failed: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What both acts of the demo stand on: a server that is started and stopped, requests, and words on the screen."""
+"""What all acts of the demo stand on: a server that is started and stopped, requests, and words on the screen."""
 
 from __future__ import annotations
 
