@@ -29,10 +29,11 @@ from taxiway.optimize.data.reading import read_samples
 from taxiway.optimize.data.samples import Samples
 from taxiway.optimize.graph.preparing import load, named
 from taxiway.optimize.metrics import Call
+from taxiway.optimize.outcome import Report, Wanted
 from taxiway.optimize.promise import Verdict, judge
 from taxiway.optimize.recipes import Float8
 from taxiway.optimize.report import recommended
-from taxiway.optimize.walk import Report, Wanted, optimize
+from taxiway.optimize.walk import optimize
 from taxiway.optimize.workshop.trying import find_metric, open_model, runs
 from taxiway.runtimes.onnx import OnnxModel
 

@@ -39,11 +39,12 @@ from taxiway.core.errors import (
     VerdictInconclusive,
 )
 from taxiway.optimize.cache import workplace
+from taxiway.optimize.outcome import Report, Wanted
 from taxiway.optimize.page import render_page
 from taxiway.optimize.recipes import Fused
 from taxiway.optimize.report import format_report
 from taxiway.optimize.trials import Fate
-from taxiway.optimize.walk import Report, Wanted, optimize
+from taxiway.optimize.walk import optimize
 from taxiway.optimize.workshop.client import OrderFailed, Workshop
 from taxiway.optimize.workshop.orders import Made, Make, Prepare, Prepared
 from taxiway.profile.requests import Request

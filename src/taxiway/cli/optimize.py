@@ -76,9 +76,10 @@ def command(desk: Desk, output: str, *, model: str, page: Path | None, out: Path
     """  # noqa: D301 - \b is click's mark for lines to be left alone
     _require_extra()
     from taxiway.optimize.delivering import Delivered, model_of, register, write_beside  # noqa: PLC0415 - as late as can be
+    from taxiway.optimize.outcome import Report, Wanted  # noqa: PLC0415
     from taxiway.optimize.page import render_page  # noqa: PLC0415
     from taxiway.optimize.report import format_report, missing  # noqa: PLC0415
-    from taxiway.optimize.walk import Report, Wanted, optimize  # noqa: PLC0415
+    from taxiway.optimize.walk import optimize  # noqa: PLC0415
 
     with ExitStack() as stack:
         path, version, registry = Path(model), None, None

@@ -14,9 +14,9 @@ from taxiway.core.errors import AlreadyExists, InvalidArgument
 from taxiway.core.refs import ModelRef
 from taxiway.optimize.cache import digest_of_file
 from taxiway.optimize.graph.preparing import external_files
+from taxiway.optimize.outcome import Report
 from taxiway.optimize.targets import TARGETS
 from taxiway.optimize.trials import Fate, Trial
-from taxiway.optimize.walk import Report
 from taxiway.registry import Registry, Variant, Version
 from taxiway.registry.nouns import FileEntry, Manifest
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from taxiway.optimize.outcome import Report
 from taxiway.optimize.report import conclusion, promise_in_words
 from taxiway.optimize.trials import Fate, Trial
-from taxiway.optimize.walk import Report
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 320, 52
 _COLOURS: Final = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from taxiway.optimize.outcome import Report
 from taxiway.optimize.promise import Answer, Verdict
 from taxiway.optimize.targets import TARGETS
 from taxiway.optimize.trials import Fate, Trial, is_steady
-from taxiway.optimize.walk import Report
 
 _HEADS = ("variant", "speed", "row by row", "size", "memory", "drop", "at most", "promise")
 _MIB = 1 << 20

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taxiway.optimize.cache import Memory, Wanted
 from taxiway.optimize.metrics import Kind
 from taxiway.optimize.promise import Verdict, estimated_drop, judge
-from taxiway.optimize.recipes import Recipe, needs_calibration
+from taxiway.optimize.recipes import Plain, Recipe, needs_calibration
 from taxiway.optimize.targets import Target
 from taxiway.optimize.trials import Fate, Trial, is_faster, is_steady
 from taxiway.optimize.workshop.client import OrderFailed
@@ -142,6 +142,21 @@ class Tester:
         """The candidate's file, made again if it is gone."""
         self.memory.ensure(self._make_order(trial.recipe, target), Made, Path(trial.path))
         return Path(trial.path)
+
+    def baseline(self) -> Trial:
+        """The model as it is, with its time on this machine's CPU and the memory it takes."""
+        source = str(self.source)
+        racing = str(self.folder / "racing")
+        times: Times | None = None
+        memory = None
+        try:
+            raced = self.memory.ask(Race((source, source), racing, self.batch, 1.0), Raced)
+            times = raced.times[0]
+            memory = self.memory.ask(Weigh(source, racing, self.batch), Weighed, apart=True).bytes
+        except OrderFailed:
+            pass
+        size = self.source.stat().st_size
+        return Trial(recipe=Plain(), target="cpu", path=source, size=size, speed=1.0, times=times, memory=memory)
 
     def _options(self, target: Target) -> dict[str, str]:
         return dict(self.options.get(target.name, {}))
