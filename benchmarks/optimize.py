@@ -70,22 +70,21 @@ class Result:
         return found
 
 
-def run_case(case: Case) -> Result:
+def run_case(case: Case, cache: Path) -> Result:
     """One case from nothing."""
     folder = case.ensure()
-    with tempfile.TemporaryDirectory() as cache:
-        wanted = Wanted(
-            folder / "model.onnx",
-            str(folder / "data.npz"),
-            Path(cache),
-            metric=case.metric,
-            max_drop=case.max_drop,
-            batch=case.batch,
-            output=case.output,
-        )
-        report = optimize(wanted, lambda doing: print(f"    {doing}", file=sys.stderr))
-        best = recommended(report)
-        held = None if best is None else judge_held(case, folder, Path(best.path))
+    wanted = Wanted(
+        folder / "model.onnx",
+        str(folder / "data.npz"),
+        cache,
+        metric=case.metric,
+        max_drop=case.max_drop,
+        batch=case.batch,
+        output=case.output,
+    )
+    report = optimize(wanted, lambda doing: print(f"    {doing}", file=sys.stderr))
+    best = recommended(report)
+    held = None if best is None else judge_held(case, folder, Path(best.path))
     return Result(case, report, held, report.spent_s)
 
 
@@ -167,7 +166,8 @@ def main() -> int:
     for case in CASES:
         if not said.only or case.name in said.only:
             print(f"  {case.name}", file=sys.stderr)
-            results.append(run_case(case))
+            with tempfile.TemporaryDirectory() as cache:
+                results.append(run_case(case, Path(cache)))
     print_results(results)
     problems = [f"{result.case.name} {problem}" for result in results for problem in result.problems]
     for problem in problems:
