@@ -27,6 +27,7 @@ import xgboost
 from mlflow.models import infer_signature
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LinearRegression
+from sklearn.semi_supervised import LabelSpreading
 from tests.support import framework_models as models
 from tests.support.archives import write_archive
 from tests.support.asking import Arrays, ask_both, assert_close
@@ -82,9 +83,20 @@ def histogram(path: Path) -> Path:
     return path / "histogram.skops"
 
 
+def spreading(path: Path) -> Path:
+    skops.io.dump(labels_spread(), path / "spreading.skops")
+    return path / "spreading.skops"
+
+
+@functools.cache
+def labels_spread() -> Any:
+    """A model that no exporter takes."""
+    return LabelSpreading(gamma=0.01).fit(*WINES)
+
+
 @functools.cache
 def categorical() -> Any:
-    """A model that no exporter takes: it has a feature of categories."""
+    """Histogram boosting with a feature of categories, which takes an emitter of our own."""
     rows, targets = WINES
     first = np.column_stack([np.arange(len(rows)) % 4, rows[:, 1:]])
     return HistGradientBoostingClassifier(max_iter=6, categorical_features=[0]).fit(first, targets)
@@ -187,7 +199,11 @@ WALKS: Mapping[str, Walk] = {
         lambda source, rows: as_classified(skops.io.load(source), rows), "onnxruntime",
     ),
     "histogram": Walk(
-        histogram, {"X": WINES[0][SOME] // 4}, lambda _, rows: as_classified(categorical(), rows), "sklearn",
+        histogram, {"X": (WINES[0][SOME] // 4).astype(np.float32)},
+        lambda _, rows: as_classified(categorical(), rows), "onnxruntime",
+    ),
+    "spreading": Walk(
+        spreading, {"X": WINES[0][SOME]}, lambda _, rows: as_classified(labels_spread(), rows), "sklearn",
     ),
     "pickled": Walk(
         pickled, {"X": PATIENTS[0][SOME]},
@@ -318,7 +334,7 @@ def test_what_the_import_told_of_the_tensors_is_what_is_served(name: str, shelf:
         }
 
 
-@pytest.mark.parametrize("name", ["histogram", "xgboost-native", "class"])
+@pytest.mark.parametrize("name", ["spreading", "xgboost-native", "class"])
 def test_requests_of_any_number_of_rows_are_merged_in_model_processes(name: str, shelf: Shelf, server: Process) -> None:
     config = json.loads(server.ask(request("GET", f"/v2/models/{name}/config")).body)
     assert config["max_batch_size"] > 1
@@ -336,7 +352,7 @@ def test_a_conversion_is_told_and_its_original_is_kept(shelf: Shelf) -> None:
 
 
 def test_what_is_not_converted_says_why(shelf: Shelf) -> None:
-    told = shelf.told["histogram"]["conversion"]
+    told = shelf.told["spreading"]["conversion"]
     assert told["type"] == "not-converted"
     assert told["message"]
-    assert {file["path"] for file in shelf.told["histogram"]["files"]} == {"@/model.skops", "config.pbtxt"}
+    assert {file["path"] for file in shelf.told["spreading"]["files"]} == {"@/model.skops", "config.pbtxt"}
