@@ -62,7 +62,15 @@ class Tool:
 
 _ORT: Final = ("onnxruntime==1.32.0", "onnx==1.23.2", "sympy")
 _OLIVE: Final = ("olive-ai==0.13.0", "requests", "onnxruntime==1.32.0", "torch==2.13.0")
-_INC: Final = ("onnx-neural-compressor==1.0", "prettytable", "psutil", "py-cpuinfo", "numpy<2", "setuptools<81")
+_INC: Final = (
+    "onnx-neural-compressor==1.0",
+    "prettytable",
+    "psutil",
+    "py-cpuinfo",
+    "scipy",
+    "numpy<2",
+    "setuptools<81",
+)
 _MODELOPT: Final = ("nvidia-modelopt[onnx]==0.47.0", "torch==2.13.0")
 
 TOOLS: Final = (

@@ -69,6 +69,10 @@ def _company(report: Report, best: Trial) -> list[str]:
             f"for requests of one row each, {better.name} is the better choice: {better.alone_speed:.2f} times the "
             f"baseline's speed, against {best.alone_speed or 0.0:.2f}"
         )
+    elif best.alone_speed is not None and best.alone_speed < 1.0:
+        told.append(
+            f"for requests of one row each, the baseline is the better choice: this is {best.alone_speed:.2f} of its speed"
+        )
     return told
 
 
