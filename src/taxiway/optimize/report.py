@@ -71,7 +71,7 @@ def _company(report: Report, best: Trial) -> list[str]:
         )
     elif best.alone_speed is not None and best.alone_speed < 1.0:
         told.append(
-            f"for requests of one row each, the baseline is the better choice: this is {best.alone_speed:.2f} of its speed"
+            f"for requests of one row each, the baseline is better: this has {best.alone_speed:.2f} of its speed"
         )
     return told
 
