@@ -1,10 +1,11 @@
-"""The searches of `taxiway profile` against exhaustive ones, on a real model that is really served (about 10 minutes).
+"""The searches of `taxiway profile` against exhaustive ones, on a real model that is really served (about 20 minutes).
 
     python -m benchmarks.profile_search [--run-s 8] [--skip slo|config] [--json FILE]
 
-A network of dense layers is served on this machine. The rate: every rate in steps of 5 % from a third of the answer,
-for the whole time, until two in a row are lost, beside `search_slo`. The configuration: every one of the grid, beside
-`tune` with a fifth of the runs; what either calls best is then measured again, in turn, and compared by that.
+A network of dense layers is served on this machine. The rate: every rate in steps of 5 % from where the search begins
+too, for the whole time, until two in a row are lost, beside `search_slo`. The configuration: every one of the grid that
+`--tune` has here, beside `tune` with a fifth of the runs; what either calls best is then measured again, in turn, and
+compared by that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -24,19 +24,21 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from taxiway.profile.arrivals import Poisson
-from taxiway.profile.config_search import Config, Grid, Measured
+from taxiway.profile.config_search import Config, Measured
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import run_profile
-from taxiway.profile.searching import search_lines, search_slo
+from taxiway.profile.search_report import search_lines, tuned_lines
+from taxiway.profile.searching import search_slo
 from taxiway.profile.slos import Slo, broken_terms
 from taxiway.profile.targets.served import ServedTarget
 from taxiway.profile.targets.target import Target
-from taxiway.profile.tuning import BATCH, DELAY, INSTANCES, THREADS, config_words, measure_config, tune, tuned_lines
+from taxiway.profile.tuning import config_words, default_grid, measure_config, tune
 from taxiway.profile.wishes import Wishes
 
 STEP: Final = 1.05
 WIDTH: Final = 1024
-GRID: Final = Grid({BATCH: (1, 2, 4, 8, 16), DELAY: (0.0, 2.0), INSTANCES: (1, 2), THREADS: (1, 2)})
+FIRST_PER_S: Final = 500.0
+"""Where both begin: what a user may guess who has not measured."""
 CALLERS: Final = 16
 AGAIN: Final = 3
 
@@ -92,7 +94,7 @@ async def compare_rates(settings: Settings) -> dict[str, Any]:
     target = ServedTarget(str(settings.model), Wishes(binary=True, serve_flags=("--execution.instances", "1")))
     try:
         await target.open()
-        plan = Plan(Poisson(), 50.0, settings.run_s, warm_up_s=0.5)
+        plan = Plan(Poisson(), FIRST_PER_S, settings.run_s, warm_up_s=0.5)
         alone = await run_profile(plan, target)
         slo = Slo(latency_ms=round(20 * alone.percentiles.p50_ms, 2))
         began = time.monotonic()
@@ -101,41 +103,45 @@ async def compare_rates(settings: Settings) -> dict[str, Any]:
         print("\n".join(search_lines(slo, searched)))
         found = searched.found.rate_per_s
         assert found is not None
-        began = time.monotonic()
-        swept, runs = await sweep(plan, slo, target, found / 3)
-        sweep_s = time.monotonic() - began
+        swept = await sweep(plan, slo, target)
     finally:
         await target.close()
-    # The sweep was told where to begin; one that begins where the search did has these runs before.
-    skipped = math.log(max(found / 3 / plan.rate_per_s, 1)) / math.log(STEP)
+    best = max(run.rate_per_s for run in swept if run.kept)
     return {
         "slo_ms": slo.latency_ms,
         "search_per_s": found,
-        "sweep_per_s": swept,
-        "difference": found / swept - 1,
+        "sweep_per_s": best,
+        "difference": found / best - 1,
         "search_s": search_s,
-        "sweep_s": sweep_s,
-        "sweep_runs": runs,
-        "time_share": search_s / sweep_s,
-        "time_share_from_start": search_s / (sweep_s + skipped * sweep_s / runs),
+        "sweep_s": sum(run.seconds for run in swept),
+        "sweep_runs": len(swept),
+        "time_share": search_s / sum(run.seconds for run in swept),
+        # Of a sweep by someone who knows a third of the answer already.
+        "time_share_from_a_third": search_s / sum(run.seconds for run in swept if run.rate_per_s >= found / 3),
         "doubts": len(searched.doubts),
     }
 
 
-async def sweep(plan: Plan, slo: Slo, target: Target, first: float) -> tuple[float, int]:
-    """The highest rate that keeps it below two in a row that do not: one may be a hiccup."""
-    best, lost, rate, runs = first, 0, first, 0
-    while lost < 2:
-        profile = await run_profile(replace(plan.at(rate), seed=plan.seed + 1000 + runs), target)
-        runs += 1
-        broken = broken_terms(slo, profile)
-        print(f"sweep {rate:8.1f}/s  p99 {profile.p99_ms:7.2f} ms  {'lost' if broken else 'kept'}", flush=True)
-        if broken:
-            lost += 1
-        else:
-            best, lost = rate, 0
+@dataclass(frozen=True)
+class Swept:
+    """One rate of the sweep, and the seconds of a person that it took."""
+
+    rate_per_s: float
+    kept: bool
+    seconds: float
+
+
+async def sweep(plan: Plan, slo: Slo, target: Target) -> list[Swept]:
+    """Every rate until two in a row are lost: one may be a hiccup."""
+    swept: list[Swept] = []
+    rate = plan.rate_per_s
+    while len(swept) < 2 or swept[-1].kept or swept[-2].kept:
+        began = time.monotonic()
+        profile = await run_profile(replace(plan.at(rate), seed=plan.seed + 1000 + len(swept)), target)
+        swept.append(Swept(rate, not broken_terms(slo, profile), time.monotonic() - began))
+        print(f"sweep {rate:8.1f}/s  p99 {profile.p99_ms:7.2f} ms  {'kept' if swept[-1].kept else 'lost'}", flush=True)
         rate *= STEP
-    return best, runs
+    return swept
 
 
 # --- the configuration ----------------------------------------------------------------------------------------
@@ -144,14 +150,14 @@ async def sweep(plan: Plan, slo: Slo, target: Target, first: float) -> tuple[flo
 async def compare_configs(settings: Settings) -> dict[str, Any]:
     plan = Plan(Poisson(), 1.0, settings.config_s, warm_up_s=0.5, concurrency=CALLERS)
     wishes = Wishes(binary=True)
-    word = str(settings.model)
+    word, grid = str(settings.model), default_grid()
     began = time.monotonic()
-    tuned = await tune(word, plan, wishes, grid=GRID)
+    tuned = await tune(word, plan, wishes, grid=grid)
     search_s = time.monotonic() - began
     print("\n".join(tuned_lines(tuned)), flush=True)
     began = time.monotonic()
     every: list[tuple[Config, Measured]] = []
-    for config in GRID.configs():
+    for config in grid.configs():
         every.append((config, await measure_config(word, config, plan, wishes)))
         print(f"{every[-1][1].score:8.1f}/s  {config_words(config)}", flush=True)
     exhaustive_s = time.monotonic() - began
@@ -163,9 +169,9 @@ async def compare_configs(settings: Settings) -> dict[str, Any]:
         for place, config in enumerate(candidates):
             scores[place] += (await measure_config(word, config, longer, wishes)).score / AGAIN
     return {
-        "grid": len(GRID),
+        "grid": len(grid),
         "runs": len(tuned.best.runs),
-        "run_share": len(tuned.best.runs) / len(GRID),
+        "run_share": len(tuned.best.runs) / len(grid),
         "search": dict(tuned.config),
         "exhaustive": dict(best[0][0]),
         "search_per_s": scores[0],

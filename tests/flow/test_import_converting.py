@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import skops.io
+from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 from tests.support import foreign_models
+from xgboost import XGBClassifier
 
 from taxiway.config.model_config import parse_pbtxt
 from taxiway.core.errors import AlreadyRegistered, InvalidArgument
@@ -17,6 +23,7 @@ from taxiway.intake.converting import CONVERTIBLE, OnnxConverter
 from taxiway.intake.report import format_report
 from taxiway.intake.walk import Imported, Office, Wanted, import_models
 from taxiway.registry.registry import Registry
+from taxiway.runtimes.hosted.built_types import unknown_types
 
 
 @pytest.fixture
@@ -58,6 +65,23 @@ def test_tensors_that_a_person_names_keep_a_model_as_it_is(tmp_path: Path, regis
     config = parse_pbtxt(imported.config, "config.pbtxt")
     assert (config.max_batch_size, list(config.input[0].dims), list(config.output[0].dims)) == (4096, [4], [3])
     assert "converted  no, its own library serves it: --input" in format_report([imported])
+
+
+def vote() -> Any:
+    return VotingClassifier([("tree", DecisionTreeClassifier()), ("line", LogisticRegression())])
+
+
+def categories() -> Any:
+    return HistGradientBoostingClassifier(max_iter=2, categorical_features=[0])
+
+
+@pytest.mark.parametrize("make", [vote, categories, lambda: XGBClassifier(n_estimators=2)])
+def test_what_a_runtime_builds_unasked_is_imported_unasked(make: Callable[[], Any], tmp_path: Path) -> None:
+    rows = np.arange(120, dtype=np.float64).reshape(40, 3) % 7
+    skops.io.dump(make().fit(rows, rows[:, 0] > 3), tmp_path / "model.skops")
+    assert unknown_types((tmp_path / "model.skops").read_bytes()) == []
+    imported = take(tmp_path / "model.skops", None)
+    assert imported.model.conversion["type"] == "converted", imported.model.conversion
 
 
 @pytest.mark.slow

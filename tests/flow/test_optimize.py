@@ -292,29 +292,51 @@ def test_an_artifact_is_not_believed_before_it_loads(place: Path, tmp_path: Path
             workshop.ask(Prepare(str(tmp_path / "absent.onnx"), str(tmp_path / "p.onnx")), Prepared)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> list[str]:
-    """Words that run a command with a cache on a disk of 2 MiB."""
+def on_small_disk(folder: Path, mib: int, then: str = 'exec "$@"') -> list[str]:
+    """Words that run a command with a small disk at `folder`, as the script `then` says."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
-    script = f'mount -t tmpfs -o size=2m tmpfs {tmp_path} && exec "$@"'
-    words = ["unshare", "-rm", "sh", "-c", script, "sh"]
-    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+    mounted = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size={mib}m tmpfs {folder} && {{ "$@"; }}', "sh"]
+    if subprocess.run([*mounted, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount a small disk")
-    return words
+    return [*mounted, "sh", "-c", then, "sh"]
 
 
-def test_a_disk_without_room_is_told_before_anything_is_begun(
-    place: Path, tmp_path: Path, small_disk: list[str]
-) -> None:
+def test_a_disk_without_room_is_told_before_anything_is_begun(place: Path, tmp_path: Path) -> None:
     command = [
-        *small_disk, sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"),
+        *on_small_disk(tmp_path, 2), sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"),
         "--data", str(place / "digits.npz"), "--cache", str(tmp_path),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 4, done.stderr
     assert "MiB left" in done.stderr
     assert "--cache" in done.stderr
+
+
+FILLED_MIDWAY = """
+cd {disk}
+"$@" >first 2>said & run=$!
+until ls */answers/*.json >answered 2>/dev/null || ! kill -0 $run; do sleep 0.01; done
+cat /dev/zero >filler 2>/dev/null
+wait $run; echo "ended with $?"
+cat said; rm filler
+"$@" >again; echo "ended with $?"
+cat again
+"""
+
+
+def test_a_disk_that_fills_midway_costs_nothing_but_the_wait(place: Path, tmp_path: Path) -> None:
+    command = [
+        *on_small_disk(tmp_path, 128, FILLED_MIDWAY.format(disk=tmp_path)), sys.executable, "-m", "taxiway",
+        "optimize", str(place / "digits.onnx"), "--data", str(place / "digits.npz"), "--cache", str(tmp_path),
+        "--max-drop", "2%", "--out", str(tmp_path / "out"), "--output", "json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, _, again = done.stdout.partition("ended with 4\n")
+    assert first == "", done.stdout + done.stderr
+    assert "say the same again: it goes on from here" in again
+    assert "ended with 0\n" in again, again
+    assert json.loads(again.partition("ended with 0\n")[2])["kept"]
 
 
 def test_variants_of_a_registered_version_are_registered_and_served(place: Path, tmp_path: Path) -> None:

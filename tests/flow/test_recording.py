@@ -16,7 +16,6 @@ from tests.support.onnx_models import doubler
 
 from taxiway.profile.filling import fill_inputs
 from taxiway.profile.workload import Request, read_workload
-from taxiway.server import recording
 
 RECORDING = "/v2/models/doubler/recording"
 ALL = {"share": 1, "most": 100, "with_inputs": True}
@@ -69,15 +68,16 @@ def test_shapes_only_unless_content_is_asked_for(server: Server) -> None:
     assert [set(one["inputs"][0]) for one in told["requests"]] == [{"name", "datatype", "shape"}]
 
 
-def test_content_that_does_not_fit_is_dropped_and_counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "_MAX_HELD", 2)
-    server.ask("POST", RECORDING, ALL)
-    for value in range(5):
-        infer(server, value, value)
-    told = fetch(server)
-    assert (len(told["requests"]), told["seen"], told["dropped"]) == (2, 5, 3)
-    infer(server, 1, 1)
-    assert len(fetch(server)["requests"]) == 1
+@pytest.mark.parametrize("limit", [{"recording__max_requests": 2}, {"recording__max_bytes": 500}])
+def test_content_that_does_not_fit_is_dropped_and_counted(tmp_path: Path, limit: dict[str, int]) -> None:
+    with serve(doubler(tmp_path / "doubler.onnx"), recording__mode="inputs", **limit) as server:
+        server.ask("POST", RECORDING, ALL)
+        for value in range(5):
+            infer(server, value, value)
+        told = fetch(server)
+        assert (len(told["requests"]), told["seen"], told["dropped"]) == (2, 5, 3)
+        infer(server, 1, 1)
+        assert len(fetch(server)["requests"]) == 1
 
 
 def test_nothing_is_recorded_unless_the_settings_say_so(tmp_path: Path) -> None:

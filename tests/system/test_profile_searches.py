@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,30 +15,37 @@ from tests.support.onnx_models import doubler
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.config_search import Grid
 from taxiway.profile.plan import Plan
-from taxiway.profile.searching import search_lines, search_slo
-from taxiway.profile.slos import Slo
-from taxiway.profile.targets.served import ServedTarget
 from taxiway.profile.tuning import BATCH, INSTANCES, settings_fragment, tune
-from taxiway.profile.wishes import Wishes
 
 
-async def search(model: Path) -> list[str]:
-    target = ServedTarget(str(model), Wishes())
-    slo = Slo(latency_ms=200.0)
-    try:
-        await target.open()
-        found = await search_slo(Plan(Constant(), 100.0, 0.4, warm_up_s=0.1), slo, target)
-        assert found.found.rate_per_s is not None
-        assert found.found.rate_per_s >= 50
-        return search_lines(slo, found)
-    finally:
-        await target.close()
+def profile(model: Path, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "taxiway", "profile", str(model), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
 
 
 @pytest.mark.timeout(240)
-def test_a_rate_is_found_and_told(tmp_path: Path) -> None:
-    lines = asyncio.run(search(doubler(tmp_path / "doubler.onnx")))
-    assert any("within the SLO" in line or "keeps the SLO" in line for line in lines)
+def test_a_rate_is_found_and_told_in_every_form(tmp_path: Path) -> None:
+    words = ["--search", "--slo", "p99<200ms", "--rate", "100", "--duration", "400ms", "--warm-up", "100ms"]
+    done = profile(doubler(tmp_path / "m.onnx"), tmp_path, *words, "--json", "found.json", "--html", "found.html")
+    assert done.returncode == 0, done.stderr
+    assert "within the SLO" in done.stdout or "keeps the SLO" in done.stdout
+    told = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert told["rate_per_s"] >= 50
+    assert told["slo"]["latency_ms"] == 200
+    assert {"rate_per_s", "kept", "share"} <= set(told["rates"][0])
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert "<polyline" in page
+    assert f"{told['rates'][0]['rate_per_s']:.4g}" in page
+
+
+@pytest.mark.timeout(240)
+def test_where_no_rate_keeps_it_the_rates_are_told_all_the_same(tmp_path: Path) -> None:
+    words = ["--search", "--slo", "p99<0.001ms", "--rate", "100", "--duration", "400ms", "--warm-up", "100ms"]
+    done = profile(doubler(tmp_path / "m.onnx"), tmp_path, *words, "--output", "json")
+    assert (done.returncode, "keeps the SLO" in done.stderr) == (6, True), done.stderr
+    told = json.loads(done.stdout)
+    assert told["rate_per_s"] is None
+    assert not any(one["kept"] for one in told["rates"])
 
 
 def test_a_configuration_is_found_and_its_settings_serve(tmp_path: Path) -> None:
@@ -63,7 +71,5 @@ def test_a_configuration_is_found_and_its_settings_serve(tmp_path: Path) -> None
     ],
 )
 def test_searches_that_cannot_be_are_refused(tmp_path: Path, words: list[str], said: str) -> None:
-    model = doubler(tmp_path / "doubler.onnx")
-    command = [sys.executable, "-m", "taxiway", "profile", str(model), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = profile(doubler(tmp_path / "doubler.onnx"), tmp_path, *words)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shlex
@@ -18,10 +17,10 @@ import click
 import uvloop
 
 from taxiway.cli.desk import output_option
+from taxiway.cli.profile_result import Outputs, Result
 from taxiway.cli.profile_search import TUNE_HELP, Want, run_search, run_tuning
 from taxiway.cli.progress import Progress
-from taxiway.core.errors import VerdictFailed, VerdictInconclusive
-from taxiway.intake.read.plain import plain_json, plain_lines
+from taxiway.core.errors import TaxiwayError, VerdictFailed, VerdictInconclusive
 from taxiway.profile.arrivals import Replay, parse_arrival
 from taxiway.profile.outcome import Profile
 from taxiway.profile.page import format_page
@@ -82,15 +81,6 @@ def _read_header(value: str) -> tuple[str, str]:
 
 
 _TIME: Any = {"type": _read_duration, "metavar": "TIME"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs:
-    """Where the results go."""
-
-    output: str
-    json_file: Path | None
-    html_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +178,16 @@ def command(
         said["model"],
         tuple(shlex.split(said["serve_flags"])),
     )
-    if said["search"] or tuned is not None:
-        want = Want(target, plan, wishes, said["slo"], asked)
-        with Progress(sys.stderr) as progress:
-            lines = uvloop.run(
-                _interruptible(run_search(want, progress) if tuned is None else run_tuning(want, tuned, progress))
-            )
-        click.echo(plain_lines("\n".join(lines)))
-        return
+    want = Want(target, plan, wishes, said["slo"], asked)
     with Progress(sys.stderr) as progress:
-        profiles = uvloop.run(_interruptible(_run(target, wishes, _plans(plan, ramp), asked, progress)))
-    _tell(profiles, promise, _Outputs(output, json_file, html_file))
-    _judge(profiles, promise)
+        if tuned is not None:
+            work = run_tuning(want, tuned, progress)
+        elif said["search"]:
+            work = run_search(want, progress)
+        else:
+            work = _run(want, _plans(plan, ramp), promise, progress)
+        result = uvloop.run(_interruptible(work))
+    Outputs(output, json_file, html_file).tell(result)
 
 
 def _plan(workload: Workload | None, said: dict[str, Any]) -> Plan:
@@ -224,10 +212,8 @@ def _plans(plan: Plan, ramp: list[float] | None) -> list[Plan]:
     return [plan] if ramp is None else [plan.at(rate) for rate in ramp]
 
 
-async def _run(
-    word: str, wishes: Wishes, plans: Sequence[Plan], workload: Workload | None, progress: Progress
-) -> list[Profile]:
-    target = find_target(word, wishes)
+async def _run(want: Want, plans: Sequence[Plan], promise: _Promise, progress: Progress) -> Result:
+    target = find_target(want.word, want.wishes)
     try:
         progress.tell(f"asking {target.name}")
         await target.open()
@@ -235,10 +221,10 @@ async def _run(
         for plan in plans:
             load = f"{plan.rate_per_s:g}/s" if plan.concurrency is None else f"{plan.concurrency} at a time"
             progress.tell(f"measuring {load} for {plan.warm_up_s + plan.duration_s:g} s")
-            profiles.append(await run_profile(plan, target, workload))
-        return profiles
+            profiles.append(await run_profile(plan, target, want.workload))
     finally:
         await target.close()
+    return _result(profiles, promise)
 
 
 async def _interruptible(running: Any) -> Any:  # noqa: ANN401 - a coroutine, and what it returns
@@ -253,34 +239,31 @@ async def _interruptible(running: Any) -> Any:  # noqa: ANN401 - a coroutine, an
         raise SystemExit(130) from None
 
 
-def _tell(profiles: Sequence[Profile], promise: _Promise, outputs: _Outputs) -> None:
+def _result(profiles: Sequence[Profile], promise: _Promise) -> Result:
     claims = promise.claims(profiles)
     data: Any = [profile_data(one) for one in profiles]
     for one, claimed in zip(data, claims, strict=False):
         one["claim"] = asdict(claimed)
-    text = json.dumps(data[0] if len(profiles) == 1 else {"runs": data}, indent=2, ensure_ascii=False)
-    if outputs.json_file is not None:
-        outputs.json_file.write_text(text + "\n", encoding="utf-8")
-    if outputs.html_file is not None:
-        outputs.html_file.write_text(format_page(profiles), encoding="utf-8")
     lines = format_profile(profiles[0]) if len(profiles) == 1 else format_ramp(profiles)
     for claimed in claims:
         lines += ["", *format_claim(claimed)]
-    click.echo(plain_json(text) if outputs.output == "json" else plain_lines("\n".join(lines)))
+    data = data[0] if len(profiles) == 1 else {"runs": data}
+    return Result(data, lines, lambda: format_page(profiles), _problem(profiles, promise))
 
 
-def _judge(profiles: Sequence[Profile], promise: _Promise) -> None:
-    """The exit code: a promise that was broken by a valid run, or a run that proves nothing."""
+def _problem(profiles: Sequence[Profile], promise: _Promise) -> TaxiwayError | None:
+    """For the exit code: a promise that was broken by a valid run, or a run that proves nothing."""
     for profile in profiles:
         if not profile.valid:
-            raise VerdictInconclusive(
+            return VerdictInconclusive(
                 f"the run at {profile.offered_per_s:.1f}/s is invalid: {profile.reasons[0]}",
                 hint="the numbers are the generator's as much as the server's: do not publish them",
             )
         broken = promise.broken(profile)
         if broken:
             rate = f"{profile.offered_per_s:.1f}/s"
-            raise VerdictFailed(f"the SLO is broken at {rate}: {'; '.join(broken)}", hint="a lower --rate")
+            return VerdictFailed(f"the SLO is broken at {rate}: {'; '.join(broken)}", hint="a lower --rate")
     for claimed in promise.claims(profiles):
         if claimed.unproven:
-            raise VerdictInconclusive(f"{claimed.scenario}: {claimed.unproven[0]}", hint="a longer --duration")
+            return VerdictInconclusive(f"{claimed.scenario}: {claimed.unproven[0]}", hint="a longer --duration")
+    return None

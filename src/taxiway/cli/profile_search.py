@@ -9,14 +9,16 @@ from typing import Final
 import click
 import yaml
 
+from taxiway.cli.profile_result import Result
 from taxiway.cli.progress import Progress
 from taxiway.core.errors import VerdictFailed
 from taxiway.profile.config_search import Config
 from taxiway.profile.plan import Plan
-from taxiway.profile.searching import search_lines, search_slo
+from taxiway.profile.search_report import search_data, search_lines, search_page, tuned_data, tuned_lines, tuned_page
+from taxiway.profile.searching import Searched, search_slo
 from taxiway.profile.slos import Slo
 from taxiway.profile.targets.finding import find_target
-from taxiway.profile.tuning import pbtxt_fragment, settings_fragment, tune, tuned_lines
+from taxiway.profile.tuning import pbtxt_fragment, settings_fragment, tune
 from taxiway.profile.wishes import Wishes
 from taxiway.profile.workload import Workload
 
@@ -34,31 +36,40 @@ class Want:
     workload: Workload | None
 
 
-async def run_search(want: Want, progress: Progress) -> list[str]:
-    """Search the highest rate; what to print."""
-    if want.slo is None:
+async def run_search(want: Want, progress: Progress) -> Result:
+    """Search the highest rate."""
+    slo = want.slo
+    if slo is None:
         raise click.UsageError("--search needs an --slo, as p99<50ms")
     target = find_target(want.word, want.wishes)
     try:
         progress.tell(f"asking {target.name}")
         await target.open()
-        searched = await search_slo(want.plan, want.slo, target, want.workload, progress.tell)
-        lines = search_lines(want.slo, searched)
-        if searched.found.rate_per_s is None:
-            raise VerdictFailed("no rate keeps the SLO\n" + "\n".join(lines), hint="a wider --slo, or a lower --rate")
-        return lines
+        searched = await search_slo(want.plan, slo, target, want.workload, progress.tell)
     finally:
         await target.close()
+    return Result(
+        search_data(slo, searched),
+        search_lines(slo, searched),
+        lambda: search_page(target.name, slo, searched),
+        None if searched.found.rate_per_s is not None else _no_rate(searched),
+    )
 
 
-async def run_tuning(want: Want, output: Path, progress: Progress) -> list[str]:
-    """Search a configuration, write it; what to print."""
+def _no_rate(searched: Searched) -> VerdictFailed:
+    least = f"not even {searched.found.lost_per_s:.4g}/s" if searched.found.lost_per_s else "no rate"
+    return VerdictFailed(f"{least} keeps the SLO", hint="a wider --slo, or a lower --rate")
+
+
+async def run_tuning(want: Want, output: Path, progress: Progress) -> Result:
+    """Search a configuration, and write it."""
     if "://" in want.word:
         raise click.UsageError("--tune starts servers of its own: name a model, not the URL of a server")
     if want.plan.concurrency is None:
         raise click.UsageError("--tune needs --concurrency: how many callers there are at once")
     tuned = await tune(want.word, want.plan, want.wishes, want.slo, want.workload, tell=progress.tell)
-    return [*tuned_lines(tuned), _write(output, tuned.config)]
+    lines = [*tuned_lines(tuned), _write(output, tuned.config)]
+    return Result(tuned_data(tuned), lines, lambda: tuned_page(want.word, tuned))
 
 
 def _write(output: Path, config: Config) -> str:

@@ -184,6 +184,12 @@ class RecordingSettings(Section):
     mode: Literal["off", "shapes", "inputs"] = "off"
     """Nothing; datatypes and shapes of inputs; or their content too. Whoever may administer a model may record it."""
 
+    max_requests: Count = 20_000
+    """Requests of one recording that a process holds until they are fetched; more are dropped and counted."""
+
+    max_bytes: Bytes = 64 << 20
+    """Bytes of their content that it holds."""
+
 
 class LimitSettings(Section):
     """What one connection and the whole server accept before they say no."""

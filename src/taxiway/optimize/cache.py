@@ -24,6 +24,7 @@ from taxiway.optimize.workshop.orders import Failed, Order, Reply
 Wanted = TypeVar("Wanted", bound=msgspec.Struct)
 
 _FULL: Final = "No space left on device"
+_LEAST_FREE_BYTES: Final = 1 << 20
 _CHUNK: Final = 1 << 20
 
 ROOM_FOR: Final = 8
@@ -112,7 +113,7 @@ class Memory:
         try:
             reply = self._workshop.ask_apart(order, wanted) if apart else self._workshop.ask(order, wanted)
         except OrderFailed as problem:
-            if _FULL in problem.failed.message:
+            if self._is_full(problem):
                 raise NoRoom(
                     f"the disk of {self._folder.parent} is full",
                     hint="free some and say the same again: it goes on from here",
@@ -121,6 +122,11 @@ class Memory:
             raise
         self._keep(path, reply)
         return reply
+
+    def _is_full(self, problem: OrderFailed) -> bool:
+        """Whether the disk may be what failed: not every library says so, and such a failure is no fact to keep."""
+        free = shutil.disk_usage(self._folder).free
+        return free < _LEAST_FREE_BYTES or _FULL in problem.failed.message
 
     def _keep(self, path: Path, reply: msgspec.Struct) -> None:
         beside = path.with_suffix(".part")

@@ -28,15 +28,19 @@ Point = tuple[float, float]
 
 def format_page(profiles: Sequence[Profile], title: str = "") -> str:
     """The page of one run, or of several."""
-    name = html.escape(title or profiles[0].target)
-    parts = [f"<h1>{name}</h1>"]
+    parts = []
     if len(profiles) > 1:
         parts.append(f"<pre>{html.escape(chr(10).join(format_ramp(profiles)))}</pre>")
     parts += [_section(profile) for profile in profiles]
-    body = "\n".join(parts)
+    return document(title or profiles[0].target, "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A page with this heading around `body`, which is HTML."""
+    name = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{name}</h1>\n{body}\n</body></html>\n"
     )
 
 
@@ -59,7 +63,7 @@ def percentile_chart(profile: Profile) -> str:
     lines = [("response", "#0969da", _curve(profile.latency)), ("service", "#8c959f", _curve(profile.service))]
     top = max((y for _, _, points in lines for _, y in points), default=1.0)
     ticks = [(_nines(one) / last, f"{one:g}%") for one in shown]
-    return _chart([(label, colour, [(x / last, y) for x, y in points]) for label, colour, points in lines], top, ticks)
+    return chart([(label, colour, [(x / last, y) for x, y in points]) for label, colour, points in lines], top, ticks)
 
 
 def time_chart(profile: Profile) -> str:
@@ -73,7 +77,7 @@ def time_chart(profile: Profile) -> str:
         ("p50", "#0969da", [((one.at_s - start) / span, one.p50_ms) for one in windows]),
     ]
     ticks = [(share / 4, f"{start + share / 4 * span:.1f} s") for share in range(5)]
-    return _chart(lines, max(one.p99_ms for one in windows), ticks)
+    return chart(lines, max(one.p99_ms for one in windows), ticks)
 
 
 def _nines(percent: float) -> float:
@@ -88,8 +92,13 @@ def _curve(histogram: HdrHistogram) -> list[Point]:
     return [(_nines(percent), histogram.percentile(percent) / 1e6) for percent in steps]
 
 
-def _chart(lines: Iterable[tuple[str, str, Sequence[Point]]], top: float, ticks: Sequence[tuple[float, str]]) -> str:
-    """Lines whose x runs from 0 to 1 and whose y runs from 0 to `top`."""
+def chart(
+    lines: Iterable[tuple[str, str, Sequence[Point]]],
+    top: float,
+    ticks: Sequence[tuple[float, str]],
+    unit: str = "ms",
+) -> str:
+    """Lines (label, colour, points) whose x runs from 0 to 1 and whose y runs from 0 to `top`; ticks lie along x."""
     top = top or 1.0
 
     def place(x: float, y: float) -> Point:
@@ -99,7 +108,7 @@ def _chart(lines: Iterable[tuple[str, str, Sequence[Point]]], top: float, ticks:
     for share in range(5):
         x, y = place(0, top * share / 4)
         parts.append(f'<line x1="{x}" x2="{_WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d0d7de"/>')
-        parts.append(f'<text x="{x - 6}" y="{y + 4:.1f}" text-anchor="end">{top * share / 4:.3g} ms</text>')
+        parts.append(f'<text x="{x - 6}" y="{y + 4:.1f}" text-anchor="end">{top * share / 4:.3g} {unit}</text>')
     for at, label in ticks:
         x, y = place(at, 0)
         parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle">{html.escape(label)}</text>')

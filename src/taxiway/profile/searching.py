@@ -15,7 +15,7 @@ from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import run_profile
 from taxiway.profile.samples import OK, Samples
-from taxiway.profile.slo_search import Answer, Ask, Found, Sample, SloPlan, run_search_async
+from taxiway.profile.slo_search import Ask, Found, Sample, SloPlan, run_search_async
 from taxiway.profile.slos import Slo
 from taxiway.profile.targets.target import Target
 from taxiway.profile.workload import Workload
@@ -101,30 +101,3 @@ def _ratios(counted: Samples, slo: Slo) -> list[NDArray[np.float64]]:
         each = (counted.done - counted.first) * 1e3 / np.maximum(counted.tokens - 1, 1)
         ratios.append(np.nan_to_num(each / slo.per_output_ms, nan=np.inf))
     return ratios
-
-
-def search_lines(slo: Slo, searched: Searched) -> list[str]:
-    """What a person reads."""
-    found = searched.found
-    lines = [f"{'rate/s':>10}  {'seconds':>7}  {'too slow':>9}  {'interval':>17}  verdict"]
-    lines += [_line(answer) for answer in found.answers]
-    if found.rate_per_s is None:
-        told = f"not even {found.lost_per_s:.4g}/s keeps the SLO" if found.lost_per_s else "nothing was measured"
-    elif found.lost_per_s is None:
-        told = f"{found.rate_per_s:.4g}/s keeps the SLO, and more was not tried"
-    else:
-        told = (
-            f"highest rate within the SLO: {found.rate_per_s:.4g}/s "
-            f"(kept at {found.kept_per_s:.4g}/s, lost at {found.lost_per_s:.4g}/s)"
-        )
-    allowed = f"at most {100 - slo.percentile:g} % of requests may be too slow"
-    lines += ["", f"{told}; {allowed}; {len(found.answers)} rates in {found.seconds:.1f} s"]
-    if searched.doubts:
-        lines.append(f"doubtful: {len(searched.doubts)} runs were invalid, the first at {searched.doubts[0]}")
-    return lines
-
-
-def _line(answer: Answer) -> str:
-    verdict = {True: "kept", False: "lost", None: "too close to say"}[answer.kept] + (", early" if answer.cut else "")
-    interval = f"{answer.low:.2%} to {answer.high:.2%}"
-    return f"{answer.rate_per_s:>10.4g}  {answer.seconds:>7.1f}  {answer.share:>9.2%}  {interval:>17}  {verdict}"

@@ -159,13 +159,3 @@ def pbtxt_fragment(config: Mapping[str, Any]) -> str:
     if INSTANCES in config:
         lines.append(f"instance_group [ {{ count: {config[INSTANCES]} kind: KIND_CPU }} ]")
     return "\n".join(lines) + "\n"
-
-
-def tuned_lines(tuned: Tuned) -> list[str]:
-    """What a person reads."""
-    lines = [f"{'answers/s':>10}  {'p99/SLO':>7}  configuration"]
-    for config, run in tuned.best.runs:
-        mark = "*" if config == tuned.config else " "
-        lines.append(f"{run.score:>10.1f}  {run.slowness:>7.2f} {mark}{config_words(config)}")
-    gain = tuned.best.score / tuned.before.score
-    return [*lines, "", f"best: {config_words(tuned.config)}: {tuned.best.score:.1f}/s, {gain:.2f} times the first"]

@@ -112,7 +112,7 @@ class DataPlane:
         self._regions = self._make_regions()
         self.traffic = TrafficDesk(self._models.companions, self._reroute, (worker + 0.5) / settings.workers)
         """How requests are split between versions."""
-        self._recording = RecordingDesk(settings.recording.mode, self._traces)
+        self._recording = RecordingDesk(settings.recording, self._traces)
         self._administration = Administration(
             self._routing,
             self._models,

@@ -10,11 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import random as _random
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
 from taxiway.config.model_spec import ModelSpec
+from taxiway.config.settings import RecordingSettings
 from taxiway.core.errors import FailedPrecondition, NotFound, PermissionDenied
 from taxiway.core.requests import InferRequest, InputTensor
 from taxiway.core.tensors import Datatype
@@ -24,12 +25,9 @@ from taxiway.server.tracing.gates import TraceGates
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.recording")
-Mode = Literal["off", "shapes", "inputs"]
 
 LEASE_S: Final = 30.0
 """A recording that nobody asked about for so long ends."""
-_MAX_HELD: Final = 20_000
-_MAX_HELD_BYTES: Final = 64 << 20
 _MAX_FETCHED: Final = 2_000
 _MAX_FETCHED_BYTES: Final = 8 << 20
 
@@ -41,13 +39,23 @@ class Recorder:
         share: of the requests that is kept, 0 to 1.
         most: ends after so many.
         with_inputs: whether the content of tensors is kept; else names, datatypes and shapes.
+        settings: how much is held until it is fetched.
         draw: uniform between 0 and 1.
     """
 
-    def __init__(self, share: float, most: int, *, with_inputs: bool, draw: Callable[[], float] = _random) -> None:
+    def __init__(
+        self,
+        share: float,
+        most: int,
+        *,
+        with_inputs: bool,
+        settings: RecordingSettings,
+        draw: Callable[[], float] = _random,
+    ) -> None:
         self._share = share
         self._left = most
         self._with_inputs = with_inputs
+        self._settings = settings
         self._draw = draw
         self._held: deque[tuple[int, dict[str, Any]]] = deque()
         """Each with its bytes."""
@@ -61,7 +69,7 @@ class Recorder:
         if self._left <= 0 or self._draw() >= self._share:
             return
         size = (request.nbytes if self._with_inputs else 0) + 200
-        if len(self._held) >= _MAX_HELD or self._bytes + size > _MAX_HELD_BYTES:
+        if len(self._held) >= self._settings.max_requests or self._bytes + size > self._settings.max_bytes:
             self.dropped += 1
             return
         self._left -= 1
@@ -94,12 +102,12 @@ class RecordingDesk:
     """Begins, fetches and ends recordings in every process of a server.
 
     Args:
-        mode: what may be recorded (`recording.mode`).
+        settings: what may be recorded, and how much of it is held.
         gates: of the versions in this process.
     """
 
-    def __init__(self, mode: Mode, gates: TraceGates) -> None:
-        self._mode = mode
+    def __init__(self, settings: RecordingSettings, gates: TraceGates) -> None:
+        self._settings = settings
         self._gates = gates
         self.fleet: Fleet | None = None
         """All processes of the server, once they can be spoken to."""
@@ -116,14 +124,14 @@ class RecordingDesk:
             FailedPrecondition: recording is off.
             PermissionDenied: only shapes may be recorded.
         """
-        if self._mode == "off":
+        if self._settings.mode == "off":
             raise FailedPrecondition(
                 "requests may not be recorded: recording.mode is off",
                 hint="`taxiway serve --recording.mode shapes`, or inputs if their content may be read",
             )
-        if with_inputs and self._mode != "inputs":
+        if with_inputs and self._settings.mode != "inputs":
             raise PermissionDenied(
-                f"the content of inputs may not be recorded: recording.mode is {self._mode}",
+                f"the content of inputs may not be recorded: recording.mode is {self._settings.mode}",
                 hint="leave --with-inputs out, or `taxiway serve --recording.mode inputs`",
                 reason="recording",
             )
@@ -158,7 +166,7 @@ class RecordingDesk:
     async def _begin(self, words: Mapping[str, Any]) -> None:
         model = str(words["model"])
         self._forget(model)
-        recorder = Recorder(words["share"], words["most"], with_inputs=words["with_inputs"])
+        recorder = Recorder(words["share"], words["most"], with_inputs=words["with_inputs"], settings=self._settings)
         self._running[model] = recorder, self._lease(model)
         self._gates.tap(model, recorder.take)
         _log.info("recording_began", model=model, reason="with inputs" if words["with_inputs"] else "shapes only")

@@ -8,6 +8,7 @@ from google.protobuf import text_format
 
 from taxiway.config.loader import load_settings
 from taxiway.profile.config_search import Best, Config, Measured
+from taxiway.profile.search_report import tuned_lines
 from taxiway.profile.tuning import (
     BATCH,
     DELAY,
@@ -18,7 +19,6 @@ from taxiway.profile.tuning import (
     pbtxt_fragment,
     serve_flags,
     settings_fragment,
-    tuned_lines,
 )
 
 MANY: Config = {BATCH: 8, DELAY: 0.5, INSTANCES: 2, THREADS: 1}

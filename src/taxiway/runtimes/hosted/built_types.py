@@ -26,7 +26,7 @@ HARMLESS: Final = frozenset(
         "xgboost.sklearn.XGBRegressor",
     }
 )
-"""Types that skops does not build unasked, and that do nothing while they are built."""
+"""Types that skops does not build unasked, and that do nothing while they are built. Imports go by them too."""
 _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle")
 _PROTOCOLS: Final = tuple(b"\x80" + bytes([version]) for version in range(2, 6))
 
