@@ -11,6 +11,7 @@ writes what does not load, has its error in the table.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -21,13 +22,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.environments import ensure_venv
 from benchmarks.optimize import run_case, scores
 from benchmarks.optimize_cases import CASES, Case
 from taxiway.core.errors import TaxiwayError
 from taxiway.optimize.data.reading import read_samples
+from taxiway.optimize.data.samples import Samples
 from taxiway.optimize.data.store import write_samples
+from taxiway.optimize.graph.preparing import model_bytes
 from taxiway.optimize.report import recommended
 from taxiway.optimize.workshop.orders import Race
 from taxiway.optimize.workshop.trying import open_model, race
@@ -181,18 +185,25 @@ def judged(name: str, case: Case, variant: Path, seconds: float) -> Row:
     """Its speed, size, and drop on the data that are held out."""
     folder = case.folder
     source = folder / "model.onnx"
+    samples, kept = of_baseline(case)
     try:
         baseline, model = (open_model(str(path)) for path in (source, variant))
-        samples = read_samples(str(folder / "held.npz"), baseline.inputs).first(2000)
-        output = case.output or baseline.outputs[0].name
-        kept, found = (scores(one, baseline, samples, case, output) for one in (baseline, model))
+        found = scores(model, baseline, samples, case, case.output or baseline.outputs[0].name)
     except (TaxiwayError, KeyError, ValueError) as problem:
         return Row(name, seconds, problem=f"does not run: {' '.join(str(problem).split())[:90]}")
     with tempfile.TemporaryDirectory() as place:
         write_samples(samples.first(64), Path(place, "racing"))
         speed = race(Race((str(source), str(variant)), str(Path(place, "racing")), case.batch, 3.0)).speed[1]
-    smaller = source.stat().st_size / variant.stat().st_size
+    smaller = model_bytes(source) / model_bytes(variant)
     return Row(name, seconds, speed, smaller, float((kept - found).mean()))
+
+
+@functools.cache
+def of_baseline(case: Case) -> tuple[Samples, NDArray[np.float64]]:
+    """Held-out samples, and what the model as it is scores on each."""
+    baseline = open_model(str(case.folder / "model.onnx"))
+    samples = read_samples(str(case.folder / "held.npz"), baseline.inputs).first(1000)
+    return samples, scores(baseline, baseline, samples, case, case.output or baseline.outputs[0].name)
 
 
 def run_ours(case: Case) -> Row:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.flow.serving import serve
 from tests.support.quantizable import write_digits, write_digits_model
 
@@ -28,7 +28,6 @@ from taxiway.cli.main import taxiway
 from taxiway.cli.served_refs import find_sources
 from taxiway.config.settings import RegistrySettings
 from taxiway.core.errors import (
-    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     InvalidData,
@@ -39,6 +38,9 @@ from taxiway.core.errors import (
     VerdictInconclusive,
 )
 from taxiway.optimize.cache import workplace
+from taxiway.optimize.data.reading import read_samples
+from taxiway.optimize.data.store import write_samples
+from taxiway.optimize.graph.preparing import external_files, model_bytes
 from taxiway.optimize.outcome import Report, Wanted
 from taxiway.optimize.page import render_page
 from taxiway.optimize.recipes import Fused
@@ -46,7 +48,7 @@ from taxiway.optimize.report import format_report
 from taxiway.optimize.trials import Fate
 from taxiway.optimize.walk import optimize
 from taxiway.optimize.workshop.client import OrderFailed, Workshop
-from taxiway.optimize.workshop.orders import Made, Make, Prepare, Prepared
+from taxiway.optimize.workshop.orders import Answer, Answered, Made, Make, Prepare, Prepared
 from taxiway.profile.requests import Request
 from taxiway.profile.workload import Workload, write_workload
 from taxiway.registry import Registry
@@ -127,9 +129,9 @@ def test_the_model_is_never_written_over(wanted: Wanted, place: Path) -> None:
     assert variants
     assert digest(place / "digits.onnx") == before
     variants[0].write_bytes(b"somebody's own")
-    with pytest.raises(AlreadyExists, match="is there already, and is another model"):
-        run(place, "--out", str(place / "out"))
+    run(place, "--out", str(place / "out"))
     assert variants[0].read_bytes() == b"somebody's own"
+    assert variants[0].with_name(f"{variants[0].stem}.2.onnx").is_file()
 
 
 def run(place: Path, *words: str, data: str = "digits.npz") -> str:
@@ -282,6 +284,111 @@ def test_a_crash_costs_one_order_and_says_how_it_ended(place: Path, tmp_path: Pa
     assert not workshops(tmp_path)
 
 
+def test_a_run_that_is_killed_leaves_nobody_at_work(place: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "taxiway", "optimize", str(place / "digits.onnx"), "--data", str(place / "digits.npz"),
+        "--cache", str(tmp_path), "--metric", f"{tmp_path}/slow.py:score",
+    ]  # fmt: skip
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        f"def score(*_):\n    pathlib.Path({str(tmp_path)!r}, 'asked').touch()\n    time.sleep(600)\n"
+    )
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_until((tmp_path / "asked").exists, 60.0)
+    assert workshops(tmp_path)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert wait_until(lambda: not workshops(tmp_path))
+
+
+def test_it_takes_as_long_as_it_takes_while_something_is_heard_of_it(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nimport numpy as np\n"
+        "def score(outputs, labels, _):\n    time.sleep(0.4)\n    return np.ones(len(labels))\n"
+    )
+    samples = read_samples(str(place / "digits.npz"), OnnxRuntime().load(place / "digits.onnx", OnnxOptions()).inputs)
+    write_samples(samples.first(96), tmp_path / "few")
+    order = Answer(
+        str(place / "digits.onnx"), str(tmp_path / "few"), str(tmp_path / "answers"), 16,
+        f"{tmp_path}/slow.py:score", "scores", str(tmp_path / "scores.npy"),
+    )  # fmt: skip
+    with Workshop(tmp_path, patience_s=60.0) as workshop:
+        workshop.ask(msgspec.structs.replace(order, metric="accuracy"), Answered)  # what is slow at first is loaded
+        workshop.patience_s = 2.0
+        assert workshop.ask(order, Answered).runs == 6  # 2.4 s of them
+        (tmp_path / "slow.py").write_text("import time\ndef score(*_):\n    time.sleep(600)\n")
+        with pytest.raises(OrderFailed, match="nothing was heard of it for 2 s"):
+            workshop.ask(order, Answered)
+
+
+def test_scores_of_one_output_are_never_held_against_anothers(tmp_path: Path) -> None:
+    two_heads(tmp_path / "two.onnx", tmp_path / "two.npz")
+    wanted = Wanted(tmp_path / "two.onnx", str(tmp_path / "two.npz"), tmp_path / "cache", max_drop=0.02)
+    good, bad, again = (optimize(replace(wanted, output=name)) for name in ("good", "bad", "good"))
+    assert good.baseline_value > bad.baseline_value + 0.2
+    assert again.baseline_value == good.baseline_value
+    assert again.trials == good.trials
+
+
+def two_heads(model: Path, data: Path) -> None:
+    """Two classes by the sign of the first input; the second head looks at the second, too."""
+    rows = np.random.default_rng(0).normal(0, 1, (900, 2)).astype(np.float32)
+    np.savez(data, x=rows, label=(rows[:, 0] > 0).astype(np.int64))
+    weights = {"w_good": [[-1.0, 1.0], [0.0, 0.0]], "w_bad": [[-1.0, 1.0], [-2.0, 2.0]]}
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", f"w_{one}"], [one]) for one in ("good", "bad")],
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info(one, TensorProto.FLOAT, ["N", 2]) for one in ("good", "bad")],
+        [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
+
+
+def test_a_model_of_one_row_at_a_time_is_optimized_on_rows(place: Path, tmp_path: Path) -> None:
+    model = onnx.load(place / "digits.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].ClearField("dim_param")
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    report = optimize(Wanted(tmp_path / "one.onnx", some(place), tmp_path / "c", max_drop=0.1))
+    assert any(one.fate in (Fate.KEPT, Fate.RECOMMENDED) for one in report.trials)
+
+
+def some(place: Path) -> str:
+    """A fifth of the data: enough for a promise of a tenth."""
+    with np.load(place / "digits.npz") as data:
+        np.savez(place / "some.npz", x=data["x"][:400], label=data["label"][:400])
+    return str(place / "some.npz")
+
+
+def test_weights_that_lie_beside_a_model_count(place: Path, tmp_path: Path) -> None:
+    model = onnx.load(place / "digits.onnx")
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    whole = (place / "digits.onnx").stat().st_size
+    assert external_files(tmp_path / "apart.onnx") == ["weights.bin"]
+    assert model_bytes(tmp_path / "apart.onnx") == pytest.approx(whole, rel=0.2)
+
+
+def test_labels_that_say_nothing_are_refused(place: Path) -> None:
+    with np.load(place / "digits.npz") as data:
+        np.savez(place / "hot.npz", x=data["x"], label=np.eye(10, dtype=np.int64)[data["label"]])
+    with pytest.raises(InvalidData, match="one-hot: argmax"):
+        run(place, data="hot.npz")
+    scores = onnx_answers(place)
+    with np.load(place / "digits.npz") as data:
+        wrong = (scores.argmax(axis=1) + 1) % 10
+        np.savez(place / "turned.npz", x=data["x"], label=wrong)
+    with pytest.raises(InvalidData, match="names the label of none of"):
+        run(place, data="turned.npz")
+
+
+def onnx_answers(place: Path) -> Any:
+    model = OnnxRuntime().load(place / "digits.onnx", OnnxOptions())
+    with np.load(place / "digits.npz") as data:
+        return model.run({"x": data["x"].astype(np.float32)}, ["scores"])[0]
+
+
 def test_an_artifact_is_not_believed_before_it_loads(place: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x08no model")
     with Workshop(tmp_path) as workshop:
@@ -328,15 +435,15 @@ cat again
 def test_a_disk_that_fills_midway_costs_nothing_but_the_wait(place: Path, tmp_path: Path) -> None:
     command = [
         *on_small_disk(tmp_path, 128, FILLED_MIDWAY.format(disk=tmp_path)), sys.executable, "-m", "taxiway",
-        "optimize", str(place / "digits.onnx"), "--data", str(place / "digits.npz"), "--cache", str(tmp_path),
-        "--max-drop", "2%", "--out", str(tmp_path / "out"), "--output", "json",
+        "optimize", str(place / "digits.onnx"), "--data", some(place), "--cache", str(tmp_path),
+        "--max-drop", "10%", "--out", str(tmp_path / "out"), "--output", "json",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     first, _, again = done.stdout.partition("ended with 4\n")
     assert first == "", done.stdout + done.stderr
     assert "say the same again: it goes on from here" in again
     assert "ended with 0\n" in again, again
-    assert json.loads(again.partition("ended with 0\n")[2])["kept"]
+    assert json.loads(again.partition("ended with 0\n")[2])["recommended"]
 
 
 def test_variants_of_a_registered_version_are_registered_and_served(place: Path, tmp_path: Path) -> None:
@@ -383,7 +490,7 @@ def test_what_is_for_a_gpu_is_judged_here_and_its_speed_left_open(wanted: Wanted
     report = optimize(replace(wanted, targets=("tensorrt",)))
     kept = {one.recipe.name: one for one in report.trials if one.fate is Fate.KEPT}
     assert (report.outcome, report.recommended) == ("speed unknown", "")
-    assert {"fp8", "int8.static.s8s8.mse"} & set(kept)
+    assert any(one.startswith(("fp8", "int8.static.s8s8")) for one in kept)
     assert all(one.speed is None and one.verdict is not None for one in kept.values())
     assert "an NVIDIA GPU" in " ".join(format_report(report))
     assert report.provider_options["tensorrt"]["trt_profile_max_shapes"] == "x:16x1x8x8"

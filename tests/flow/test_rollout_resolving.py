@@ -40,6 +40,13 @@ def test_an_alias_means_the_version_it_points_to_now(shop: Shop, resolver: Resol
     assert resolver.candidate(MODEL, "new", "candidate", {1: True}, 10.0).percent == 10.0
 
 
+def test_an_alias_may_look_like_a_variant(shop: Shop, resolver: Resolver) -> None:
+    shop.point("2024-champion", 2)
+    assert resolver.candidate(MODEL, CANDIDATE, "2024-champion", {1: True}).version == 2
+    with pytest.raises(NotFound, match="007-x"):
+        resolver.candidate(MODEL, CANDIDATE, "007-x", {1: True})
+
+
 def test_a_variant_becomes_a_version_once(shop: Shop, resolver: Resolver) -> None:
     with shop.registry() as registry:
         manifest = Manifest.of(

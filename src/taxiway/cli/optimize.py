@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from taxiway.cli.desk import Desk, at_desk, output_option, tell
+from taxiway.cli.output_files import writable_file
 from taxiway.cli.progress import Progress
 from taxiway.config.places import optimize_place
 from taxiway.core.errors import ExtraMissing, VerdictFailed, VerdictInconclusive
@@ -58,7 +59,7 @@ def _read_drop(value: str) -> float:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Of a file's variants. [default: beside it]"
 )
-@click.option("--report", "page", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page to write.")
+@click.option("--report", "page", type=writable_file, metavar="FILE", help="An HTML page to write.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="What was found out before lies here.")
 @output_option
 @at_desk
@@ -92,13 +93,13 @@ def command(desk: Desk, output: str, *, model: str, page: Path | None, out: Path
         wanted = Wanted(model=path, cache=cache, **said)
         with Progress(sys.stderr) as progress:
             report: Report = optimize(wanted, progress.tell)
+        if page is not None:
+            page.write_text(render_page(report), encoding="utf-8")
         delivered: Sequence[Delivered] = (
             register(report, version, registry, desk.actor)
             if version is not None and registry is not None
             else write_beside(report, out or path.parent)
         )
-    if page is not None:
-        page.write_text(render_page(report), encoding="utf-8")
     next_steps = _next_steps(report.recommended, delivered, registered=version is not None)
     next_steps += [f"  for its speed, on a machine with {one}: {_said_again()}" for one in missing(report)]
     tell(

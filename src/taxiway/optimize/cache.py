@@ -19,7 +19,7 @@ import msgspec
 
 from taxiway.core.errors import FailedPrecondition, NoRoom
 from taxiway.optimize.workshop.client import OrderFailed, Workshop
-from taxiway.optimize.workshop.orders import Failed, Order, Reply
+from taxiway.optimize.workshop.orders import Failed, Make, Order, Race, Reply, Score, Weigh
 
 Wanted = TypeVar("Wanted", bound=msgspec.Struct)
 
@@ -86,7 +86,12 @@ class Memory:
         """Orders that were not answered from memory."""
 
     def ask(self, order: Order, wanted: type[Wanted], *, apart: bool = False) -> Wanted:
-        """As `Workshop.ask`; a file that the order was to write may be gone, as `ensure` knows."""
+        """As `Workshop.ask`; a file that the order was to write may be gone, as `ensure` knows.
+
+        Raises:
+            OrderFailed: it cannot be done.
+            NoRoom: the disk is full.
+        """
         path = self._path(order)
         if path.is_file():
             reply: Reply = msgspec.json.decode(path.read_bytes(), type=Reply)
@@ -94,7 +99,15 @@ class Memory:
                 raise OrderFailed(reply)
             assert isinstance(reply, wanted)  # noqa: S101 - each order has one kind of answer
             return reply
-        return self._ask(order, wanted, path, apart=apart)
+        self.asked += 1
+        try:
+            found = self._obeyed(order, wanted, apart=apart)
+        except OrderFailed as problem:
+            if _is_fact(order, problem.failed):
+                self._keep(path, problem.failed)
+            raise
+        self._keep(path, found)
+        return found
 
     def knows(self, order: Order) -> bool:
         """Whether it was answered before."""
@@ -103,30 +116,22 @@ class Memory:
     def ensure(self, order: Order, wanted: type[Wanted], made: Path) -> Wanted:
         """As `ask`, with the file that the order makes in its place."""
         reply = self.ask(order, wanted)
-        return reply if made.exists() else self._workshop.ask(order, wanted)
+        return reply if made.exists() else self._obeyed(order, wanted)
 
     def _path(self, order: Order) -> Path:
         return self._folder / f"{hashlib.sha256(msgspec.json.encode(order)).hexdigest()}.json"
 
-    def _ask(self, order: Order, wanted: type[Wanted], path: Path, *, apart: bool) -> Wanted:
-        self.asked += 1
+    def _obeyed(self, order: Order, wanted: type[Wanted], *, apart: bool = False) -> Wanted:
         try:
-            reply = self._workshop.ask_apart(order, wanted) if apart else self._workshop.ask(order, wanted)
+            return self._workshop.ask_apart(order, wanted) if apart else self._workshop.ask(order, wanted)
         except OrderFailed as problem:
-            if self._is_full(problem):
-                raise NoRoom(
-                    f"the disk of {self._folder.parent} is full",
-                    hint="free some and say the same again: it goes on from here",
-                ) from problem
-            self._keep(path, problem.failed)
+            if self._is_full(problem.failed):
+                raise no_room(self._folder.parent) from problem
             raise
-        self._keep(path, reply)
-        return reply
 
-    def _is_full(self, problem: OrderFailed) -> bool:
-        """Whether the disk may be what failed: not every library says so, and such a failure is no fact to keep."""
-        free = shutil.disk_usage(self._folder).free
-        return free < _LEAST_FREE_BYTES or _FULL in problem.failed.message
+    def _is_full(self, failed: Failed) -> bool:
+        """Whether the disk may be what failed: not every library says so."""
+        return shutil.disk_usage(self._folder).free < _LEAST_FREE_BYTES or _FULL in failed.message
 
     def _keep(self, path: Path, reply: msgspec.Struct) -> None:
         beside = path.with_suffix(".part")
@@ -142,3 +147,13 @@ class Memory:
                 f"cannot write to {self._folder}: {problem}",
                 hint="free some space and say the same again: it goes on from here",
             ) from problem
+
+
+def _is_fact(order: Order, failed: Failed) -> bool:
+    """Whether a failure is remembered: a candidate's, and not for want of memory, which may be there next time."""
+    return isinstance(order, (Make, Score, Race, Weigh)) and not failed.passing
+
+
+def no_room(folder: Path) -> NoRoom:
+    """The error for a disk that is full."""
+    return NoRoom(f"the disk of {folder} is full", hint="free some and say the same again: it goes on from here")

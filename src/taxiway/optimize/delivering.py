@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import msgspec
 
 from taxiway.core.errors import AlreadyExists, InvalidArgument
 from taxiway.core.refs import ModelRef
-from taxiway.optimize.cache import digest_of_file
+from taxiway.optimize.cache import digest_of_file, no_room
 from taxiway.optimize.graph.preparing import external_files
 from taxiway.optimize.outcome import Report
 from taxiway.optimize.targets import TARGETS
@@ -63,7 +65,8 @@ def register(report: Report, version: Version, registry: Registry, actor: str) -
         ref = ModelRef(version.name, version.number, word)
         is_new = word not in there
         if is_new:
-            registry.add_variant(ref, manifest, recipe=_recipe(trial, report), actor=actor)
+            there[word] = registry.add_variant(ref, manifest, recipe=_recipe(trial, report), actor=actor)
+        with suppress(AlreadyExists):  # a run that was killed may have come to the variant, and not to its verdict
             registry.add_lineage(ref, "verdict", report.model_digest, actor=actor, facts=_facts(trial, report))
         told.append(Delivered(trial.name, str(ref), is_new))
     return told
@@ -113,22 +116,40 @@ def write_beside(report: Report, folder: Path) -> list[Delivered]:
     """Each kept variant as a file of its own; nothing is written over.
 
     Raises:
-        AlreadyExists: another file has its name.
+        NoRoom: the disk is full.
+        InvalidArgument: the folder cannot be written to.
     """
     told = []
     for trial in worth_keeping(report):
-        place = folder / f"{Path(report.model).stem}.{trial.name}.onnx"
-        is_new = not place.exists()
+        place, is_new = _free_place(folder / f"{Path(report.model).stem}.{trial.name}.onnx", Path(trial.path))
         if is_new:
-            folder.mkdir(parents=True, exist_ok=True)
-            beside = place.with_name(f".{place.name}.{os.getpid()}")
-            shutil.copyfile(trial.path, beside)
-            beside.rename(place)
-        elif digest_of_file(place) != digest_of_file(Path(trial.path)):
-            raise AlreadyExists(
-                f"{place} is there already, and is another model",
-                hint="move it away, or name another directory with --out",
-                path=str(place),
-            )
+            _copy(Path(trial.path), place)
         told.append(Delivered(trial.name, str(place), is_new))
     return told
+
+
+def _free_place(place: Path, made: Path) -> tuple[Path, bool]:
+    """Where a file goes, and whether it is not there yet; with a number where another file has its name."""
+    count, tried = 1, place
+    while tried.exists():
+        if digest_of_file(tried) == digest_of_file(made):
+            return tried, False
+        count += 1
+        tried = place.with_name(f"{place.stem}.{count}.onnx")
+    return tried, True
+
+
+def _copy(made: Path, place: Path) -> None:
+    """Whole, or not at all."""
+    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, beside)
+        beside.rename(place)
+    except OSError as problem:
+        beside.unlink(missing_ok=True)
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_room(place.parent) from problem
+        raise InvalidArgument(
+            f"out: {place} cannot be written: {problem.strerror}", hint="name a folder of yours with --out"
+        ) from problem

@@ -6,6 +6,7 @@ answer stands for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,7 +127,14 @@ def _cosine(call: Call, output: str) -> Floats:
 
 
 def _squared_error(call: Call, output: str) -> Floats:
-    error = _rows(call.outputs[output], call.samples) - _rows(_labels(call), call.samples)
+    said, true = _rows(call.outputs[output], call.samples), _rows(_labels(call), call.samples)
+    if said.shape != true.shape:
+        raise InvalidData(
+            f"data: output {output!r} has {said.shape[1]} values for each sample, and its label {true.shape[1]}",
+            hint="rmse compares each value with its own: give labels of the output's shape",
+            output=output,
+        )
+    error = said - true
     return np.asarray((error.astype(np.float64) ** 2).mean(axis=1))
 
 
@@ -138,6 +146,12 @@ def _surprise(call: Call, output: str) -> Floats:
     """Mean negative log likelihood of the labels; negative labels are left out. Outputs are logits [..., classes]."""
     logits = call.outputs[output].astype(np.float64)
     labels = _labels(call).astype(np.int64).reshape(call.samples, -1)
+    if labels.max(initial=0) >= logits.shape[-1] or math.prod(logits.shape[:-1]) != labels.size:
+        raise InvalidData(
+            f"data: {labels.size} labels up to {labels.max(initial=0)} for output {output!r} of {list(logits.shape)}",
+            hint="perplexity takes logits [..., classes] and a class's number for each; negative ones are left out",
+            output=output,
+        )
     logits = logits.reshape(call.samples, labels.shape[1], -1)
     logits -= logits.max(axis=-1, keepdims=True)
     logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from taxiway.optimize.metrics import Kind
 from taxiway.stats.paired import lower_of_mean, samples_needed, upper_of_mean
@@ -15,6 +16,8 @@ from taxiway.stats.paired import lower_of_mean, samples_needed, upper_of_mean
 Floats = NDArray[np.float64]
 
 BOOTSTRAPS = 2000
+FEW_DISCORDANT = 10
+"""Samples on which two models differ, below which a bootstrap is not to be trusted."""
 _SEED = 20240229
 
 
@@ -130,6 +133,7 @@ def _judge_f1(baseline: Floats, candidate: Floats, labels: Floats, max_drop: flo
             candidate[drawn], labels[drawn], classes
         )
     lower, upper = (float(np.quantile(drops, q)) for q in (alpha, 1 - alpha))
+    upper = max(upper, _unseen(int((baseline != candidate).sum()), n, alpha))
     drop = values[0] - values[1]
     answer = _answer(lower, upper, max_drop)
     more = None
@@ -146,6 +150,14 @@ def _judge_f1(baseline: Floats, candidate: Floats, labels: Floats, max_drop: flo
         alpha=alpha,
         more=more,
     )
+
+
+def _unseen(discordant: int, n: int, alpha: float) -> float:
+    """What a bootstrap cannot know: it draws no sample that differs where none was seen, and few where few were.
+
+    The share of samples that may differ all the same, at its upper end (Clopper and Pearson 1934), taken as lost.
+    """
+    return float(betaincinv(discordant + 1, n - discordant, 1 - alpha)) if discordant < FEW_DISCORDANT else -math.inf
 
 
 def macro_f1(predicted: Floats, labels: Floats, classes: Floats) -> float:

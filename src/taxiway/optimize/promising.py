@@ -14,6 +14,7 @@ from taxiway.optimize.data.samples import Samples
 from taxiway.optimize.data.splitting import Split
 from taxiway.optimize.metrics import METRICS, Kind, check
 from taxiway.optimize.outcome import Wanted
+from taxiway.optimize.truth import are_measured, check_truth
 from taxiway.optimize.trying import Promise
 
 
@@ -22,6 +23,7 @@ def promise_of(wanted: Wanted, parts: Split, outputs: Sequence[TensorSpec]) -> P
 
     Raises:
         InvalidArgument: an output, a metric or a drop that cannot be.
+        InvalidData: labels that the metric cannot compare.
     """
     names = [spec.name for spec in outputs]
     output = wanted.output or names[0]
@@ -36,9 +38,12 @@ def promise_of(wanted: Wanted, parts: Split, outputs: Sequence[TensorSpec]) -> P
             value=wanted.max_drop,
         )
     labelled = parts.choosing.labelled and parts.proving.labelled
-    metric = wanted.metric or _default_metric(next(spec for spec in outputs if spec.name == output), labelled=labelled)
+    looked_at = next(spec for spec in outputs if spec.name == output)
+    metric = wanted.metric or _default_metric(looked_at, parts, labelled=labelled)
     if metric in METRICS:
         check(METRICS[metric], labelled=labelled)
+        for part in (parts.choosing, parts.proving) if METRICS[metric].needs_labels else ():
+            check_truth(metric, part, looked_at)
         return Promise(metric, METRICS[metric].kind, output, wanted.max_drop)
     if ":" not in metric:
         raise InvalidArgument(
@@ -52,9 +57,9 @@ def promise_of(wanted: Wanted, parts: Split, outputs: Sequence[TensorSpec]) -> P
 _MOST_CLASSES: Final = 10_000
 
 
-def _default_metric(output: TensorSpec, *, labelled: bool) -> str:
+def _default_metric(output: TensorSpec, parts: Split, *, labelled: bool) -> str:
     if labelled:
-        return "accuracy"
+        return "rmse" if all(are_measured(part, output) for part in (parts.choosing, parts.proving)) else "accuracy"
     classes = output.shape[-1] if len(output.shape) == 2 else 0
     return "agreement" if output.datatype.numpy_dtype[1:] not in ("f4", "f2", "f8") or 1 < classes <= 64 else "cosine"
 

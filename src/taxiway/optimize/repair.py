@@ -122,7 +122,8 @@ def repair(
     if isinstance(recipe, Static) and recipe.activations == "uint8" and matmuls:
         mixes = [_measuring(recipe, tuple(ranked[:count]), matmuls) for count in range(len(ranked) + 1)]
         measured = _fewest(len(ranked), lambda count: look(mixes[count]), max_drop, kept or guess)
-        recipes += [] if measured is None else [mixes[measured]]
+        if measured is not None and mixes[measured] not in recipes:  # where no product is among them
+            recipes.append(mixes[measured])
     return Repaired(damages, tuple(recipes))
 
 

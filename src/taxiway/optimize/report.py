@@ -55,7 +55,7 @@ def conclusion(report: Report) -> list[str]:
 
 _COMPANY = (
     "its activations are rounded by each batch's own range, so a row's answer depends a little on the rows beside it, "
-    "and a server runs requests one by one rather than merging them"
+    "and a server runs requests one by one rather than merging them, unless it is configured to"
 )
 
 

@@ -49,7 +49,7 @@ class Search:
         ]
         trials += self._mended(trials)
         hopeful = [one for one in trials if not one.reason and probably_keeps(one, self.tester.promise.max_drop)]
-        useful = worthwhile(hopeful, self.tester.source.stat().st_size)
+        useful = worthwhile(hopeful, self.tester.size)
         front = pareto(useful) if self.target.here else useful  # without speeds there is no front
         finalists = sorted(front, key=quickness)[:MOST_PROVEN]
         self.tester.tell("proving the promise")

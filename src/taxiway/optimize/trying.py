@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,9 +20,6 @@ from taxiway.optimize.targets import Target
 from taxiway.optimize.trials import Fate, Trial, is_faster, is_steady
 from taxiway.optimize.workshop.client import OrderFailed
 from taxiway.optimize.workshop.orders import Made, Make, Order, Race, Raced, Score, Scored, Times, Weigh, Weighed
-
-SCREENED: Final = 64
-"""Samples that rank nodes and recipes before all that choose are asked."""
 
 RACE_S, FINAL_RACE_S = 1.0, 2.0
 
@@ -44,6 +41,7 @@ class Tester:
     Attributes:
         folder: of the run, with `prepared.onnx`, samples and baseline answers by part.
         source: the original model.
+        size: its bytes, with its weights.
         labels: true classes by part, for metrics that want them beside the scores.
         options: of the provider, by target.
     """
@@ -51,6 +49,7 @@ class Tester:
     memory: Memory
     folder: Path
     source: Path
+    size: int
     promise: Promise
     batch: int
     labels: dict[str, NDArray[Any] | None]
@@ -62,7 +61,7 @@ class Tester:
         trial = self._made(recipe, target)
         if trial.reason:
             return trial
-        scored = self._scored(trial, target, "choosing", most=self._few)
+        scored = self._scored(trial, target, "screening")
         Path(trial.path).unlink(missing_ok=True)
         return scored
 
@@ -71,21 +70,16 @@ class Tester:
         self.tell(f"trying {recipe.name}")
         trial = self._made(recipe, target)
         if not trial.reason:
-            trial = self._scored(trial, target, "choosing", most=self._few)
+            trial = self._scored(trial, target, "screening")
         if not trial.reason:
             trial = self.raced(trial, target, RACE_S)
         if trial.reason or not self._has_hope(trial):
             return trial
         return self._scored(trial, target, "choosing")
 
-    @property
-    def _few(self) -> int:
-        """Runs that hold SCREENED samples."""
-        return max(1, SCREENED // self.batch)
-
     def _has_hope(self, trial: Trial) -> bool:
         """Whether more samples may show that it keeps the promise, and it is of any use."""
-        useful = trial.speed is None or is_faster(trial) or trial.size < 0.9 * self.source.stat().st_size
+        useful = trial.speed is None or is_faster(trial) or trial.size < 0.9 * self.size
         return useful and (trial.drop or 0.0) - 2.0 * (trial.error or 0.0) <= self.promise.max_drop
 
     def raced(self, trial: Trial, target: Target, budget_s: float) -> Trial:
@@ -155,8 +149,7 @@ class Tester:
             memory = self.memory.ask(Weigh(source, racing, self.batch), Weighed, apart=True).bytes
         except OrderFailed:
             pass
-        size = self.source.stat().st_size
-        return Trial(recipe=Plain(), target="cpu", path=source, size=size, speed=1.0, times=times, memory=memory)
+        return Trial(recipe=Plain(), target="cpu", path=source, size=self.size, speed=1.0, times=times, memory=memory)
 
     def _options(self, target: Target) -> dict[str, str]:
         return dict(self.options.get(target.name, {}))
@@ -170,8 +163,8 @@ class Tester:
         promise = self.promise
         return judge(
             promise.kind,
-            np.load(baseline_scores(self.folder, "proving")),
-            self._scores(trial, target, "proving", 0),
+            self._baseline_scores("proving"),
+            self._scores(trial, target, "proving"),
             self.labels["proving"],
             promise.max_drop,
             alpha,
@@ -194,28 +187,31 @@ class Tester:
             return Trial(recipe=recipe, target=target.name, reason=f"could not be made: {problem}")
         return Trial(recipe=recipe, target=target.name, path=order.target, size=made.size)
 
-    def _scored(self, trial: Trial, target: Target, part: str, *, most: int = 0) -> Trial:
+    def _scored(self, trial: Trial, target: Target, part: str) -> Trial:
         try:
-            scored = self._ask(self._score_order(trial, target, part, most), Scored, trial, target)
+            scored = self._ask(self._score_order(trial, target, part), Scored, trial, target)
         except OrderFailed as problem:
             return msgspec.structs.replace(trial, reason=f"did not run: {problem}")
         if not scored.finite:
             return msgspec.structs.replace(trial, reason="answers with NaN or infinity", distortion=1.0)
-        mine, labels = self._scores(trial, target, part, most), self.labels[part]
-        baseline = np.load(baseline_scores(self.folder, part))[: len(mine)]
-        drop, error = estimated_drop(self.promise.kind, baseline, mine, None if labels is None else labels[: len(mine)])
+        baseline, mine = self._baseline_scores(part), self._scores(trial, target, part)
+        drop, error = estimated_drop(self.promise.kind, baseline, mine, self.labels[part])
         return msgspec.structs.replace(trial, drop=drop, error=error, distortion=scored.distortion)
 
-    def _scores(self, trial: Trial, target: Target, part: str, most: int) -> NDArray[np.float64]:
-        path = self._score_path(Path(trial.path), part, most)
-        order = self._score_order(trial, target, part, most)
+    def _baseline_scores(self, part: str) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = np.load(baseline_scores(self.folder, part, self.promise))
+        return scores
+
+    def _scores(self, trial: Trial, target: Target, part: str) -> NDArray[np.float64]:
+        path = self._score_path(Path(trial.path), part)
+        order = self._score_order(trial, target, part)
         if not path.exists():
             self.file_of(trial, target)
         self.memory.ensure(order, Scored, path)
         scores: NDArray[np.float64] = np.load(path)
         return scores
 
-    def _score_order(self, trial: Trial, target: Target, part: str, most: int) -> Score:
+    def _score_order(self, trial: Trial, target: Target, part: str) -> Score:
         """On the target itself where it is here; else on the CPU, which computes what Q and DQ say exactly."""
         promise, model = self.promise, Path(trial.path)
         return Score(
@@ -225,21 +221,23 @@ class Tester:
             batch=self.batch,
             metric=promise.metric,
             output=promise.output,
-            target=str(self._score_path(model, part, most)),
-            most=most,
+            target=str(self._score_path(model, part)),
             providers=target.providers or ("CPUExecutionProvider",),
             options=self._options(target) if target.here else {},
         )
 
-    def _score_path(self, model: Path, part: str, most: int) -> Path:
-        promise = self.promise
-        name = f"{model.stem}-{part}-{promise.metric}-{promise.output}-{most}"
-        return self.folder / "scores" / f"{_short(name)}.npy"
+    def _score_path(self, model: Path, part: str) -> Path:
+        return _scores_of(self.folder, model.stem, part, self.promise)
 
 
-def baseline_scores(folder: Path, part: str) -> Path:
+def baseline_scores(folder: Path, part: str, promise: Promise) -> Path:
     """Where the baseline's own scores stand."""
-    return folder / "scores" / f"baseline-{part}.npy"
+    return _scores_of(folder, "baseline", part, promise)
+
+
+def _scores_of(folder: Path, model: str, part: str, promise: Promise) -> Path:
+    """A file for each promise: another output's scores are other scores."""
+    return folder / "scores" / f"{_short(f'{model}-{part}-{promise.metric}-{promise.output}')}.npy"
 
 
 def _file_name(recipe: Recipe, target: Target) -> str:

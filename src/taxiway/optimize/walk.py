@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,18 +11,21 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from taxiway.core.errors import InvalidArgument, InvalidModel, TaxiwayError, error_from_data
+from taxiway.core.errors import InvalidArgument, InvalidModel, TaxiwayError, Unsupported, error_from_data
 from taxiway.core.tensors import TensorSpec
-from taxiway.optimize.cache import Memory, digest_of_file
+from taxiway.optimize.cache import Memory, digest_of_file, no_room
 from taxiway.optimize.data.reading import read_samples
 from taxiway.optimize.data.splitting import Split, split, split_beside
 from taxiway.optimize.data.store import load_samples
+from taxiway.optimize.graph.preparing import model_bytes
 from taxiway.optimize.outcome import Outcome, Report, Wanted
 from taxiway.optimize.promising import promise_of, true_classes
 from taxiway.optimize.searching import Search
 from taxiway.optimize.targets import TARGETS, Target, engines_folder, provider_options
 from taxiway.optimize.trials import Fate, Trial, is_faster, quickness
+from taxiway.optimize.truth import check_baseline
 from taxiway.optimize.trying import Tester, baseline_scores
 from taxiway.optimize.workplace import open_workplace, parts_by_name, tool_versions
 from taxiway.optimize.workshop.client import OrderFailed
@@ -28,6 +33,7 @@ from taxiway.optimize.workshop.orders import Answer, Answered, Calibrate, Calibr
 from taxiway.runtimes.onnx import OnnxOptions, OnnxRuntime
 
 CALIBRATION_BATCH: Final = 8
+MOST_MODEL_BYTES: Final = 1900 << 20
 
 
 def optimize(wanted: Wanted, tell: Callable[[str], object] = lambda _doing: None) -> Report:
@@ -35,15 +41,24 @@ def optimize(wanted: Wanted, tell: Callable[[str], object] = lambda _doing: None
 
     Raises:
         InvalidData, NotEnoughData, OverlappingData, InvalidArgument: data, metric or model do not fit.
+        Unsupported: the model is larger than one file can be.
         NoRoom: the disk is full; said again, it goes on from where it was.
     """
     _targets(wanted.targets)
     began = _cpu_s()
     tell("reading the model and the data")
+    _check_size(wanted.model)
     inputs, outputs = _signature(wanted.model)
     parts = _read(wanted, inputs)
-    with open_workplace(wanted, parts, inputs) as (folder, memory):
-        return _Walk(wanted, folder, memory, parts, outputs, tell, began).report()
+    try:
+        with open_workplace(wanted, parts, inputs) as (folder, memory):
+            return _Walk(wanted, folder, memory, parts, outputs, tell, began).report()
+    except OrderFailed as problem:
+        raise _ours(problem, "had a candidate that cannot be made again") from problem
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise no_room(wanted.cache) from problem
 
 
 def _targets(names: Sequence[str]) -> tuple[Target, ...]:
@@ -53,6 +68,16 @@ def _targets(names: Sequence[str]) -> tuple[Target, ...]:
                 f"target: {name!r} is none of {', '.join(TARGETS)}", hint="choose one of them", value=name
             )
     return tuple(TARGETS[name] for name in dict.fromkeys(names))
+
+
+def _check_size(path: Path) -> None:
+    """Candidates are written as one file each, which protocol buffers let grow to 2 GiB."""
+    size = model_bytes(path)
+    if size > MOST_MODEL_BYTES:
+        raise Unsupported(
+            f"model: {path} has {size >> 20} MiB with its weights, more than {MOST_MODEL_BYTES >> 20} MiB",
+            hint="a model of this size is not optimized here: serve it as it is",
+        )
 
 
 def _signature(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -95,8 +120,10 @@ class _Walk:
         self._tell = tell
         self._began = began
         self._promise = promise_of(wanted, parts, outputs)
-        racing = load_samples(folder / "racing").calls(wanted.batch)
-        shapes = [{name: array.shape for name, array in call.items()} for call in racing]
+        self._classes = {name: true_classes(part) for name, part in parts_by_name(parts)}
+        racing = load_samples(folder / "racing")
+        calls = (*racing.calls(wanted.batch), *itertools.islice(racing.calls(1), 1))  # a row alone comes as well
+        shapes = [{name: array.shape for name, array in call.items()} for call in calls]
         engines = engines_folder(wanted.cache)
         self._options = {target.name: provider_options(target, shapes, engines) for target in self._targets}
 
@@ -109,9 +136,10 @@ class _Walk:
             memory=self._memory,
             folder=self._folder,
             source=self._wanted.model.resolve(),
+            size=model_bytes(self._wanted.model),
             promise=self._promise,
             batch=self._wanted.batch,
-            labels={"choosing": true_classes(self._parts.choosing), "proving": true_classes(self._parts.proving)},
+            labels=self._classes,
             tell=self._tell,
             options=self._options,
         )
@@ -131,7 +159,7 @@ class _Walk:
             raise _ours(problem, "cannot be prepared") from problem
 
     def _answer_baseline(self) -> None:
-        for part in ("choosing", "proving"):
+        for part in ("screening", "choosing", "proving"):
             self._tell(f"asking the baseline ({part})")
             order = Answer(
                 str(self._wanted.model.resolve()),
@@ -140,12 +168,17 @@ class _Walk:
                 self._wanted.batch,
                 self._promise.metric,
                 self._promise.output,
-                str(baseline_scores(self._folder, part)),
+                str(baseline_scores(self._folder, part, self._promise)),
             )
             try:
-                self._memory.ask(order, Answered)
+                self._memory.ensure(order, Answered, Path(order.target))
             except OrderFailed as problem:
                 raise _ours(problem, "does not run on these data") from problem
+        check_baseline(self._promise.metric, self._proving_scores(), self._classes["proving"], self._promise.output)
+
+    def _proving_scores(self) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = np.load(baseline_scores(self._folder, "proving", self._promise))
+        return scores
 
     def _calibrate(self) -> None:
         self._tell("calibrating")
@@ -167,7 +200,6 @@ class _Walk:
         for one in told:
             if one.fate is not Fate.DROPPED:
                 tester.file_of(one, TARGETS[one.target])
-        scores = np.load(baseline_scores(self._folder, "proving"))
         return Report(
             model=str(self._wanted.model),
             model_digest=f"sha256:{digest_of_file(self._wanted.model)}",
@@ -176,7 +208,7 @@ class _Walk:
             max_drop=self._promise.max_drop,
             batch=self._wanted.batch,
             baseline=tester.baseline(),
-            baseline_value=float(np.mean(scores)),
+            baseline_value=float(np.mean(self._proving_scores())),
             trials=tuple(sorted(told, key=_as_told)),
             damages={
                 name: tuple((one.where.name, len(one.where.nodes), one.distortion) for one in damages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from taxiway.optimize.data.racing import racing_samples
 from taxiway.optimize.data.samples import Samples
 from taxiway.optimize.data.splitting import Split
 from taxiway.optimize.data.store import write_samples
-from taxiway.optimize.graph.preparing import external_files
+from taxiway.optimize.graph.preparing import external_files, model_bytes
 from taxiway.optimize.outcome import Wanted
 from taxiway.optimize.workshop.client import Workshop
 
@@ -28,13 +29,12 @@ RACING: Final = 64
 @contextmanager
 def open_workplace(wanted: Wanted, parts: Split, inputs: Sequence[TensorSpec]) -> Iterator[tuple[Path, Memory]]:
     """The folder of this model with these data, samples laid out in it, and who remembers what was asked there."""
-    size = wanted.model.stat().st_size
     key = digest_of(
         [
             digest_of_file(wanted.model),
             *(digest_of_file(wanted.model.parent / name) for name in external_files(wanted.model)),
             *(b"".join(part.digests()).hex() for part in (parts.calibrating, parts.choosing, parts.proving)),
-            str([str(label) for part in (parts.choosing, parts.proving) for label in part.labels()]),
+            *(part.label_digest().hex() for part in (parts.choosing, parts.proving)),
             _metric_key(wanted.metric),
             str(wanted.batch),
             digest_of_file(wanted.workload) if wanted.workload is not None and wanted.workload.is_file() else "",
@@ -43,7 +43,7 @@ def open_workplace(wanted: Wanted, parts: Split, inputs: Sequence[TensorSpec]) -
             _own_digest(),
         ]
     )
-    with workplace(wanted.cache, key, size) as folder, Workshop(folder) as workshop:
+    with workplace(wanted.cache, key, model_bytes(wanted.model)) as folder, Workshop(folder) as workshop:
         for name in ("candidates", "scores"):
             (folder / name).mkdir(exist_ok=True)
         racing = _racing(wanted, parts, inputs)
@@ -61,7 +61,12 @@ def _racing(wanted: Wanted, parts: Split, inputs: Sequence[TensorSpec]) -> Sampl
 
 def parts_by_name(parts: Split) -> tuple[tuple[str, Samples], ...]:
     """Their names are those of their folders."""
-    return (("calibrating", parts.calibrating), ("choosing", parts.choosing), ("proving", parts.proving))
+    return (
+        ("calibrating", parts.calibrating),
+        ("choosing", parts.choosing),
+        ("screening", parts.screening),
+        ("proving", parts.proving),
+    )
 
 
 def _write_whole(samples: Samples, folder: Path) -> None:
@@ -72,9 +77,19 @@ def _write_whole(samples: Samples, folder: Path) -> None:
 
 
 def _metric_key(metric: str) -> str:
-    """A function is what its file holds."""
-    place = Path(metric.rpartition(":")[0])
-    return f"{metric}:{digest_of_file(place)}" if place.suffix == ".py" and place.is_file() else metric
+    """A function is what its file holds; what that imports is not looked at."""
+    place = metric.rpartition(":")[0]
+    file = Path(place) if place.endswith(".py") else _source_of(place)
+    return f"{metric}:{digest_of_file(file)}" if file is not None and file.is_file() else metric
+
+
+def _source_of(module: str) -> Path | None:
+    """Where a module is read from; None: it is none, or no file."""
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
 def tool_versions() -> dict[str, str]:

@@ -51,10 +51,8 @@ class Resolver:
         variant = _variant(service, to)
         number = None if variant is not None else _number(to)
         with self._registry() as registry:
-            if variant is not None and registry is not None:
-                version: Version | None = _as_version(registry, variant)
-            else:
-                version = _registered(registry, service, to, number)
+            version = _of_variant(registry, variant) if variant is not None and registry is not None else None
+            version = version or _registered(registry, service, to, number)
             if version is None and number is None:
                 raise _unknown(service, to, served)
             number = version.number if version is not None else number
@@ -93,8 +91,19 @@ def _variant(service: str, to: str) -> ModelRef | None:
     number, dash, word = to.partition("-")
     if not (dash and word and number.isascii() and number.isdecimal() and is_name(service)):
         return None
-    ref = ModelRef.parse(f"{service}:{to}")
+    try:
+        ref = ModelRef.parse(f"{service}:{to}")
+    except InvalidArgument:
+        return None
     return ref if ref.variant else None
+
+
+def _of_variant(registry: Registry, variant: ModelRef) -> Version | None:
+    """The version with a variant's files; None: there is no such variant, and the word may be an alias."""
+    try:
+        return _as_version(registry, variant)
+    except VersionNotRegistered:
+        return None
 
 
 def _as_version(registry: Registry, variant: ModelRef) -> Version:

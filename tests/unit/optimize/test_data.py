@@ -14,7 +14,7 @@ from taxiway.core.errors import InvalidArgument, InvalidData, NotEnoughData, Not
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.optimize.data.reading import read_samples
 from taxiway.optimize.data.samples import Group, Samples
-from taxiway.optimize.data.splitting import FEWEST, split, split_beside
+from taxiway.optimize.data.splitting import FEWEST, SCREENED, split, split_beside
 from taxiway.optimize.data.store import load_samples, write_samples
 
 X = TensorSpec("x", Datatype.FP32, (-1, 4))
@@ -116,7 +116,45 @@ def test_no_sample_and_no_copy_of_it_stands_in_two_parts(count: int, copies: lis
     assert not digests[0] & digests[1]
     assert not digests[0] & digests[2]
     assert not digests[1] & digests[2]
-    assert sum(map(len, (parts.calibrating, parts.choosing, parts.proving))) == len(made)
+    assert sum(map(len, (parts.calibrating, parts.choosing, parts.proving))) == count
+    assert all(
+        len(part) == len(found)
+        for part, found in zip((parts.calibrating, parts.choosing, parts.proving), digests, strict=True)
+    )
+
+
+def test_copies_are_no_evidence() -> None:
+    few = samples(30)
+    with pytest.raises(NotEnoughData, match="different samples"):
+        split(few.take([at % 30 for at in range(3000)]))
+    with pytest.raises(NotEnoughData, match="10 different samples"):
+        split_beside(
+            samples(200), Samples((Group({"x": np.tile(rows(10, 500), (50, 1))}, np.zeros(500), whole=False),))
+        )
+
+
+def test_few_of_those_that_choose_screen_from_all_shapes() -> None:
+    wide = Group({"x": rows(300).reshape(200, 6)}, None, whole=False)
+    parts = split(Samples((Group({"x": rows(600, 1000)}, None, whole=False), wide)))
+    assert [len(group) > 4 for group in parts.screening.groups] == [True, True]
+    assert len(parts.screening) == SCREENED
+
+
+def test_rows_of_a_model_that_takes_one_at_a_time_are_calls(tmp_path: Path) -> None:
+    one = TensorSpec("x", Datatype.FP32, (1, 4))
+    read = read_samples(save(tmp_path / "d.npz", x=rows(5), label=np.arange(5)), [one])
+    assert [call["x"].shape for call in read.calls(16)] == [(1, 4)] * 5
+    with pytest.raises(InvalidData, match="x takes 3 rows at a time, no more and no less: give whole calls"):
+        read_samples(str(tmp_path / "d.npz"), [TensorSpec("x", Datatype.FP32, (3, 4))])
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_one_other_label_is_another_truth(size: int) -> None:
+    labels = np.zeros((4, size))
+    other = labels.copy()
+    other[2, size // 2] = 1e-12
+    first, second = (Samples((Group({"x": rows(4)}, one, whole=False),)) for one in (labels, other))
+    assert first.label_digest() != second.label_digest()
 
 
 def test_too_few_are_refused() -> None:

@@ -115,6 +115,14 @@ def test_f1_is_judged_by_resampling_whole_samples() -> None:
     assert judge(Kind.CLASSES, labels, spoiled, labels, 0.01, 0.05).answer is Answer.BROKEN
 
 
+@pytest.mark.parametrize(("n", "allowed"), [(60, 0.02), (20, 0.1)])
+def test_f1_of_few_samples_proves_nothing_by_showing_no_difference(n: int, allowed: float) -> None:
+    labels = (np.arange(n) % 2).astype(float)
+    verdict = judge(Kind.CLASSES, labels, labels, labels, allowed, 0.05)
+    assert verdict.answer is Answer.NOT_ENOUGH_DATA
+    assert verdict.more is not None
+
+
 @pytest.mark.parametrize("true_drop", [0.012, 0.02])
 def test_a_promise_that_is_broken_is_seldom_called_kept(true_drop: float) -> None:
     rng = np.random.default_rng(11)

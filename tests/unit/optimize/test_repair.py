@@ -77,6 +77,14 @@ def test_what_multiplies_weights_may_round_at_run_time_instead() -> None:
     assert set(measured.measured) <= {"n0.0", "n0.1"}
 
 
+def test_a_mix_without_products_is_one_recipe() -> None:
+    found = classes([6, 6])
+    network = Network({f"n{at}.{each}": 0.03 if at == 0 else 1e-6 for at in range(2) for each in range(6)})
+    products = frozenset(found[1].nodes)
+    repaired = repair(network.look(Static()), found, network.look, ALLOWED, products)
+    assert len(repaired.recipes) == len(set(repaired.recipes)) == 1
+
+
 def test_nothing_is_made_of_what_half_of_the_nodes_kept_out_do_not_mend() -> None:
     found = classes([10])
     network = Network(dict.fromkeys(found[0].nodes, 0.05))

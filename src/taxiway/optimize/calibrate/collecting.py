@@ -61,7 +61,7 @@ def collect(model: onnx.ModelProto, folder: Path, calls: Iterable[Feeds]) -> dic
             mask, looked = _find_mask(session, tensors, inputs, feeds), True
         for name, values in _observe(session, tensors, inputs, feeds):
             histograms[name].add(_seen(values, name, mask, feeds))
-    path.unlink()
+    path.unlink(missing_ok=True)
     return histograms
 
 
@@ -77,7 +77,7 @@ def _observe(
 
 def _at_once(tensors: int) -> int:
     """A model of few tensors is run once a call; asking in parts costs as many runs."""
-    return tensors if tensors <= 4 * TENSORS_AT_ONCE else TENSORS_AT_ONCE
+    return max(tensors, 1) if tensors <= 4 * TENSORS_AT_ONCE else TENSORS_AT_ONCE
 
 
 def _float_tensors(model: onnx.ModelProto) -> list[str]:

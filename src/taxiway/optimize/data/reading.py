@@ -30,7 +30,8 @@ def read_samples(source: str, inputs: Sequence[TensorSpec], *, field: str = "dat
     Args:
         source: an `.npz` with an array for each input, and `label` for the truth if it is known; a directory of such
             files, whose shapes may differ; or `module:function` or `file.py:function`, called without arguments, that
-            gives such mappings. An array of the input's own rank holds rows; of one axis more, whole calls.
+            gives such mappings. An array of the input's own rank holds rows; of one axis more, whole calls. Rows of a
+            model that takes one at a time are calls.
         inputs: what the model asks for.
         field: how errors call the source.
 
@@ -164,9 +165,16 @@ def _group(
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{one} has {count}" for one, count in counts.items())
         problems.append(f"{name}: arrays of different numbers of samples: {told}")
+    fixed = {spec.name: spec.shape[0] for spec in inputs if spec.shape and spec.shape[0] != -1}
+    if not whole and any(size != 1 for size in fixed.values()):
+        told = ", ".join(f"{one} takes {size} rows" for one, size in fixed.items())
+        problems.append(f"{name}: {told} at a time, no more and no less: give whole calls, with an axis of calls first")
     if len(problems) > before:
         return None
-    return Group({one: array for one, array in taken.items() if array is not None}, labels, whole)
+    arrays = {one: array for one, array in taken.items() if array is not None}
+    if fixed and not whole:  # a row at a time is a call at a time
+        return Group({one: array[:, None] for one, array in arrays.items()}, labels, whole=True)
+    return Group(arrays, labels, whole)
 
 
 def _checked(

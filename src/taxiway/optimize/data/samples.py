@@ -81,6 +81,10 @@ class Samples:
             return []
         return [label for group in self.groups if group.labels is not None for label in group.labels]
 
+    def label_digest(self) -> bytes:
+        """What the truth is, to the last bit."""
+        return _digest([np.asarray(group.labels) for group in self.groups if group.labels is not None])
+
     def take(self, places: Sequence[int]) -> Samples:
         """The samples at these places, group by group, in ascending order within each."""
         wanted = np.sort(np.asarray(places, dtype=np.int64))
@@ -102,6 +106,6 @@ class Samples:
 def _digest(arrays: Sequence[NDArray[Any]]) -> bytes:
     made = hashlib.blake2b(digest_size=16)
     for array in arrays:
-        made.update(str(array.shape).encode())
+        made.update(f"{array.dtype.str}{array.shape}".encode())
         made.update("\0".join(map(str, array.reshape(-1))).encode() if array.dtype == object else array.tobytes())
     return made.digest()

@@ -1,6 +1,6 @@
 """Which samples calibrate, which choose between recipes, and which, seen by neither, prove the promise. Pure.
 
-Equal samples go the same way, so that no copy of what a recipe was made with judges it; and the way of a sample is
+Copies of a sample count once: they would not be the independent evidence that a proof counts. The way of a sample is
 decided by what it is, so that data which grow keep their split.
 """
 
@@ -22,6 +22,8 @@ MOST_CHOOSING = 512
 MOST_PROVING = 4096
 """An accuracy is known to a few tenths of a percent by then."""
 
+SCREENED = 64
+
 FEWEST = 20
 """Of these at least are needed in each part."""
 
@@ -36,6 +38,11 @@ class Split:
     choosing: Samples
     proving: Samples
 
+    @property
+    def screening(self) -> Samples:
+        """Some of those that choose, from all over: they rank nodes and recipes before all are asked."""
+        return self.choosing.first(SCREENED)
+
 
 def split(samples: Samples) -> Split:
     """Three ways by the content of each sample.
@@ -43,7 +50,7 @@ def split(samples: Samples) -> Split:
     Raises:
         NotEnoughData: fewer than three times `FEWEST` different samples.
     """
-    calibrating, rest = _part(samples, CALIBRATING, MOST_CALIBRATING)
+    calibrating, rest = _part(_distinct(samples), CALIBRATING, MOST_CALIBRATING)
     choosing, proving = _part(rest, CHOOSING / (1 - CALIBRATING), MOST_CHOOSING)
     return _checked(Split(calibrating, choosing, proving.first(MOST_PROVING)))
 
@@ -64,31 +71,32 @@ def split_beside(samples: Samples, proving: Samples) -> Split:
             hint="take them out of one of the two, or leave --eval-data out: the data are then split without overlap",
             overlapping=len(both),
         )
-    calibrating, rest = _part(samples, CALIBRATING / (CALIBRATING + CHOOSING), MOST_CALIBRATING)
+    calibrating, rest = _part(_distinct(samples), CALIBRATING / (CALIBRATING + CHOOSING), MOST_CALIBRATING)
     choosing = rest.first(MOST_CHOOSING)
-    return _checked(Split(calibrating, choosing, proving.first(MOST_PROVING)))
+    return _checked(Split(calibrating, choosing, _distinct(proving).first(MOST_PROVING)))
+
+
+def _distinct(samples: Samples) -> Samples:
+    """The first of each sample's copies."""
+    first: dict[bytes, int] = {}
+    for at, digest in enumerate(samples.digests()):
+        first.setdefault(digest, at)
+    return samples if len(first) == len(samples) else samples.take(list(first.values()))
 
 
 def _part(samples: Samples, share: float, most: int) -> tuple[Samples, Samples]:
-    """A share of the different samples with all their copies, and the others."""
-    by_digest: dict[bytes, list[int]] = {}
-    for at, digest in enumerate(samples.digests()):
-        by_digest.setdefault(digest, []).append(at)
-    chosen: list[int] = []
-    wanted = min(most, max(FEWEST, round(share * len(samples))))
-    for digest in sorted(by_digest):
-        if len(chosen) >= wanted:
-            break
-        chosen += by_digest[digest]
-    taken = set(chosen)
-    return samples.take(chosen), samples.take([at for at in range(len(samples)) if at not in taken])
+    """A share of samples of which none is like another, and the others."""
+    digests = samples.digests()
+    count = min(most, max(FEWEST, round(share * len(samples))))
+    places = sorted(range(len(samples)), key=digests.__getitem__)
+    return samples.take(places[:count]), samples.take(places[count:])
 
 
 def _checked(parts: Split) -> Split:
     for name, part in (("choose between recipes", parts.choosing), ("prove the promise", parts.proving)):
         if len(part) < FEWEST:
             raise NotEnoughData(
-                f"data: {len(part)} samples are left to {name}, which takes at least {FEWEST}",
+                f"data: {len(part)} different samples are left to {name}, which takes at least {FEWEST}",
                 hint=f"give at least {3 * FEWEST} different samples; a few hundred make a proof of one percent",
                 samples=len(part),
             )

@@ -5,11 +5,12 @@ Exporters and rewriters are not believed: each step is kept only if the model st
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -80,8 +81,22 @@ def load(path: Path) -> onnx.ModelProto:
 def external_files(path: Path) -> list[str]:
     """Names of the files beside a model that hold its weights."""
     model = onnx.load(path, load_external_data=False)
-    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    entries = (entry for tensor in _tensors(model.graph) for entry in tensor.external_data)
     return sorted({entry.value for entry in entries if entry.key == "location"})
+
+
+def model_bytes(path: Path) -> int:
+    """Of a model with its weights, wherever they lie."""
+    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in external_files(path))))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a graph and of the graphs within it."""
+    yield from graph.initializer
+    for attribute in (one for node in graph.node for one in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def _tried(
@@ -101,7 +116,11 @@ def _tried(
             return model, Step(name, NOTHING)
         onnx.save(changed, trial)
         problem = agrees(trial)
-    except Exception as error:  # noqa: BLE001 - a rewriter's bug is no reason to fail: the model stays as it was
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     finally:
         trial.unlink(missing_ok=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Final
 
 import msgspec
 import onnx
@@ -19,6 +21,7 @@ from taxiway.optimize.calibrate.store import load_histograms, write_histograms
 from taxiway.optimize.data.store import load_samples
 from taxiway.optimize.graph.preparing import prepare
 from taxiway.optimize.workshop.orders import (
+    ALIVE,
     Answer,
     Calibrate,
     Calibrated,
@@ -34,51 +37,53 @@ from taxiway.optimize.workshop.orders import (
     Step,
     Weigh,
 )
-from taxiway.optimize.workshop.trying import answer, differs, open_model, race, runs, score, weigh
+from taxiway.optimize.workshop.trying import Beat, answer, beating, differs, open_model, race, runs, score, weigh
 
 PROBED = 3
 """Runs on which a rewritten graph has to answer as the original."""
 
 _MESSAGE = 600
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2): to be killed when whoever started this process is gone."""
 
 
-def main(folder: str) -> None:
-    """Work until the orders end; whatever libraries print goes to the log."""
+def main(folder: str, parent: int) -> None:
+    """Work until the orders end, or whoever started it does; whatever libraries print goes to the log."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # or it would go on in a folder that another run has
+    if os.getppid() != parent:
+        return
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     decode = msgspec.json.Decoder(Order).decode
     for line in sys.stdin.buffer:
-        _say(answers, obey(decode(line), Path(folder)))
+        reply = obey(decode(line), Path(folder), lambda: answers.write(ALIVE))
+        answers.write(msgspec.json.encode(reply) + b"\n")
 
 
-def _say(answers: BinaryIO, reply: Reply) -> None:
-    answers.write(msgspec.json.encode(reply) + b"\n")
-
-
-def obey(order: Order, folder: Path) -> Reply:
-    """Do what is asked; whatever goes wrong is an answer."""
+def obey(order: Order, folder: Path, beat: Beat) -> Reply:
+    """Do what is asked; whatever goes wrong is an answer. `beat` is called as it goes on."""
     try:
-        return _do(order, folder)
+        return _do(order, folder, beat)
     except TaxiwayError as error:
         return Failed(error.message, error.code, error.hint)
     except MemoryError:
-        return Failed("there was not enough memory")
+        return Failed("there was not enough memory", passing=True)
     except Exception as error:  # noqa: BLE001 - the boundary of this process
         return Failed(" ".join(f"{type(error).__name__}: {error}".split())[:_MESSAGE])
 
 
-def _do(order: Order, folder: Path) -> Reply:
+def _do(order: Order, folder: Path, beat: Beat) -> Reply:
     match order:
         case Prepare():
             return _prepare(order, folder)
         case Calibrate():
-            return _calibrate(order, folder)
+            return _calibrate(order, folder, beat)
         case Make():
             return _make(order)
         case Answer():
-            return answer(order)
+            return answer(order, beat)
         case Score():
-            return score(order)
+            return score(order, beat)
         case Race():
             return race(order)
         case Weigh():
@@ -96,9 +101,9 @@ def _prepare(order: Prepare, folder: Path) -> Prepared:
     return Prepared(tuple(Step(step.name, step.problem) for step in steps), dict(operators.most_common()))
 
 
-def _calibrate(order: Calibrate, folder: Path) -> Calibrated:
+def _calibrate(order: Calibrate, folder: Path, beat: Beat) -> Calibrated:
     samples = load_samples(Path(order.samples))
-    histograms = collect(onnx.load(order.model), folder, samples.calls(order.batch))
+    histograms = collect(onnx.load(order.model), folder, beating(samples.calls(order.batch), beat))
     write_histograms(histograms, Path(order.target))
     return Calibrated(len(histograms), tuple(name for name, one in histograms.items() if one.not_finite))
 

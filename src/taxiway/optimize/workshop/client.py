@@ -1,4 +1,4 @@
-"""Asks the workshop, and starts another when it dies; each order has a limit of time."""
+"""Asks the workshop, and starts another when it dies, or when nothing is heard of it for too long."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
 import msgspec
 
-from taxiway.optimize.workshop.orders import Failed, Order, Reply
+from taxiway.optimize.workshop.orders import ALIVE, Failed, Order, Reply
 
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _LAST_WORDS: Final = 400
@@ -33,11 +32,16 @@ class OrderFailed(Exception):
 
 
 class Workshop:
-    """One process at a time; started when it is first asked."""
+    """One process at a time; started when it is first asked.
 
-    def __init__(self, folder: Path, *, time_limit_s: float = 600.0) -> None:
+    Args:
+        folder: that it works in.
+        patience_s: how long nothing may be heard of it: it tells of every run of a model.
+    """
+
+    def __init__(self, folder: Path, *, patience_s: float = 600.0) -> None:
         self._folder = folder
-        self._time_limit_s = time_limit_s
+        self.patience_s = patience_s
         self._child: subprocess.Popen[bytes] | None = None
         self._log = folder / "workshop.log"
         self.spent_s = 0.0
@@ -91,21 +95,21 @@ class Workshop:
         try:
             _stream(child.stdin).write(msgspec.json.encode(order) + b"\n")
             _stream(child.stdin).flush()
-            line = _read_line(_stream(child.stdout), monotonic() + self._time_limit_s)
-        except OSError:
-            line = b""
+            line = _read_line(_stream(child.stdout), self.patience_s)
         except TimeoutError:
             self.close()
-            return Failed(f"it was not done after {self._time_limit_s:g} s")
+            return Failed(f"nothing was heard of it for {self.patience_s:g} s")
+        except OSError:
+            line = b""
         if not line.endswith(b"\n"):
-            return Failed(self._how_it_died(child))
+            return self._how_it_died(child)
         reply: Reply = msgspec.json.decode(line, type=Reply)
         return reply
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
-                [sys.executable, "-W", "ignore", "-m", "taxiway.optimize", str(self._folder)],
+                [sys.executable, "-W", "ignore", "-m", "taxiway.optimize", str(self._folder), str(os.getpid())],
                 env=os.environ | _ONE_THREAD,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -114,14 +118,15 @@ class Workshop:
             )
         return self._child
 
-    def _how_it_died(self, child: subprocess.Popen[bytes]) -> str:
+    def _how_it_died(self, child: subprocess.Popen[bytes]) -> Failed:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(5.0)
         code = child.returncode
         self.close()
         said = " ".join(self._log.read_text("utf-8", errors="replace").split())[-_LAST_WORDS:]
         how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
-        return f"the process that tried it {how}" + (f": {said}" if said else "")
+        killed = code == -signal.SIGKILL  # nobody does that but the kernel, when memory runs out
+        return Failed(f"the process that tried it {how}" + (f": {said}" if said else ""), passing=killed)
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
@@ -129,18 +134,18 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def _read_line(stream: IO[bytes], until: float) -> bytes:
-    """A line, or what came of it before the process ended."""
+def _read_line(stream: IO[bytes], patience_s: float) -> bytes:
+    """A line, or what came of it before the process ended; blanks before it are signs of life."""
     line = bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while not line.endswith(b"\n") and len(line) < _LARGEST_ANSWER:
-            if not selector.select(max(0.0, until - monotonic())):
+            if not selector.select(patience_s):
                 raise TimeoutError
             piece = os.read(stream.fileno(), 1 << 16)
             if not piece:
                 break
-            line += piece
+            line += piece.lstrip(ALIVE) if not line else piece
     return bytes(line)
 
 

@@ -6,6 +6,9 @@ import msgspec
 
 from taxiway.optimize.recipes import Recipe
 
+ALIVE = b" "
+"""Written before an answer, again and again: JSON does not mind."""
+
 
 class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     """Bring the model to the form that recipes start from."""
@@ -48,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
 class Score(msgspec.Struct, frozen=True, tag="score"):
     """Run a candidate over samples and score it beside the baseline's answers.
 
-    `most`: runs at most, of the first ones; 0: all. `target`: an .npy for the scores.
+    `target`: an .npy for the scores.
     """
 
     model: str
@@ -58,7 +61,6 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     metric: str
     output: str
     target: str
-    most: int = 0
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     options: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -160,11 +162,17 @@ class Weighed(msgspec.Struct, frozen=True, tag="weighed"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """It could not be done, and why. `code` is of an error of ours, where it was one."""
+    """It could not be done, and why.
+
+    Attributes:
+        code: of an error of ours, where it was one.
+        passing: for want of memory: it may be done another time.
+    """
 
     message: str
     code: str = ""
     hint: str = ""
+    passing: bool = False
 
 
 Reply = Prepared | Made | Calibrated | Answered | Scored | Raced | Weighed | Failed

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,10 @@ from taxiway.optimize.data.store import load_samples
 from taxiway.optimize.metrics import METRICS, Call, Metric, cosine, from_function
 from taxiway.optimize.workshop.orders import Answer, Answered, Race, Raced, Score, Scored, Times, Weigh, Weighed
 from taxiway.runtimes.onnx import OnnxModel, OnnxOptions, OnnxRuntime
+
+Item = TypeVar("Item")
+Beat = Callable[[], object]
+"""Tells whoever waits that it goes on."""
 
 _WARM_UP = 1
 _PARITY = 2e-3
@@ -54,7 +57,14 @@ def open_model(
     return OnnxRuntime().load(Path(path), given)
 
 
-def answer(order: Answer) -> Answered:
+def beating(items: Iterable[Item], beat: Beat) -> Iterator[Item]:
+    """The same, with a sign of life before each."""
+    for item in items:
+        beat()
+        yield item
+
+
+def answer(order: Answer, beat: Beat) -> Answered:
     """Run the baseline."""
     model = open_model(order.model)
     names = [spec.name for spec in model.outputs]
@@ -62,7 +72,7 @@ def answer(order: Answer) -> Answered:
     folder.mkdir(parents=True, exist_ok=True)
     metric, scores = find_metric(order.metric), []
     count = samples = 0
-    for count, run in enumerate(runs(load_samples(Path(order.samples)), order.batch), start=1):
+    for count, run in enumerate(beating(runs(load_samples(Path(order.samples)), order.batch), beat), start=1):
         outputs = _outputs(model, names, run)
         _check_finite(outputs, samples)
         np.savez(folder / f"{count:06}.npz", allow_pickle=False, **_storable(outputs))
@@ -102,13 +112,12 @@ def _check_finite(outputs: dict[str, NDArray[Any]], before: int) -> None:
             )
 
 
-def score(order: Score) -> Scored:
+def score(order: Score, beat: Beat) -> Scored:
     """Run a candidate."""
     model, metric = open_model(order.model, order.providers, order.options), find_metric(order.metric)
     names = [spec.name for spec in model.outputs]
     scores, losses, finite = [], [], True
-    taken = runs(load_samples(Path(order.samples)), order.batch)
-    for at, run in enumerate(itertools.islice(taken, order.most or None), start=1):
+    for at, run in enumerate(beating(runs(load_samples(Path(order.samples)), order.batch), beat), start=1):
         outputs = _outputs(model, names, run)
         with np.load(Path(order.folder) / f"{at:06}.npz", allow_pickle=False) as stored:
             baseline = {name: stored[name] for name in names}
