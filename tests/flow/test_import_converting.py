@@ -68,7 +68,7 @@ def test_tensors_that_a_person_names_keep_a_model_as_it_is(tmp_path: Path, regis
 
 
 def vote() -> Any:
-    return VotingClassifier([("tree", DecisionTreeClassifier()), ("line", LogisticRegression())])
+    return VotingClassifier([("tree", DecisionTreeClassifier()), ("line", LogisticRegression())], voting="soft")
 
 
 def categories() -> Any:

