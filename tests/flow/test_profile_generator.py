@@ -33,6 +33,7 @@ class Plain:
 
     port: int
     name: str = "plain"
+    events: bool = False
 
     async def open(self) -> None: ...
 
@@ -40,7 +41,7 @@ class Plain:
 
     @property
     def door(self) -> Door:
-        return Door("127.0.0.1", self.port)
+        return Door("127.0.0.1", self.port, events=self.events)
 
     def render(self, workload: Workload | None) -> list[Shot]:
         return [Shot(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")]
@@ -72,11 +73,11 @@ async def serving(behaviour: Behaviour) -> AsyncIterator[int]:
             writer.close()
 
 
-def profile_of(behaviour: Behaviour, plan: Plan = PLAN) -> tuple[Profile, Samples]:
+def profile_of(behaviour: Behaviour, plan: Plan = PLAN, *, events: bool = False) -> tuple[Profile, Samples]:
     async def run() -> tuple[Profile, Samples]:
         kept: list[Samples] = []
         async with serving(behaviour) as port:
-            return await run_profile(plan, Plain(port), None, kept.append), kept[0]
+            return await run_profile(plan, Plain(port, events=events), None, kept.append), kept[0]
 
     return asyncio.run(run())
 
@@ -205,3 +206,33 @@ def test_events_without_choices_are_tokens_each() -> None:
     reader = EventReader()
     reader.feed(b'data: {"text_output": ["a"]}\n\ndata: plain\n\n')
     assert reader.tokens == 2
+
+
+def test_an_event_that_tells_of_an_error_is_no_token() -> None:
+    reader = EventReader()
+    reader.feed(b'data: {"choices": [{"text": "a"}]}\n\n')
+    reader.feed(b'data: {"error": {"message": "out of blocks"}}\n\ndata: {"error": {"message": "again"}}\n\n')
+    assert reader.tokens == 1
+    assert reader.problem == b'{"error": {"message": "out of blocks"}}'
+    reader.feed(b'data: {"text_output": "a", "error": null}\n\n')
+    assert reader.tokens == 2
+    reader.begin()
+    assert reader.problem == b""
+
+
+async def fail_in_every_other_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    number = 0
+    while await reader.readuntil(b"\r\n\r\n"):
+        event = b'{"error": {"message": "out of blocks"}}' if number % 2 else b'{"choices": [{"text": "b"}]}'
+        body = b'data: {"choices": [{"text": "a"}]}\n\ndata: ' + event + b"\n\ndata: [DONE]\n\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        number += 1
+
+
+def test_an_error_within_a_stream_is_no_answer_whatever_the_status() -> None:
+    plan = replace(PLAN, connections=1, timeout_s=5.0)
+    profile, samples = profile_of(fail_in_every_other_stream, plan, events=True)
+    assert profile.errors == {"wrong answer": 25}
+    assert profile.answered == profile.latency.count == 25
+    assert profile.examples == {"wrong answer": '{"error": {"message": "out of blocks"}}'}
+    assert sorted(samples.tokens.tolist()) == [0] * 25 + [2] * 25
