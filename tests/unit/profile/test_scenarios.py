@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,30 @@ def test_what_is_no_slo_is_refused_with_the_presets(text: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         parse_slo(text)
     assert "resnet50" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("p50<10ms,p99<50ms", "both p50<10ms and p99<50ms"),
+        ("p99<50ms,p99<40ms", "both p99<50ms and p99<40ms"),
+        ("ttft<1s,tpot<40ms,ttft<2s", "both ttft<1s and ttft<2s"),
+        ("errors<1%,errors<2%", "both errors<1% and errors<2%"),
+        ("p999<50ms", "percentile 999, which must be above 0 and below 100"),
+        ("p100<50ms", "percentile 100, which"),
+        ("p0<50ms", "percentile 0, which"),
+        ("p99<0ms", "bounds p99 by 0"),
+        ("ttft<0.0s", "bounds ttft by 0"),
+    ],
+)
+def test_no_promise_is_dropped_unsaid(text: str, problem: str) -> None:
+    with pytest.raises(InvalidArgument, match=re.escape(problem)) as refused:
+        parse_slo(text)
+    assert refused.value.hint
+
+
+def test_no_error_at_all_can_be_promised() -> None:
+    assert parse_slo("errors<=0%").errors == 0
 
 
 def test_tokens_that_did_not_come_break_a_promise_about_them() -> None:
