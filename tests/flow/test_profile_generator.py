@@ -236,3 +236,4 @@ def test_an_error_within_a_stream_is_no_answer_whatever_the_status() -> None:
     assert profile.answered == profile.latency.count == 25
     assert profile.examples == {"wrong answer": '{"error": {"message": "out of blocks"}}'}
     assert sorted(samples.tokens.tolist()) == [0] * 25 + [2] * 25
+    assert np.array_equal(np.unique(samples.gaps[:, 0]), samples.due[samples.ending == 0])

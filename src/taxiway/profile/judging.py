@@ -74,7 +74,7 @@ def judge(name: str, plan: Plan, samples: Samples, examples: Mapping[str, str] |
         seconds=seconds,
         windows=windows,
         examples=dict(examples or {}),
-        tokens=_tokens(counted, seconds),
+        tokens=_tokens(counted, _tokens_done(plan, samples) / seconds),
     )
 
 
@@ -99,10 +99,20 @@ def _seconds(plan: Plan, counted: Samples) -> float:
 
 
 def _achieved(plan: Plan, samples: Samples, seconds: float) -> float:
-    """Successful answers per second that came while it counted, whenever they were due."""
-    done = samples.done[samples.ending == OK]
+    """Successful answers per second that came while it counted."""
+    return float(np.count_nonzero(_done_in_time(plan, samples))) / seconds
+
+
+def _tokens_done(plan: Plan, samples: Samples) -> int:
+    """The tokens of these answers."""
+    return int(samples.tokens[_done_in_time(plan, samples)].sum())
+
+
+def _done_in_time(plan: Plan, samples: Samples) -> NDArray[np.bool_]:
+    """Which requests were answered with success while it counted, whenever they were due."""
     end = np.inf if plan.all_at_once else plan.warm_up_s + plan.duration_s
-    return float(np.count_nonzero((done >= plan.warm_up_s) & (done < end))) / seconds
+    found: NDArray[np.bool_] = (samples.ending == OK) & (samples.done >= plan.warm_up_s) & (samples.done < end)
+    return found
 
 
 def _errors(samples: Samples) -> dict[str, int]:
@@ -165,7 +175,7 @@ def _notes(counted: Samples, windows: tuple[Window, ...]) -> Iterator[str]:
         yield f"not stable: the median {word} by {abs(trend.change):.0%} during the run"
 
 
-def _tokens(counted: Samples, seconds: float) -> Tokens | None:
+def _tokens(counted: Samples, per_s: float) -> Tokens | None:
     answered = (counted.ending == OK) & ~np.isnan(counted.first)
     if not answered.any():
         return None
@@ -174,6 +184,5 @@ def _tokens(counted: Samples, seconds: float) -> Tokens | None:
     several = count > 1
     spent = counted.done[answered] - counted.first[answered]
     per_output = spent[several] / (count[several] - 1)
-    total = int(count.sum())
-    firsts, between, each = (Percentiles.of(HdrHistogram(one * 1e9)) for one in (first, counted.gaps, per_output))
-    return Tokens(firsts, between, each, per_s=total / seconds, total=total)
+    firsts, between, each = (Percentiles.of(HdrHistogram(one * 1e9)) for one in (first, counted.between, per_output))
+    return Tokens(firsts, between, each, per_s=per_s, total=int(count.sum()))

@@ -53,7 +53,8 @@ class Tokens:
         first: milliseconds from the intended start to the first token (TTFT).
         between: milliseconds between one token and the next (ITL).
         per_output: mean milliseconds per token after the first, of each request (TPOT).
-        per_s: output tokens per second of all requests together.
+        per_s: output tokens per second, of the answers that were complete while it counted.
+        total: output tokens of the requests that were due while it counted, however long they took.
     """
 
     first: Percentiles

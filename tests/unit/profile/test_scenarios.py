@@ -23,7 +23,7 @@ def profile_of(latency_ms: list[float], plan: Plan = PLAN) -> Profile:
     rows = np.zeros((len(latency_ms), 6))
     rows[:, 0] = rows[:, 1] = np.linspace(0, plan.duration_s, len(latency_ms), endpoint=False)
     rows[:, 2], rows[:, 3] = np.nan, rows[:, 0] + np.array(latency_ms) / 1e3
-    return judge("it", plan, Samples(rows, np.empty(0)))
+    return judge("it", plan, Samples(rows, np.empty((0, 2))))
 
 
 def test_server_is_an_open_poisson_loop() -> None:

@@ -40,16 +40,16 @@ def rates(offered: float, achieved: float) -> Profile:
     ],
 )
 def test_whichever_bound_is_broken(slo: Slo, beyond: int) -> None:
-    sample = sample_of(Samples(ROWS, np.empty(0)), slo, rates(1, 1))
+    sample = sample_of(Samples(ROWS, np.empty((0, 2))), slo, rates(1, 1))
     assert (sample.requests, sample.beyond, sample.hopeless) == (5, beyond, False)
 
 
 def test_a_target_that_falls_behind_is_hopeless() -> None:
     many: Any = np.repeat(ROWS, 10, axis=0)
-    slow = sample_of(Samples(many, np.empty(0)), Slo(latency_ms=1e6), rates(100, 40))
+    slow = sample_of(Samples(many, np.empty((0, 2))), Slo(latency_ms=1e6), rates(100, 40))
     assert slow.hopeless
 
 
 def test_a_run_without_an_answer_is_all_beyond() -> None:
-    sample = sample_of(Samples(ROWS[4:], np.empty(0)), Slo(latency_ms=1e6), rates(1, 0))
+    sample = sample_of(Samples(ROWS[4:], np.empty((0, 2))), Slo(latency_ms=1e6), rates(1, 0))
     assert (sample.requests, sample.beyond) == (1, 1)
