@@ -47,6 +47,7 @@ def judge(name: str, plan: Plan, samples: Samples, examples: Mapping[str, str] |
     percentiles, lag_percentiles = Percentiles.of(latency), Percentiles.of(lag)
     seconds = _seconds(plan, counted)
     windows = tuple(_windows(times, plan.warm_up_s, plan.duration_s))
+    queries, whole = _whole(counted, plan.query_samples)
     sent = float(np.count_nonzero(counted.sent < plan.warm_up_s + plan.duration_s)) / seconds
     offered = len(counted.rows) / seconds
     reasons = tuple(_reasons(plan, counted, percentiles, lag_percentiles, (offered, sent)))
@@ -72,6 +73,8 @@ def judge(name: str, plan: Plan, samples: Samples, examples: Mapping[str, str] |
         notes=notes,
         warm_up_s=plan.warm_up_s,
         seconds=seconds,
+        queries=queries,
+        whole=whole,
         windows=windows,
         examples=dict(examples or {}),
         tokens=_tokens(counted, _tokens_done(plan, samples) / seconds),
@@ -83,12 +86,26 @@ def _times_of(samples: Samples, query: int) -> _Times:
     waited = (ending == OK) | (ending == TIMED_OUT) | (ending == NOT_SENT)
     due, done, sent = samples.due[waited], samples.done[waited], samples.sent[waited]
     if query > 1 and len(due):  # a query is done when its last request is
-        starts = np.flatnonzero(np.diff(due, prepend=-np.inf) > 0)
+        starts = _starts(due)
         due, done, sent = due[starts], np.maximum.reduceat(done, starts), np.fmin.reduceat(sent, starts)
     all_sent = samples.sent[~np.isnan(samples.sent)]
     was_sent = ~np.isnan(sent)
     lag = np.maximum(all_sent - samples.due[~np.isnan(samples.sent)], 0.0)
     return _Times(due, done - due, (done - sent)[was_sent], lag)
+
+
+def _whole(counted: Samples, query: int) -> tuple[int, HdrHistogram]:
+    """How many queries there were, and how many nanoseconds each took whose requests were all answered."""
+    due, done, good = counted.due, counted.done, counted.ending == OK
+    if query > 1 and len(due):
+        starts = _starts(due)
+        due, done, good = due[starts], np.maximum.reduceat(done, starts), np.logical_and.reduceat(good, starts)
+    return len(due), HdrHistogram((done - due)[good] * 1e9)
+
+
+def _starts(due: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where each query begins among its requests, which are due at the same moment."""
+    return np.flatnonzero(np.diff(due, prepend=-np.inf) > 0)
 
 
 def _seconds(plan: Plan, counted: Samples) -> float:
@@ -184,5 +201,13 @@ def _tokens(counted: Samples, per_s: float) -> Tokens | None:
     several = count > 1
     spent = counted.done[answered] - counted.first[answered]
     per_output = spent[several] / (count[several] - 1)
-    firsts, between, each = (Percentiles.of(HdrHistogram(one * 1e9)) for one in (first, counted.between, per_output))
-    return Tokens(firsts, between, each, per_s=per_s, total=int(count.sum()))
+    firsts, between, each = (HdrHistogram(one * 1e9) for one in (first, counted.between, per_output))
+    return Tokens(
+        first=Percentiles.of(firsts),
+        between=Percentiles.of(between),
+        per_output=Percentiles.of(each),
+        per_s=per_s,
+        total=int(count.sum()),
+        first_ns=firsts,
+        per_output_ns=each,
+    )

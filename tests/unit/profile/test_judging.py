@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.judging import judge
 from taxiway.profile.plan import Plan
+from taxiway.profile.report import profile_data
 from taxiway.profile.samples import NOT_SENT, OK, TIMED_OUT, Samples
 
 RATE = 200.0
@@ -146,6 +149,8 @@ def test_tokens_that_come_too_late_are_no_throughput() -> None:
     assert profile.tokens is not None
     assert profile.tokens.per_s == pytest.approx(10 * profile.achieved_per_s) == pytest.approx(1033, rel=0.01)
     assert profile.tokens.total == 60_000
+    told = json.loads(json.dumps(profile_data(profile)))["tokens"]
+    assert sum(count for _, count in told["first_ns"]) == 6000
 
 
 def test_success_is_zero() -> None:
