@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxiway.core.errors import TargetUnavailable
 from taxiway.profile.arrivals import Constant
@@ -20,6 +21,8 @@ from taxiway.profile.phases import Counters
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import run_profile
 from taxiway.profile.samples import Samples
+from taxiway.profile.searching import Searched, search_slo
+from taxiway.profile.slos import Slo
 from taxiway.profile.workload import Workload
 
 PLAN = Plan(Constant(), 50.0, 1.0, warm_up_s=0.0, timeout_s=0.3, processes=1)
@@ -174,6 +177,25 @@ def test_nobody_there_is_told_before_anything_is_sent() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(TargetUnavailable, match=f"{port} cannot be connected to"):
         asyncio.run(run_profile(PLAN, Plain(port)))
+
+
+class NoneBelow(Constant):
+    """As a Poisson process has it now and then, at a low rate in a short time."""
+
+    def offsets(self, rng: np.random.Generator, rate_per_s: float, duration_s: float) -> NDArray[np.float64]:
+        return super().offsets(rng, rate_per_s, duration_s) if rate_per_s >= 100 else np.empty(0)
+
+
+def test_a_search_goes_on_where_nothing_was_due() -> None:
+    async def run() -> Searched:
+        async with serving(answer_all) as port:
+            plan = replace(PLAN, arrivals=NoneBelow(), rate_per_s=100.0, duration_s=0.4)
+            return await search_slo(plan, Slo(latency_ms=1e-6), Plain(port))
+
+    found = asyncio.run(run()).found
+    assert found.lost_per_s == 100
+    assert found.kept_per_s is not None
+    assert found.unproven == (found.kept_per_s,)
 
 
 # --- events
