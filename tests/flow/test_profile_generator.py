@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from taxiway.core.errors import TargetUnavailable
 from taxiway.profile.arrivals import Constant
@@ -20,6 +21,8 @@ from taxiway.profile.phases import Counters
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import run_profile
 from taxiway.profile.samples import Samples
+from taxiway.profile.searching import Searched, search_slo
+from taxiway.profile.slos import Slo
 from taxiway.profile.workload import Workload
 
 PLAN = Plan(Constant(), 50.0, 1.0, warm_up_s=0.0, timeout_s=0.3, processes=1)
@@ -33,6 +36,7 @@ class Plain:
 
     port: int
     name: str = "plain"
+    events: bool = False
 
     async def open(self) -> None: ...
 
@@ -40,7 +44,7 @@ class Plain:
 
     @property
     def door(self) -> Door:
-        return Door("127.0.0.1", self.port)
+        return Door("127.0.0.1", self.port, events=self.events)
 
     def render(self, workload: Workload | None) -> list[Shot]:
         return [Shot(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")]
@@ -72,11 +76,11 @@ async def serving(behaviour: Behaviour) -> AsyncIterator[int]:
             writer.close()
 
 
-def profile_of(behaviour: Behaviour, plan: Plan = PLAN) -> tuple[Profile, Samples]:
+def profile_of(behaviour: Behaviour, plan: Plan = PLAN, *, events: bool = False) -> tuple[Profile, Samples]:
     async def run() -> tuple[Profile, Samples]:
         kept: list[Samples] = []
         async with serving(behaviour) as port:
-            return await run_profile(plan, Plain(port), None, kept.append), kept[0]
+            return await run_profile(plan, Plain(port, events=events), None, kept.append), kept[0]
 
     return asyncio.run(run())
 
@@ -175,6 +179,25 @@ def test_nobody_there_is_told_before_anything_is_sent() -> None:
         asyncio.run(run_profile(PLAN, Plain(port)))
 
 
+class NoneBelow(Constant):
+    """As a Poisson process has it now and then, at a low rate in a short time."""
+
+    def offsets(self, rng: np.random.Generator, rate_per_s: float, duration_s: float) -> NDArray[np.float64]:
+        return super().offsets(rng, rate_per_s, duration_s) if rate_per_s >= 100 else np.empty(0)
+
+
+def test_a_search_goes_on_where_nothing_was_due() -> None:
+    async def run() -> Searched:
+        async with serving(answer_all) as port:
+            plan = replace(PLAN, arrivals=NoneBelow(), rate_per_s=100.0, duration_s=0.4)
+            return await search_slo(plan, Slo(latency_ms=1e-6), Plain(port))
+
+    found = asyncio.run(run()).found
+    assert found.lost_per_s == 100
+    assert found.kept_per_s is not None
+    assert found.unproven == (found.kept_per_s,)
+
+
 # --- events
 
 
@@ -205,3 +228,34 @@ def test_events_without_choices_are_tokens_each() -> None:
     reader = EventReader()
     reader.feed(b'data: {"text_output": ["a"]}\n\ndata: plain\n\n')
     assert reader.tokens == 2
+
+
+def test_an_event_that_tells_of_an_error_is_no_token() -> None:
+    reader = EventReader()
+    reader.feed(b'data: {"choices": [{"text": "a"}]}\n\n')
+    reader.feed(b'data: {"error": {"message": "out of blocks"}}\n\ndata: {"error": {"message": "again"}}\n\n')
+    assert reader.tokens == 1
+    assert reader.problem == b'{"error": {"message": "out of blocks"}}'
+    reader.feed(b'data: {"text_output": "a", "error": null}\n\n')
+    assert reader.tokens == 2
+    reader.begin()
+    assert reader.problem == b""
+
+
+async def fail_in_every_other_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    number = 0
+    while await reader.readuntil(b"\r\n\r\n"):
+        event = b'{"error": {"message": "out of blocks"}}' if number % 2 else b'{"choices": [{"text": "b"}]}'
+        body = b'data: {"choices": [{"text": "a"}]}\n\ndata: ' + event + b"\n\ndata: [DONE]\n\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        number += 1
+
+
+def test_an_error_within_a_stream_is_no_answer_whatever_the_status() -> None:
+    plan = replace(PLAN, connections=1, timeout_s=5.0)
+    profile, samples = profile_of(fail_in_every_other_stream, plan, events=True)
+    assert profile.errors == {"wrong answer": 25}
+    assert profile.answered == profile.latency.count == 25
+    assert profile.examples == {"wrong answer": '{"error": {"message": "out of blocks"}}'}
+    assert sorted(samples.tokens.tolist()) == [0] * 25 + [2] * 25
+    assert np.array_equal(np.unique(samples.gaps[:, 0]), samples.due[samples.ending == 0])

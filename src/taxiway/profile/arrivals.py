@@ -134,14 +134,16 @@ class Replay:
         scale: what distances are multiplied with: 0.5 is twice as fast. None: whatever gives the rate that is asked
             for; else that rate is ignored.
         repeats: whether to begin again, one mean distance after the last, where the run is longer than the trace.
+        begin: the number, from 0, of the request that is sent first; those before it come again where it repeats.
 
     Raises:
-        InvalidArgument: there is no request, they are not sorted, or `scale` is not above 0.
+        InvalidArgument: there is no request, they are not sorted, `scale` is not above 0, or none is of number `begin`.
     """
 
     times_s: NDArray[np.float64]
     scale: float | None = 1.0
     repeats: bool = False
+    begin: int = 0
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -151,11 +153,21 @@ class Replay:
                 f"a replay of {len(self.times_s)} requests needs at least one, and times that are finite and sorted",
                 hint="record one with `taxiway record`, or sort the lines by `at_s`",
             )
+        if not 0 <= self.begin < len(self.times_s):
+            raise InvalidArgument(
+                f"begin is {self.begin} and must be the number of one of {len(self.times_s)} requests",
+                hint="0 is the first",
+                field="begin",
+            )
 
     def offsets(self, rng: np.random.Generator, rate_per_s: float, duration_s: float) -> NDArray[np.float64]:  # noqa: ARG002
         """Those below `duration_s`; none are drawn."""
-        times: NDArray[np.float64] = (self.times_s - self.times_s[0]) * self._scale(rate_per_s)
-        period = times[-1] + self._mean_gap_s() * self._scale(rate_per_s)
+        scale = self._scale(rate_per_s)
+        period = float(self.times_s[-1] - self.times_s[0] + self._mean_gap_s()) * scale
+        times: NDArray[np.float64] = (self.times_s[self.begin :] - self.times_s[self.begin]) * scale
+        if self.repeats:
+            before = (self.times_s[: self.begin] - self.times_s[self.begin]) * scale
+            times = np.concatenate([times, before + period])
         if self.repeats and 0 < period < duration_s:
             starts = np.arange(math.ceil(duration_s / period)) * period
             times = (starts[:, None] + times[None, :]).ravel()

@@ -47,6 +47,7 @@ def judge(name: str, plan: Plan, samples: Samples, examples: Mapping[str, str] |
     percentiles, lag_percentiles = Percentiles.of(latency), Percentiles.of(lag)
     seconds = _seconds(plan, counted)
     windows = tuple(_windows(times, plan.warm_up_s, plan.duration_s))
+    queries, whole = _whole(counted, plan.query_samples)
     sent = float(np.count_nonzero(counted.sent < plan.warm_up_s + plan.duration_s)) / seconds
     offered = len(counted.rows) / seconds
     reasons = tuple(_reasons(plan, counted, percentiles, lag_percentiles, (offered, sent)))
@@ -72,9 +73,11 @@ def judge(name: str, plan: Plan, samples: Samples, examples: Mapping[str, str] |
         notes=notes,
         warm_up_s=plan.warm_up_s,
         seconds=seconds,
+        queries=queries,
+        whole=whole,
         windows=windows,
         examples=dict(examples or {}),
-        tokens=_tokens(counted, seconds),
+        tokens=_tokens(counted, _tokens_done(plan, samples) / seconds),
     )
 
 
@@ -83,12 +86,26 @@ def _times_of(samples: Samples, query: int) -> _Times:
     waited = (ending == OK) | (ending == TIMED_OUT) | (ending == NOT_SENT)
     due, done, sent = samples.due[waited], samples.done[waited], samples.sent[waited]
     if query > 1 and len(due):  # a query is done when its last request is
-        starts = np.flatnonzero(np.diff(due, prepend=-np.inf) > 0)
+        starts = _starts(due)
         due, done, sent = due[starts], np.maximum.reduceat(done, starts), np.fmin.reduceat(sent, starts)
     all_sent = samples.sent[~np.isnan(samples.sent)]
     was_sent = ~np.isnan(sent)
     lag = np.maximum(all_sent - samples.due[~np.isnan(samples.sent)], 0.0)
     return _Times(due, done - due, (done - sent)[was_sent], lag)
+
+
+def _whole(counted: Samples, query: int) -> tuple[int, HdrHistogram]:
+    """How many queries there were, and how many nanoseconds each took whose requests were all answered."""
+    due, done, good = counted.due, counted.done, counted.ending == OK
+    if query > 1 and len(due):
+        starts = _starts(due)
+        due, done, good = due[starts], np.maximum.reduceat(done, starts), np.logical_and.reduceat(good, starts)
+    return len(due), HdrHistogram((done - due)[good] * 1e9)
+
+
+def _starts(due: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where each query begins among its requests, which are due at the same moment."""
+    return np.flatnonzero(np.diff(due, prepend=-np.inf) > 0)
 
 
 def _seconds(plan: Plan, counted: Samples) -> float:
@@ -99,10 +116,20 @@ def _seconds(plan: Plan, counted: Samples) -> float:
 
 
 def _achieved(plan: Plan, samples: Samples, seconds: float) -> float:
-    """Successful answers per second that came while it counted, whenever they were due."""
-    done = samples.done[samples.ending == OK]
+    """Successful answers per second that came while it counted."""
+    return float(np.count_nonzero(_done_in_time(plan, samples))) / seconds
+
+
+def _tokens_done(plan: Plan, samples: Samples) -> int:
+    """The tokens of these answers."""
+    return int(samples.tokens[_done_in_time(plan, samples)].sum())
+
+
+def _done_in_time(plan: Plan, samples: Samples) -> NDArray[np.bool_]:
+    """Which requests were answered with success while it counted, whenever they were due."""
     end = np.inf if plan.all_at_once else plan.warm_up_s + plan.duration_s
-    return float(np.count_nonzero((done >= plan.warm_up_s) & (done < end))) / seconds
+    found: NDArray[np.bool_] = (samples.ending == OK) & (samples.done >= plan.warm_up_s) & (samples.done < end)
+    return found
 
 
 def _errors(samples: Samples) -> dict[str, int]:
@@ -165,7 +192,7 @@ def _notes(counted: Samples, windows: tuple[Window, ...]) -> Iterator[str]:
         yield f"not stable: the median {word} by {abs(trend.change):.0%} during the run"
 
 
-def _tokens(counted: Samples, seconds: float) -> Tokens | None:
+def _tokens(counted: Samples, per_s: float) -> Tokens | None:
     answered = (counted.ending == OK) & ~np.isnan(counted.first)
     if not answered.any():
         return None
@@ -174,6 +201,13 @@ def _tokens(counted: Samples, seconds: float) -> Tokens | None:
     several = count > 1
     spent = counted.done[answered] - counted.first[answered]
     per_output = spent[several] / (count[several] - 1)
-    total = int(count.sum())
-    firsts, between, each = (Percentiles.of(HdrHistogram(one * 1e9)) for one in (first, counted.gaps, per_output))
-    return Tokens(firsts, between, each, per_s=total / seconds, total=total)
+    firsts, between, each = (HdrHistogram(one * 1e9) for one in (first, counted.between, per_output))
+    return Tokens(
+        first=Percentiles.of(firsts),
+        between=Percentiles.of(between),
+        per_output=Percentiles.of(each),
+        per_s=per_s,
+        total=int(count.sum()),
+        first_ns=firsts,
+        per_output_ns=each,
+    )

@@ -53,7 +53,9 @@ class Tokens:
         first: milliseconds from the intended start to the first token (TTFT).
         between: milliseconds between one token and the next (ITL).
         per_output: mean milliseconds per token after the first, of each request (TPOT).
-        per_s: output tokens per second of all requests together.
+        first_ns, per_output_ns: all of `first` and `per_output`, in nanoseconds.
+        per_s: output tokens per second, of the answers that were complete while it counted.
+        total: output tokens of the requests that were due while it counted, however long they took.
     """
 
     first: Percentiles
@@ -61,6 +63,8 @@ class Tokens:
     per_output: Percentiles
     per_s: float
     total: int
+    first_ns: HdrHistogram
+    per_output_ns: HdrHistogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Profile:
         notes: what else a reader should know.
         warm_up_s: left out at the beginning, as planned or longer.
         seconds: that counted.
+        queries: that were due while it counted: a request each, or several that were sent together.
+        whole: of `latency`, the queries all of whose requests were answered with success.
     """
 
     target: str
@@ -119,6 +125,8 @@ class Profile:
     notes: tuple[str, ...]
     warm_up_s: float
     seconds: float
+    queries: int
+    whole: HdrHistogram
     windows: tuple[Window, ...] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
     tokens: Tokens | None = None

@@ -10,6 +10,7 @@ from taxiway.profile.outcome import Percentiles, Profile, Tokens
 from taxiway.profile.phases import Phases
 from taxiway.profile.resources import Usage
 from taxiway.registry.report import size_words, table
+from taxiway.stats.hdr_histogram import HdrHistogram
 
 _LABEL_WIDTH: Final = 11
 _HEAD: Final = ("", "P50", "P90", "P95", "P99", "P99.9", "MAX")
@@ -65,6 +66,7 @@ def profile_data(profile: Profile) -> dict[str, Any]:
         "warm_up_s": profile.warm_up_s,
         "seconds": profile.seconds,
         "requests": profile.requests,
+        "queries": profile.queries,
         "answered": profile.answered,
         "offered_per_s": profile.offered_per_s,
         "sent_per_s": profile.sent_per_s,
@@ -90,6 +92,8 @@ def profile_data(profile: Profile) -> dict[str, Any]:
 
 
 def _data(value: object) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, HdrHistogram):
+        return value.to_sparse()
     if hasattr(value, "__dataclass_fields__"):
         return {name: _data(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):

@@ -36,6 +36,10 @@ _START_TIMEOUT_S: Final = 60.0
 _END_TIMEOUT_S: Final = 5.0
 
 
+class NothingDue(InvalidArgument):
+    """A plan whose arrivals are none, as those of a low rate may be within a short run."""
+
+
 async def run_profile(
     plan: Plan, target: Target, workload: Workload | None = None, keep: Callable[[Samples], None] | None = None
 ) -> Profile:
@@ -49,7 +53,8 @@ async def run_profile(
 
     Raises:
         TargetUnavailable: not even the first connection could be opened.
-        InvalidArgument: the plan has no arrivals, or the workload does not fit the target.
+        NothingDue: the plan has no arrivals.
+        InvalidArgument: the workload does not fit the target.
     """
     shots = target.render(workload)
     jobs = make_jobs(plan, target, shots, workload)
@@ -68,19 +73,21 @@ def make_jobs(plan: Plan, target: Target, shots: Sequence[Shot], workload: Workl
     """The share of each process: every n-th arrival.
 
     Raises:
-        InvalidArgument: there is nothing to send.
+        NothingDue: there is nothing to send.
     """
     rng = np.random.default_rng(plan.seed)
     lasts = plan.warm_up_s + plan.duration_s
     closed = plan.concurrency is not None
     due = np.empty(0) if closed else _due(plan, rng, lasts)
     if not shots or not (closed or len(due)):
-        raise InvalidArgument(
+        raise NothingDue(
             f"no request is due within {lasts:g} s at {plan.rate_per_s:g}/s",
             hint="a longer --duration or a higher --rate",
         )
     drawn = workload is not None and not isinstance(plan.arrivals, Replay)
     which = _choice(rng, len(due) or max(len(shots), 10_000), len(shots), workload if drawn else None)
+    if isinstance(plan.arrivals, Replay):
+        which = (which + np.uint32(plan.arrivals.begin)) % np.uint32(len(shots))
     count = processes_of(plan, CALLS_PER_PROCESS if target.door.method else REQUESTS_PER_PROCESS)
     spins = (os.cpu_count() or 1) > 1
     return [

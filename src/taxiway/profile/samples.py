@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 COLUMNS: Final = 6
 """Due, sent, first, done: seconds from the beginning. Tokens. The ending, as below."""
+GAP_COLUMNS: Final = 2
+"""When its request was due; seconds between the token before and this one."""
 
 OK: Final = 0
 TIMED_OUT: Final = 1
@@ -41,7 +43,12 @@ def ending_words(ending: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What became of every request; `rows` float64 [n, COLUMNS] by due time, `gaps` float64 [any] seconds."""
+    """What became of every request.
+
+    Attributes:
+        rows: float64 [n, COLUMNS], by due time.
+        gaps: float64 [any, GAP_COLUMNS], one for each token after the first of its request.
+    """
 
     rows: NDArray[np.float64]
     gaps: NDArray[np.float64]
@@ -51,7 +58,7 @@ class Samples:
         """Rows and gaps of several processes, as they wrote them."""
         told = list(parts)
         rows = np.concatenate([np.frombuffer(rows, np.float64).reshape(-1, COLUMNS) for rows, _ in told])
-        gaps = np.concatenate([np.frombuffer(gaps, np.float64) for _, gaps in told])
+        gaps = np.concatenate([np.frombuffer(gaps, np.float64).reshape(-1, GAP_COLUMNS) for _, gaps in told])
         return cls(rows[np.argsort(rows[:, 0], kind="stable")], gaps)
 
     @property
@@ -84,6 +91,12 @@ class Samples:
         """How each ended."""
         return self.rows[:, 5].astype(np.int64)
 
+    @property
+    def between(self) -> NDArray[np.float64]:
+        """Seconds between one token and the next, of all requests."""
+        return self.gaps[:, 1]
+
     def after(self, moment_s: float) -> Samples:
         """Those that were due from `moment_s` on, but for a microsecond: they went through the clock and back."""
-        return Samples(self.rows[self.due >= moment_s - 1e-6], self.gaps)
+        least = moment_s - 1e-6
+        return Samples(self.rows[self.due >= least], self.gaps[self.gaps[:, 0] >= least])

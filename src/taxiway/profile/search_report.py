@@ -30,6 +30,9 @@ def search_lines(slo: Slo, searched: Searched) -> list[str]:
         )
     allowed = f"at most {100 - slo.percentile:g} % of requests may be too slow"
     lines += ["", f"{told}; {allowed}; {len(found.answers)} rates in {found.seconds:.1f} s"]
+    if found.unproven:
+        rates = " and ".join(f"{rate:.4g}/s" for rate in found.unproven)
+        lines.append(f"not proven: {rates} too close to say, by so few requests; a longer --duration tells")
     if searched.doubts:
         lines.append(f"doubtful: {len(searched.doubts)} runs were invalid, the first at {searched.doubts[0]}")
     return lines
@@ -42,13 +45,14 @@ def _line(answer: Answer) -> str:
 
 
 def search_data(slo: Slo, searched: Searched) -> dict[str, Any]:
-    """The same as plain data; an answer's `kept` is None where it was too close to say."""
+    """The same as plain data; an answer's `kept` is None, and an end `unproven`, where it was too close to say."""
     found = searched.found
     return {
         "slo": asdict(slo),
         "rate_per_s": found.rate_per_s,
         "kept_per_s": found.kept_per_s,
         "lost_per_s": found.lost_per_s,
+        "unproven_per_s": list(found.unproven),
         "seconds": found.seconds,
         "rates": [asdict(answer) for answer in found.answers],
         "doubts": list(searched.doubts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,7 +14,7 @@ from taxiway.core.errors import InvalidArgument
 from taxiway.profile.arrivals import Replay
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
-from taxiway.profile.running import run_profile
+from taxiway.profile.running import NothingDue, run_profile
 from taxiway.profile.samples import OK, Samples
 from taxiway.profile.slo_search import Ask, Found, Sample, SloPlan, run_search_async
 from taxiway.profile.slos import Slo
@@ -58,21 +59,22 @@ async def search_slo(
         raise InvalidArgument("a closed loop has no rate to search", hint="leave --concurrency out")
     if not (slo.latency_ms or slo.first_ms or slo.per_output_ms):
         raise InvalidArgument("the SLO bounds no latency", hint="--slo 'p99<50ms'")
-    if isinstance(plan.arrivals, Replay):  # as it came, but at the rate that is tried
-        plan = replace(plan, arrivals=replace(plan.arrivals, scale=None, repeats=True))
+    stages = Stages(plan)
     doubts: list[str] = []
-    asked = 0
 
     async def measure(ask: Ask) -> Sample:
-        nonlocal asked
-        asked += 1
         tell(f"measuring {ask.rate_per_s:.4g}/s for {ask.seconds:g} s")
-        run = replace(plan.at(ask.rate_per_s), duration_s=ask.seconds, seed=plan.seed + asked)
+        run = stages.plan(ask)
         kept: list[Samples] = []
-        profile = await run_profile(run, target, workload, kept.append)
-        if not profile.valid:
+        try:
+            profile = await run_profile(run, target, workload, kept.append)
+        except NothingDue:
+            return Sample(0, 0, 0.0)
+        stages.ran(ask, len(kept[0].rows))
+        counted = kept[0].after(run.warm_up_s)
+        if len(counted.rows) and not profile.valid:
             doubts.append(f"{ask.rate_per_s:.4g}/s: {profile.reasons[0]}")
-        return sample_of(kept[0].after(run.warm_up_s), slo, profile)
+        return sample_of(counted, slo, profile)
 
     least = min(plan.rate_per_s, _LEAST_ASKED / plan.duration_s)
     wanted = SloPlan(
@@ -81,13 +83,35 @@ async def search_slo(
     return Searched(await run_search_async(wanted, measure), tuple(doubts))
 
 
+class Stages:
+    """The run of each stage: no two draw the same arrivals, and a replay of a rate goes on where it was left."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._asked = 0
+        self._sent: Counter[float] = Counter()
+
+    def plan(self, ask: Ask) -> Plan:
+        """Of the next stage."""
+        self._asked += 1
+        plan = replace(self._plan.at(ask.rate_per_s), duration_s=ask.seconds, seed=self._plan.seed + self._asked)
+        arrivals = plan.arrivals
+        if not isinstance(arrivals, Replay):
+            return plan
+        begin = self._sent[ask.rate_per_s] % len(arrivals.times_s)
+        return replace(plan, arrivals=replace(arrivals, scale=None, repeats=True, begin=begin))
+
+    def ran(self, ask: Ask, requests: int) -> None:
+        """It took so many requests of a replay."""
+        self._sent[ask.rate_per_s] += requests
+
+
 def sample_of(counted: Samples, slo: Slo, profile: Profile) -> Sample:
     """How many of these requests broke the SLO, whichever bound; one that failed did."""
     answered = counted.ending == OK
-    times = np.stack(list(_ratios(counted, slo)), axis=1)[answered].max(axis=1, initial=0.0)
-    failed = int(np.count_nonzero(~answered))
+    times = np.where(answered, np.stack(_ratios(counted, slo)).max(axis=0), np.inf)
     hopeless = profile.achieved_per_s < _HOPELESS * profile.offered_per_s and len(counted.rows) >= _LEAST_ASKED
-    return Sample.of(times.tolist(), 1.0, failed, hopeless=hopeless)
+    return Sample.of(times.tolist(), 1.0, hopeless=hopeless)
 
 
 def _ratios(counted: Samples, slo: Slo) -> list[NDArray[np.float64]]:

@@ -63,6 +63,8 @@ def crossing(points: Sequence[Point], allowed: float, middle_per_s: float) -> fl
 def independent(latency: Sequence[float], limit: float) -> float:
     """How many independent requests a run is worth as to how many are slower than `limit`; the order is that of time.
 
+    A request that failed is infinitely slow: they come together as slow ones do.
+
     Slow requests come together, and a short run may have none of them: how much neighbours resemble each other is then
     seen at lower levels. So the inflation of the variance of batch means (Schmeiser 1982) is taken at the limit, the
     median and the 90th percentile, with 10 and with 30 batches, and the greatest counts.
@@ -70,7 +72,7 @@ def independent(latency: Sequence[float], limit: float) -> float:
     values = np.asarray(latency, np.float64)
     if len(values) < 2:
         return float(len(values))
-    levels = (limit, *np.quantile(values, (0.5, 0.9)))
+    levels = (limit, *np.quantile(values, (0.5, 0.9), method="lower"))  # between two infinite ones there is none
     inflation = max(_inflation(values > level, batches) for level in levels for batches in (10, 30))
     return len(values) / max(inflation, 1.0)
 

@@ -104,10 +104,9 @@ class Sample:
     hopeless: bool = False
 
     @classmethod
-    def of(cls, latency: Sequence[float], limit: float, failed: int = 0, *, hopeless: bool = False) -> Sample:
-        """Of latencies in the order of time, in the unit of `limit`, and of requests that failed beside them."""
-        beyond = sum(one > limit for one in latency) + failed
-        return cls(len(latency) + failed, beyond, independent(latency, limit) + failed, hopeless)
+    def of(cls, latency: Sequence[float], limit: float, *, hopeless: bool = False) -> Sample:
+        """Of latencies in the order of time, in the unit of `limit`; infinite where the request failed."""
+        return cls(len(latency), sum(one > limit for one in latency), independent(latency, limit), hopeless)
 
     def plus(self, other: Sample) -> Sample:
         """Both together."""
@@ -152,8 +151,8 @@ class Found:
 
     Attributes:
         rate_per_s: where the SLO is just kept, by all that was measured nearby; None: not even the least rate keeps it.
-        kept_per_s: the highest rate that was measured and kept it.
-        lost_per_s: the lowest that does not; None: even the most keeps it.
+        kept_per_s: the highest rate that was measured and kept it, or more likely so.
+        lost_per_s: the lowest that does not, or more likely so; None: even the most keeps it.
         answers: of every rate, in the order they were asked.
     """
 
@@ -166,6 +165,13 @@ class Found:
     def seconds(self) -> float:
         """That were measured altogether."""
         return sum(answer.seconds for answer in self.answers)
+
+    @property
+    def unproven(self) -> tuple[float, ...]:
+        """Which of `kept_per_s` and `lost_per_s` were too close to say, however often they were measured."""
+        shown = {(answer.rate_per_s, answer.kept) for answer in self.answers}
+        ends = ((self.kept_per_s, True), (self.lost_per_s, False))
+        return tuple(rate for rate, kept in ends if rate is not None and (rate, kept) not in shown)
 
 
 Steps = Generator[Ask, Sample, Found]

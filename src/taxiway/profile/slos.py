@@ -15,6 +15,8 @@ from taxiway.profile.outcome import Profile
 
 _TERM: Final = re.compile(r"(?P<name>p\d+(\.\d+)?|ttft|tpot|errors)<=?(?P<value>\d+(\.\d+)?)(?P<unit>ms|s|%)")
 
+_FIELDS: Final = {"ttft": "first_ms", "tpot": "per_output_ms", "errors": "errors"}
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:
@@ -64,11 +66,12 @@ def parse_slo(text: str) -> Slo:
     """A preset's name, or terms as `p99<50ms`, `ttft<450ms,tpot<40ms`, `errors<1%`.
 
     Raises:
-        InvalidArgument: it is neither, or bounds two percentiles.
+        InvalidArgument: it is neither, bounds something twice or two percentiles, or a value breaks a rule.
     """
     if text in PRESETS:
         return PRESETS[text]
-    given: dict[str, float] = {}
+    given: dict[str, str] = {}
+    bounds: dict[str, float] = {}
     for term in text.replace(" ", "").split(","):
         match = _TERM.fullmatch(term)
         if match is None or (match["name"] == "errors") != (match["unit"] == "%"):
@@ -76,12 +79,33 @@ def parse_slo(text: str) -> Slo:
                 f"SLO {text!r} is neither the name of a preset nor of terms as p99<50ms, ttft<450ms, errors<1%",
                 hint=f"presets are {', '.join(PRESETS)}",
             )
-        value = float(match["value"]) * (1000 if match["unit"] == "s" else 0.01 if match["unit"] == "%" else 1)
-        if match["name"].startswith("p"):
-            given |= {"latency_ms": value, "percentile": float(match["name"][1:])}
-        else:
-            given[{"ttft": "first_ms", "tpot": "per_output_ms", "errors": "errors"}[match["name"]]] = value
-    return Slo(**given)
+        field = _FIELDS.get(match["name"], "latency_ms")
+        if field in given:
+            raise InvalidArgument(
+                f"SLO {text!r} has both {given[field]} and {term}, and takes only one of them",
+                hint="leave one out; what is promised of two percentiles takes a run for each",
+            )
+        given[field] = term
+        bounds |= _bounds(text, field, match)
+    return Slo(**bounds)
+
+
+def _bounds(text: str, field: str, match: re.Match[str]) -> dict[str, float]:
+    """What one term says, by the fields of `Slo`."""
+    value = float(match["value"]) * (1000 if match["unit"] == "s" else 0.01 if match["unit"] == "%" else 1)
+    if field != "errors" and not value:
+        raise InvalidArgument(
+            f"SLO {text!r} bounds {match['name']} by 0, which no answer keeps", hint="a bound above 0, or none at all"
+        )
+    if field != "latency_ms":
+        return {field: value}
+    percentile = float(match["name"][1:])
+    if not 0 < percentile < 100:
+        raise InvalidArgument(
+            f"SLO {text!r} is about percentile {percentile:g}, which must be above 0 and below 100",
+            hint="write p99.9<50ms for 999 of 1000",
+        )
+    return {field: value, "percentile": percentile}
 
 
 def broken_terms(slo: Slo, profile: Profile) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,26 @@ def test_a_replay_ends_or_begins_again() -> None:
     assert Replay(times, repeats=True).offsets(rng, 1.0, 12.5).tolist() == [0, 1, 4, 6, 7, 10, 12]
     assert Replay(times, 0.5).offsets(rng, 1.0, 1.0).tolist() == [0, 0.5]
     assert Replay(np.array([3.0]), None, repeats=True).offsets(rng, 1.0, 10.0).tolist() == [0]
+
+
+def test_a_replay_begins_where_it_is_told() -> None:
+    rng = np.random.default_rng(0)
+    times = np.array([5.0, 6.0, 9.0])
+    assert Replay(times, begin=1).offsets(rng, 1.0, 100.0).tolist() == [0, 3]
+    assert Replay(times, repeats=True, begin=1).offsets(rng, 1.0, 12.5).tolist() == [0, 3, 5, 6, 9, 11, 12]
+    for begin in (-1, 3):
+        with pytest.raises(InvalidArgument, match="begin is"):
+            Replay(times, begin=begin)
+
+
+@given(st.lists(st.floats(1e-3, 5), min_size=1, max_size=20), st.data())
+def test_a_replay_goes_on_as_if_it_had_not_stopped(gaps: list[float], data: st.DataObject) -> None:
+    replay = Replay(np.concatenate([[0.0], np.cumsum(gaps)]), None, repeats=True)
+    begin = data.draw(st.integers(0, len(gaps)))
+    rng, count = np.random.default_rng(0), 3 * len(replay.times_s)
+    whole = replay.offsets(rng, 10.0, count / 10.0)
+    rest = replace(replay, begin=begin).offsets(rng, 10.0, count / 10.0)
+    assert rest[: len(whole) - begin] == pytest.approx(whole[begin:] - whole[begin], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.judging import judge
 from taxiway.profile.plan import Plan
+from taxiway.profile.report import profile_data
 from taxiway.profile.samples import NOT_SENT, OK, TIMED_OUT, Samples
 
 RATE = 200.0
@@ -20,7 +23,7 @@ def samples(
 ) -> Samples:
     rows = np.zeros((len(due), 6))
     rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3] = due, due + lag, np.nan, due + latency
-    return Samples(rows, np.empty(0))
+    return Samples(rows, np.empty((0, 2)))
 
 
 def due_of(plan: Plan) -> NDArray[np.float64]:
@@ -120,11 +123,34 @@ def test_tokens_are_told_from_the_intended_start() -> None:
     due = due_of(PLAN)
     told = samples(due, 1.1, 0.0)
     told.rows[:, 2], told.rows[:, 4] = due + 0.1, 11
-    tokens = judge("it", PLAN, Samples(told.rows, np.full(100, 0.1))).tokens
+    tokens = judge("it", PLAN, Samples(told.rows, np.tile([5.0, 0.1], (100, 1)))).tokens
     assert tokens is not None
     assert tokens.first.p50_ms == pytest.approx(100, rel=0.01)
     assert tokens.per_output.p99_ms == pytest.approx(100, rel=0.01)
+    assert tokens.between.p99_ms == pytest.approx(100, rel=0.01)
     assert tokens.per_s == pytest.approx(2200)
+
+
+def test_the_warm_up_s_tokens_are_left_out() -> None:
+    due = due_of(PLAN)
+    told = samples(due, 1.1, 0.0)
+    told.rows[:, 2], told.rows[:, 4] = due + 0.1, 2
+    gaps = np.stack([due, np.where(due < 2.0, 5.0, 0.1)], axis=1)
+    tokens = judge("it", PLAN, Samples(told.rows, gaps)).tokens
+    assert tokens is not None
+    assert tokens.between.max_ms == pytest.approx(100, rel=0.01)
+
+
+def test_tokens_that_come_too_late_are_no_throughput() -> None:
+    due = due_of(PLAN)
+    told = samples(due, np.where(due < 17.0, 0.5, 600.0))
+    told.rows[:, 2], told.rows[:, 4] = due + 0.1, 10
+    profile = judge("it", PLAN, told)
+    assert profile.tokens is not None
+    assert profile.tokens.per_s == pytest.approx(10 * profile.achieved_per_s) == pytest.approx(1033, rel=0.01)
+    assert profile.tokens.total == 60_000
+    told = json.loads(json.dumps(profile_data(profile)))["tokens"]
+    assert sum(count for _, count in told["first_ns"]) == 6000
 
 
 def test_success_is_zero() -> None:

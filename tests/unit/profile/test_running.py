@@ -11,7 +11,7 @@ from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of, phases_between
 from taxiway.profile.plan import Plan
 from taxiway.profile.requests import Request
-from taxiway.profile.running import make_jobs, processes_of
+from taxiway.profile.running import NothingDue, make_jobs, processes_of
 from taxiway.profile.workload import Workload
 
 
@@ -66,6 +66,12 @@ def test_a_replay_keeps_the_order_whatever_the_weights() -> None:
     assert job.indices.tolist() == [0, 1, 2]
 
 
+def test_a_replay_that_begins_later_begins_with_that_request() -> None:
+    plan = Plan(Replay(np.array([0.0, 0.1, 0.2]), repeats=True, begin=2), 1.0, 0.45, warm_up_s=0.0, processes=1)
+    (job,) = make_jobs(plan, Nowhere(), SHOTS, None)
+    assert job.indices.tolist() == [2, 0, 1, 2, 0]
+
+
 def test_a_closed_loop_is_divided() -> None:
     jobs = make_jobs(Plan(Constant(), 1.0, 1.0, concurrency=5, processes=2), Nowhere(), SHOTS, None)
     assert [job.concurrency for job in jobs] == [3, 2]
@@ -75,6 +81,11 @@ def test_a_closed_loop_is_divided() -> None:
 def test_offline_is_due_at_once() -> None:
     (job,) = make_jobs(Plan(Constant(), 10.0, 3.0, all_at_once=True, processes=1), Nowhere(), SHOTS, None)
     assert job.due_s.tolist() == [0.0] * 30
+
+
+def test_no_arrival_is_told_apart() -> None:
+    with pytest.raises(NothingDue, match="no request is due"):
+        make_jobs(Plan(Poisson(), 1e-6, 0.05), Nowhere(), SHOTS, None)
 
 
 def test_nothing_to_send_is_refused() -> None:

@@ -151,6 +151,29 @@ def test_bounds_end_the_search() -> None:
     assert (never.rate_per_s, never.kept_per_s, never.lost_per_s) == (None, None, 3)
 
 
+def test_ends_that_were_too_close_to_say_are_not_proven() -> None:
+    def measure(ask: Ask) -> Sample:
+        requests = round(ask.rate_per_s * ask.seconds)
+        return Sample(requests, requests * (ask.rate_per_s > 20) // 50, float(requests))
+
+    few = run_search(SloPlan(10, 4.0), measure)
+    assert few.rate_per_s is not None
+    assert few.unproven == (few.kept_per_s, few.lost_per_s)
+    many = run_search(SloPlan(10, 4000.0), measure)
+    assert many.unproven == ()
+    nothing = run_search(SloPlan(10, 1.0, most_per_s=40), lambda _: Sample(0, 0, 0.0))
+    assert nothing.unproven == (40,)
+
+
+def test_failures_that_come_together_are_worth_no_more_than_slow_ones() -> None:
+    outage = [0.001] * 2500 + [math.inf] * 100 + [0.001] * 2400
+    sample = Sample.of(outage, 0.02)
+    assert (sample.requests, sample.beyond) == (5000, 100)
+    assert sample.effective == Sample.of([min(one, 1.0) for one in outage], 0.02).effective < 100
+    assert judge(sample, 0.01, 0.95)[0] is None
+    assert Sample.of([math.inf] * 100, 0.02).effective == 100
+
+
 def test_a_target_that_does_not_keep_up_has_lost() -> None:
     assert judge(Sample(10, 0, 10.0, hopeless=True), 0.01, 0.95)[0] is False
     assert judge(Sample(1000, 0, 1000.0), 0.01, 0.95)[0] is True

@@ -19,9 +19,10 @@ class EventReader:
         first: when the first token came, by the monotonic clock; NaN before.
         tokens: how many came; what the server counted, where it says so.
         gaps: seconds between one and the next.
+        problem: the first event that tells of an error, as the server wrote it; empty if none does.
     """
 
-    __slots__ = ("_buffer", "_counted", "_last", "_seen", "first", "gaps")
+    __slots__ = ("_buffer", "_counted", "_last", "_seen", "first", "gaps", "problem")
 
     def __init__(self) -> None:
         self.begin()
@@ -34,6 +35,7 @@ class EventReader:
         self._last = 0.0
         self.first = float("nan")
         self.gaps: list[float] = []
+        self.problem = b""
 
     @property
     def tokens(self) -> int:
@@ -57,6 +59,9 @@ class EventReader:
             document = None
         if not isinstance(document, dict):
             self._token()
+            return
+        if document.get("error"):
+            self.problem = self.problem or text
             return
         usage = document.get("usage")
         if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):

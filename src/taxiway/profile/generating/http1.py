@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from taxiway.profile.generating.events import EventReader
-from taxiway.profile.samples import DISCONNECTED, NOT_HTTP, OK
+from taxiway.profile.samples import DISCONNECTED, NOT_HTTP, NOT_WANTED, OK
 
 _EXAMPLE_BYTES: Final = 300
 
@@ -31,7 +31,7 @@ class Lane(asyncio.Protocol):
         due, sent: of the request that it carries, by the monotonic clock.
         number: of that request.
         events: what is read of an answer that is a stream of events; None if it is none.
-        said: the beginning of the body of an answer that is not a success.
+        said: the beginning of the body of an answer that is not a success, or the event that told of an error.
     """
 
     __slots__ = (
@@ -86,10 +86,9 @@ class Lane(asyncio.Protocol):
             return
         if self._ended:
             self._ended = False
-            status = self._parser.get_status_code()
             if not self._keeps:
                 self.close()
-            self._end(OK if 200 <= status < 300 else status)
+            self._end(self._ending())
 
     def complete(self) -> None:
         """The parser has seen the end of an answer."""
@@ -122,6 +121,16 @@ class Lane(asyncio.Protocol):
         """Nobody waits for the answer any more."""
         self._busy = False
         self.close()
+
+    def _ending(self) -> int:
+        """Of an answer that is complete: its status was sent before its events, which may tell of an error."""
+        status = self._parser.get_status_code()
+        if not 200 <= status < 300:
+            return status
+        if self.events is not None and self.events.problem:
+            self.said = self.events.problem
+            return NOT_WANTED
+        return OK
 
     def _end(self, ending: int) -> None:
         if self._busy:

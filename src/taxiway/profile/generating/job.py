@@ -86,7 +86,7 @@ class Report(msgspec.Struct, frozen=True):
 
     Attributes:
         rows: float64 [requests, 6], see samples.py.
-        gaps: float64 seconds between tokens, of all requests.
+        gaps: float64 [tokens after the first, 2], see samples.py.
         examples: of each kind of error, what the first one said.
         cpu_s: of this process, while it sent.
         problem: why there was nothing to send to; the rest is empty then.

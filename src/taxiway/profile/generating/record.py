@@ -1,4 +1,4 @@
-"""What a generator process writes down while it sends: six numbers a request, in one flat array."""
+"""What a generator process writes down while it sends: six numbers a request and two a token, in flat arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Record:
         began = self.began
         first, count, gaps = tokens
         self.rows.extend((due - began, sent - began, first - began, done - began, count, 0))
-        self.gaps.extend(gaps)
+        for gap in gaps:
+            self.gaps.extend((due - began, gap))
 
     def never_sent(self, due: float, now: float) -> None:
         """A request that waited for a connection until it was too late."""
