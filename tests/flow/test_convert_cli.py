@@ -76,8 +76,17 @@ def test_without_torch_the_error_says_what_to_install(
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="source: there is no file"):
-        asked(str(tmp_path / "none.skops"))
+    for name in ("none.skops", "none.pt2"):
+        with pytest.raises(NotFound, match="source: there is no file"):
+            asked(str(tmp_path / name), "-o", str(tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("name", ["wine.skops", "model.pt2"])
+def test_a_target_where_there_is_no_directory_is_not_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(NotFound, match=r"target: there is no directory .*missing for .*model\.onnx") as caught:
+        asked(str(tmp_path / name), "-o", str(tmp_path / "missing" / "model.onnx"))
+    assert caught.value.hint == f"mkdir -p {tmp_path / 'missing'}"
 
 
 def test_samples_that_do_not_fit_are_told(tmp_path: Path) -> None:
