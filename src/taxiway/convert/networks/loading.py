@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from taxiway.convert.networks.network import BATCH, Feeds, Network, batched, described, rows_are_free, to_example
 from taxiway.convert.outcome import Reason, Refused
+from taxiway.convert.rows import UNREADABLE
 from taxiway.convert.sources import Kind, function_of
 from taxiway.core.errors import TaxiwayError, UntrustedPickle
 from taxiway.runtimes.hosted.guest import Source
@@ -63,9 +64,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         Refused: it is no .npz of arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as problem:
+    except (*UNREADABLE, AttributeError) as problem:
         raise Refused(
             Reason.BAD_SAMPLES,
             f"samples: {path.name} is no .npz of arrays: {problem}",
