@@ -101,6 +101,13 @@ def test_a_function_finds_its_files_and_module_where_the_caller_stands(
     assert convert.success("nets_here:loading").framework == "torch"
 
 
+def test_arguments_that_only_happen_to_be_as_long_keep_their_sizes(convert: Converter) -> None:
+    outcome = convert.success(f"{NETWORKS}:adjacent")
+    assert signature(outcome) == {
+        "x": ("FP32", (4, 8)), "adjacency": ("FP32", (4, 4)), "output__0": ("FP32", (4, 8)),
+    }  # fmt: skip
+
+
 def test_an_lstm(convert: Converter) -> None:
     assert signature(convert.success(f"{NETWORKS}:recurrent"))["x"] == ("FP32", (-1, 7, 5))
 

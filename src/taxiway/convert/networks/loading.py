@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,12 +225,9 @@ def _examples(taken: list[str], examples: Any) -> Feeds:  # noqa: ANN401 - a ten
 
 
 def _network(module: Any, examples: Feeds) -> Network:  # noqa: ANN401
-    """A module whose rows are free if all its arguments have as many."""
-    is_free = rows_are_free(examples)
-    return Network(
-        "torch",
-        module,
-        batched(examples) if is_free else examples,
-        {name: {0: BATCH} for name in examples} if is_free else {},
-        ("torch", "onnxscript"),
-    )
+    """A module whose rows are free if all its arguments have as many, and it answers more and fewer."""
+    fixed = Network("torch", module, examples, {}, ("torch", "onnxscript"))
+    if not rows_are_free(examples):
+        return fixed
+    free = replace(fixed, examples=batched(examples), free={name: {0: BATCH} for name in examples})
+    return free if free.takes_other_sizes() else fixed

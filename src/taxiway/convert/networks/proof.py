@@ -11,17 +11,19 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxiway.convert.networks.network import Feeds, Network
-from taxiway.convert.outcome import Parity, Worst
+from taxiway.convert.outcome import Parity, Reason, Refused, Worst
 from taxiway.convert.parity import ROW_VALUES_SHOWN
 from taxiway.core.errors import ModelFailed
 from taxiway.core.tensors import Datatype
 from taxiway.runtimes.onnx import OnnxModel
+
+if TYPE_CHECKING:
+    from taxiway.convert.networks.network import Feeds, Network  # needs torch, which judging an answer does not
 
 TOLERANCE: Final = 1e-4
 TOLERANCE_OF_HALVES: Final = 1e-2
@@ -42,11 +44,29 @@ class Case:
 
 
 def cases_of(network: Network, given: bool) -> list[Case]:
-    """The examples (from a file, if they were given), and cases like them of other sizes."""
+    """The examples (from a file, if they were given), and cases like them of other sizes.
+
+    Raises:
+        Refused: torch itself does not answer one.
+    """
     chance = np.random.default_rng(20)
     feeds = network.cases(chance)
     origins = ["given" if given else "example", *["like the examples"] * (len(feeds) - 1)]
-    return [Case(one, network.answer(one), origin) for one, origin in zip(feeds, origins, strict=True)]
+    return [Case(one, _answer(network, one), origin) for one, origin in zip(feeds, origins, strict=True)]
+
+
+def _answer(network: Network, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    try:
+        return network.answer(feeds)
+    except Exception as problem:
+        sizes = ", ".join(f"{name} {list(values.shape)}" for name, values in feeds.items())
+        raise Refused(
+            Reason.UNSUPPORTED,
+            f"{network.framework} itself fails on arguments of the sizes {sizes} with numbers like the examples': "
+            f"{type(problem).__name__}: {str(problem)[:300]}",
+            "export it with the sizes that it takes (torch.export.Dim with min and max)"
+            f"; or let {network.framework} serve it",
+        ) from problem
 
 
 def prove(cases: Sequence[Case], model: OnnxModel) -> Parity:
