@@ -2,7 +2,8 @@
 
 A number's error is relative to the expected one, but never to less than the root of the mean square of its output:
 what is nearly zero because large terms cancel has lost its digits in torch as well. Sums of float32 in another order
-differ by more than those of trees do, so the tolerance is wider: 1e-4, and 1e-2 where an output has 16 bits.
+differ by more than those of trees do, so the tolerance is wider: 1e-4, and 1e-2 where an output has 16 bits. Whole
+numbers and truth values, such as a token's or a class's, have no tolerance.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def prove(cases: Sequence[Case], model: OnnxModel) -> Parity:
     wrong, largest, worst, at = 0, 0.0, None, 0
     for case in cases:
         errors = _errors_of(case, model)
-        rows = [_by_row(values, case.rows).max(axis=1, initial=0.0) for values, _ in errors.values()]
+        count = max(case.rows, 1)  # an empty argument may be answered, too
+        rows = [_by_row(values, count).max(axis=1, initial=0.0) for values, _ in errors.values()]
         wrong += int(np.count_nonzero(np.max(rows, axis=0) > tolerance))
         for name, (values, got) in errors.items():
             error = float(values.max(initial=0.0))
@@ -116,7 +118,11 @@ def _errors_of(case: Case, model: OnnxModel) -> dict[str, tuple[NDArray[np.float
 
 def _errors(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64]:
     if expected.shape != got.shape:
-        return np.full(expected.shape or (1,), np.inf)
+        shape = expected.shape if expected.size else (1,)  # wrong is wrong, though there be no number in it
+        return np.full(shape, np.inf)
+    if expected.dtype.kind != "f":
+        equal: NDArray[np.bool_] = np.equal(expected, got)
+        return np.where(equal, 0.0, np.inf)
     wanted, told = expected.astype(np.float64), got.astype(np.float64)
     finite = wanted[np.isfinite(wanted)]
     usual = math.sqrt(float(np.mean(np.square(finite)))) if finite.size else 0.0
