@@ -98,7 +98,7 @@ def _within(request: Request, target: Path) -> Request:
 
 def _from_anywhere(source: str) -> str:
     if kind_of(source) is not Kind.FUNCTION:
-        return str(Path(source).resolve())
+        return str(Path(source).absolute())  # under the name it has here, whatever a link leads to
     place, name = function_of(source)
     return f"{Path(place).resolve()}:{name}" if place.endswith(".py") else source
 

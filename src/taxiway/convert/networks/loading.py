@@ -21,7 +21,8 @@ from taxiway.convert.rows import UNREADABLE
 from taxiway.convert.sources import Kind, function_of
 from taxiway.core.errors import TaxiwayError, UntrustedPickle
 from taxiway.runtimes.hosted.guest import Source
-from taxiway.runtimes.hosted.torch_programs import ExportedProgram, Program, open_program
+from taxiway.runtimes.hosted.torch_programs import ExportedProgram, Program, is_script, open_program
+from taxiway.runtimes.hosted.trust import how_to_trust, is_trusted
 
 _CPU = torch.device("cpu")
 _NUMPY = {
@@ -32,8 +33,17 @@ _SIZE = 2
 """What a free dimension is in examples that nobody gave."""
 
 
-def load(source: str, kind: Kind, samples: Path | None, trusted: Collection[str]) -> Network:
+def load(
+    source: str, kind: Kind, samples: Path | None, trusted: Collection[str], scanned: Collection[str] = ()
+) -> Network:
     """The network of `source`.
+
+    Args:
+        source: as in `Request`.
+        kind: of the source.
+        samples: an .npz of arguments.
+        trusted: digests (hex) of files that may run code when they are read.
+        scanned: digests of files of torch that were found to run none.
 
     Raises:
         Refused: it cannot be loaded, nobody trusts it, or it fails on its own examples.
@@ -51,7 +61,7 @@ def load(source: str, kind: Kind, samples: Path | None, trusted: Collection[str]
 
             network = keras.load(Path(source), given)
         else:
-            network = _of_file(Path(source), given, trusted)
+            network = _of_file(Path(source), given, trusted, scanned)
     except TaxiwayError as problem:
         reason = Reason.UNTRUSTED if isinstance(problem, UntrustedPickle) else Reason.UNREADABLE
         raise Refused(reason, problem.message, problem.hint) from problem
@@ -94,7 +104,14 @@ def chosen(names: Collection[str], given: Mapping[str, NDArray[Any]], path: str 
 # --- files -------------------------------------------------------------------------------------------
 
 
-def _of_file(path: Path, given: Mapping[str, NDArray[Any]] | None, trusted: Collection[str]) -> Network:
+def _of_file(
+    path: Path, given: Mapping[str, NDArray[Any]] | None, trusted: Collection[str], scanned: Collection[str]
+) -> Network:
+    if (path.suffix == ".pt2" or is_script(path)) and not is_trusted(path, {*trusted, *scanned}):
+        raise UntrustedPickle(
+            f"{path.name} may hold code that torch runs while it reads it, and nobody has scanned it",
+            hint="taxiway convert scans it first; " + how_to_trust(path),
+        )
     program = open_program(
         Source(path.stem, 1, path.parent, path, "{}", {}, frozenset(trusted), path.stem, "CPU", 0, ""), _CPU
     )
