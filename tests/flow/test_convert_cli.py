@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -14,9 +15,13 @@ import skops.io
 from click.testing import CliRunner
 from sklearn.tree import DecisionTreeRegressor
 from tests.support import framework_models as models
+from tests.support.malicious import CASES, Case
+from tests.support.malicious.exported import program, script
 
 from taxiway.cli.convert import command
-from taxiway.core.errors import InvalidArgument, NotFound, TaxiwayError, Unsupported, UntrustedPickle
+from taxiway.core.errors import InvalidArgument, InvalidModel, NotFound, TaxiwayError, Unsupported, UntrustedPickle
+
+OF_TORCH = [case for case in CASES if case.name.startswith(("exported-", "torchscript-"))]
 
 
 def asked(*words: str) -> str:
@@ -67,7 +72,8 @@ def test_without_torch_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "directory").mkdir()
-    for name in ("nets.py", "model.pt2", "model.keras"):
+    program(tmp_path)
+    for name in ("nets.py", "model.keras"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(Unsupported, match=r"needs (torch|keras), which .*python.* does not have") as caught:
         asked(source)
@@ -75,9 +81,56 @@ def test_without_torch_the_error_says_what_to_install(
     assert "onnxscript" in caught.value.hint
 
 
+@pytest.mark.parametrize("case", OF_TORCH, ids=lambda case: case.name)
+def test_a_program_of_torch_is_scanned_before_torch_reads_it(case: Case, tmp_path: Path) -> None:
+    canary, place = tmp_path / "canary", tmp_path / "model"
+    place.mkdir()
+    source = case.build(place, canary)
+    with pytest.raises(case.error) as refused:
+        asked(str(source), "-o", str(place / "model.onnx"))
+    assert refused.value.facts["rule"] == case.rule
+    assert not canary.exists()
+    assert list(place.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.pt", "model.pth"])
+def test_a_pickle_in_a_program_of_torch_needs_to_be_trusted(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("m/archive_format" if name == "model.pt2" else "m/constants.pkl", b"pt2")
+        archive.writestr("m/data/constants/opaque_0", pickle.dumps(print))
+    with pytest.raises(UntrustedPickle, match="is a pickle: to read it is to run it") as caught:
+        asked(str(tmp_path / name), "-o", str(tmp_path / "model.onnx"))
+    digest = caught.value.hint.rpartition(" ")[2]
+    with pytest.raises(Unsupported, match="needs torch"):
+        asked(str(tmp_path / name), "-o", str(tmp_path / "model.onnx"), "--trust", digest)
+
+
+def test_a_program_of_torch_is_read_as_what_it_was_scanned_as(tmp_path: Path) -> None:
+    for wrong, source in (("a.pt2", script(tmp_path, "pass")), ("b.pt", program(tmp_path))):
+        source.rename(tmp_path / wrong)
+        with pytest.raises(InvalidModel, match=rf"{wrong} is no .*, by its bytes"):
+            asked(str(tmp_path / wrong), "-o", str(tmp_path / "model.onnx"))
+
+
+def test_a_link_is_read_as_what_it_is_called(tmp_path: Path) -> None:
+    program(tmp_path).rename(tmp_path / "blob")
+    (tmp_path / "model.pt2").symlink_to("blob")
+    with pytest.raises(Unsupported, match="needs torch"):
+        asked(str(tmp_path / "model.pt2"), "-o", str(tmp_path / "model.onnx"))
+
+
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="source: there is no file"):
-        asked(str(tmp_path / "none.skops"))
+    for name in ("none.skops", "none.pt2"):
+        with pytest.raises(NotFound, match="source: there is no file"):
+            asked(str(tmp_path / name), "-o", str(tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("name", ["wine.skops", "model.pt2"])
+def test_a_target_where_there_is_no_directory_is_not_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(NotFound, match=r"target: there is no directory .*missing for .*model\.onnx") as caught:
+        asked(str(tmp_path / name), "-o", str(tmp_path / "missing" / "model.onnx"))
+    assert caught.value.hint == f"mkdir -p {tmp_path / 'missing'}"
 
 
 def test_samples_that_do_not_fit_are_told(tmp_path: Path) -> None:

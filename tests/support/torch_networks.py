@@ -61,6 +61,21 @@ class Scripted(nn.Module):  # type: ignore[misc]
         return torch.softmax(x, dim=-1), x - y
 
 
+class Adjacent(nn.Module):  # type: ignore[misc]
+    """Nodes of a graph and their neighbours: both arguments have as many rows, and neither has any number of them."""
+
+    def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+        return torch.relu(adjacency @ x)
+
+
+class Several(nn.Module):  # type: ignore[misc]
+    """It wants three rows at least."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch._check(x.shape[0] >= 3)
+        return x * 2
+
+
 def two() -> Any:
     return Two(), (torch.randn(2, 4), torch.rand(2, 1))
 
@@ -92,6 +107,10 @@ def spectral() -> Any:
     return Spectral(), torch.randn(2, 3, 3)
 
 
+def adjacent() -> Any:
+    return Adjacent(), (torch.randn(4, 8), torch.rand(4, 4))
+
+
 def nothing() -> Any:
     return 3
 
@@ -106,6 +125,8 @@ def main(folder: Path) -> None:
     shapes = {"x": {0: rows}, "scale": {0: rows}}
     program = torch.export.export(module.eval(), (x,), {"scale": scale}, dynamic_shapes=shapes)
     torch.export.save(program, folder / "exported.pt2")
+    several = torch.export.export(Several(), (torch.randn(4, 4),), dynamic_shapes={"x": {0: torch.export.Dim.AUTO}})
+    torch.export.save(several, folder / "several.pt2")
     torch.jit.script(Scripted()).save(str(folder / "scripted.pt"))
     torch.save(module, folder / "whole.pt")
     torch.save(module.state_dict(), folder / "weights.pt")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import skops.io
@@ -34,9 +39,9 @@ class Doing:
         return self.doing
 
 
-def trusted(folder: Path, doing: Doing, **limits: Any) -> Request:
+def trusted(folder: Path, *doings: Doing, **limits: Any) -> Request:
     source = folder / "model.pkl"
-    source.write_bytes(pickle.dumps(doing))
+    source.write_bytes(pickle.dumps(doings))
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     return Request(source=str(source), target=str(folder / "model.onnx"), trusted_digest=digest, **limits)
 
@@ -66,6 +71,68 @@ def test_one_that_crashes_says_how(tmp_path: Path) -> None:
     outcome = refused(trusted(tmp_path, Doing(os.abort)))
     assert outcome.reason is Reason.CRASHED
     assert "SIGABRT" in outcome.message
+
+
+_CONVERT = """
+import msgspec, sys
+from taxiway.convert import Request, to_onnx
+to_onnx(msgspec.json.decode(sys.argv[1], type=Request))
+"""
+
+
+def hanging(folder: Path) -> Request:
+    """A conversion that says which process it is in, leaves a temporary file, and then does not end."""
+    says = Doing(os.system, f"echo $PPID > {folder}/said; mv {folder}/said {folder}/process")
+    return trusted(folder, Doing(tempfile.mkstemp, "-of-the-conversion"), says, Doing(time.sleep, 3600.0))
+
+
+def awaited(holds: Callable[[], bool], what: str) -> None:
+    """Wait for it, for a minute at most."""
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+def runs(process: int) -> bool:
+    """Whether it is there, and no zombie."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGKILL, 1)])
+def test_a_conversion_ends_with_whoever_asked_for_it(number: signal.Signals, left: int, tmp_path: Path) -> None:
+    request = msgspec.json.encode(hanging(tmp_path)).decode()
+    with subprocess.Popen([sys.executable, "-c", _CONVERT, request]) as asking:
+        awaited((tmp_path / "process").exists, "it did not begin")
+        process = int((tmp_path / "process").read_text())
+        assert runs(process)
+        asking.send_signal(number)
+        assert asking.wait(60) in (128 + number, -number)
+    awaited(lambda: not runs(process), "the child outlived its parent")
+    assert len(list(tmp_path.glob(".converting-*"))) == left  # nobody cleans up after SIGKILL
+    assert not list(Path(tempfile.gettempdir()).glob("*-of-the-conversion"))
+
+
+def test_a_conversion_that_nobody_ends_ends_itself_at_its_limit(tmp_path: Path) -> None:
+    request = msgspec.structs.replace(hanging(tmp_path), time_limit_s=0.5)
+    done = subprocess.run(
+        [sys.executable, "-m", "taxiway.convert", str(tmp_path)],
+        input=msgspec.json.encode(request),
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_a_handler_of_the_callers_is_left_alone(tmp_path: Path) -> None:
+    skops.io.dump(models.forest("wine"), tmp_path / "model.skops")
+    request = Request(source=str(tmp_path / "model.skops"), target=str(tmp_path / "model.onnx"), time_limit_s=0.01)
+    before = signal.getsignal(signal.SIGTERM)
+    assert isinstance(to_onnx(request), NotConverted)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow

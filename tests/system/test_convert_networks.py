@@ -13,6 +13,8 @@ from tools.environments import EnvironmentUnavailable
 from tools.torch_environment import ensure_torch
 
 from taxiway.convert import Converted, NotConverted, Reason, Request, to_onnx
+from taxiway.core.errors import InvalidModel, UntrustedPickle
+from taxiway.intake.converting import to_onnx_scanned
 
 NETWORKS = Path(__file__).parents[1] / "support" / "torch_networks.py"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,7 +48,9 @@ class Converter:
 
     def __call__(self, source: Path | str, samples: str | None = None) -> Converted | NotConverted:
         target = self.folder / "model.onnx"
-        return to_onnx(Request(source=str(source), target=str(target), python=str(self.python), samples=samples))
+        return to_onnx_scanned(
+            Request(source=str(source), target=str(target), python=str(self.python), samples=samples)
+        )
 
     def success(self, source: Path | str, samples: str | None = None) -> Converted:
         outcome = self(source, samples)
@@ -99,6 +103,13 @@ def test_a_function_finds_its_files_and_module_where_the_caller_stands(
     (made / "nets_here.py").write_bytes(NETWORKS.read_bytes())
     monkeypatch.chdir(made)
     assert convert.success("nets_here:loading").framework == "torch"
+
+
+def test_arguments_that_only_happen_to_be_as_long_keep_their_sizes(convert: Converter) -> None:
+    outcome = convert.success(f"{NETWORKS}:adjacent")
+    assert signature(outcome) == {
+        "x": ("FP32", (4, 8)), "adjacency": ("FP32", (4, 4)), "output__0": ("FP32", (4, 8)),
+    }  # fmt: skip
 
 
 def test_an_lstm(convert: Converter) -> None:
@@ -170,10 +181,48 @@ def test_samples_without_an_argument_name_it(made: Path, convert: Converter, tmp
     assert "'y'" in outcome.message
 
 
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_a_pickled_module_is_not_read(made: Path, convert: Converter) -> None:
-    outcome = convert.failure(made / "whole.pt")
-    assert outcome.reason is Reason.UNTRUSTED
-    assert hashlib.sha256((made / "whole.pt").read_bytes()).hexdigest() in outcome.hint
+    with pytest.raises(UntrustedPickle) as refused:
+        convert(made / "whole.pt")
+    assert digest(made / "whole.pt") in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["whole.pt", "exported.pt2", "scripted.pt"])
+def test_a_file_that_was_not_scanned_is_not_read(name: str, made: Path, python: Path, tmp_path: Path) -> None:
+    for scanned in (None, "0" * 64):
+        outcome = to_onnx(
+            Request(
+                source=str(made / name),
+                target=str(tmp_path / "model.onnx"),
+                python=str(python),
+                samples=str(made / "rows.npz"),
+                scanned_digest=scanned,
+            )
+        )
+        assert isinstance(outcome, NotConverted)
+        assert outcome.reason is Reason.UNTRUSTED
+        assert digest(made / name) in outcome.hint
+
+
+def test_a_program_that_was_not_scanned_is_read_if_it_is_trusted(made: Path, python: Path, tmp_path: Path) -> None:
+    source = made / "exported.pt2"
+    outcome = to_onnx(
+        Request(source=str(source), target=str(tmp_path / "m.onnx"), python=str(python), trusted_digest=digest(source))
+    )
+    assert isinstance(outcome, Converted), outcome.message
+
+
+def test_sizes_that_torch_itself_refuses_are_told(made: Path, convert: Converter, tmp_path: Path) -> None:
+    """The program wants three rows at least, which only torch knows how to tell."""
+    np.savez(tmp_path / "rows.npz", x=np.ones((4, 4), np.float32))
+    outcome = convert.failure(made / "several.pt2", samples=str(tmp_path / "rows.npz"))
+    assert outcome.reason is Reason.UNSUPPORTED
+    assert "torch itself fails on arguments of the sizes x [1, 4]" in outcome.message
+    assert "torch.export.Dim" in outcome.hint
 
 
 @pytest.mark.parametrize(("function", "why"), [("nothing", "returned int"), ("absent", "has no function 'absent'")])
@@ -191,7 +240,10 @@ def test_what_writes_texts_is_not_converted(directory: str, name: str, made: Pat
 
 
 def test_files_that_are_not_what_their_names_say(convert: Converter, tmp_path: Path) -> None:
-    for name in ("model.pt2", "model.keras", "config.json"):
+    for name in ("model.keras", "config.json"):
         (tmp_path / name).write_bytes(b"not a model")
         source = tmp_path if name == "config.json" else tmp_path / name
         assert convert.failure(source).reason is Reason.UNREADABLE
+    (tmp_path / "model.pt2").write_bytes(b"not a model")
+    with pytest.raises(InvalidModel, match="neither an exported program nor TorchScript"):
+        convert(tmp_path / "model.pt2")

@@ -9,7 +9,7 @@ import msgspec
 
 from taxiway.cli.desk import output_option, tell
 from taxiway.cli.import_ import read_digest
-from taxiway.convert import Converted, NotConverted, Reason, Request, to_onnx
+from taxiway.convert import Converted, NotConverted, Reason, Request
 from taxiway.convert.outcome import Tensor
 from taxiway.core.errors import (
     DeadlineExceeded,
@@ -19,6 +19,7 @@ from taxiway.core.errors import (
     Unsupported,
     UntrustedPickle,
 )
+from taxiway.intake.converting import to_onnx_scanned
 
 _ERRORS: dict[Reason, type[TaxiwayError]] = {
     Reason.UNTRUSTED: UntrustedPickle,
@@ -77,7 +78,7 @@ def command(
       taxiway convert minilm/ --python ~/torch/bin/python
       taxiway convert nets.py:classifier -o classifier.onnx
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    outcome = to_onnx(
+    outcome = to_onnx_scanned(
         Request(
             source=source,
             target=str(target),

@@ -6,7 +6,7 @@ Never: believing an exporter, unpickling what nobody trusted, running a framewor
 Read: outcome.py, then attempts.py, then parity.py; networks/__init__.py for what torch runs.
 """
 
-from taxiway.convert.isolation import to_onnx
+from taxiway.convert.isolation import check_places, to_onnx
 from taxiway.convert.outcome import Converted, NotConverted, Parity, Reason, Request, Worst
 
-__all__ = ["Converted", "NotConverted", "Parity", "Reason", "Request", "Worst", "to_onnx"]
+__all__ = ["Converted", "NotConverted", "Parity", "Reason", "Request", "Worst", "check_places", "to_onnx"]

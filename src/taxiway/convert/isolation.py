@@ -1,4 +1,7 @@
-"""A conversion in a process of its own: exporters hang, crash and eat memory, and none of that may reach the caller."""
+"""A conversion in a process of its own: exporters hang, crash and eat memory, and none of that may reach the caller.
+
+Nor does the child outlive whoever wants its answer: the kernel ends it with its parent, and its own alarm at the limit.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import msgspec
 
@@ -26,7 +33,42 @@ def to_onnx(request: Request) -> Outcome:
     """Convert `request.source` to ONNX at `request.target`, which is there only if the verdict is Converted.
 
     Raises:
-        NotFound: there is no such source or no such samples.
+        NotFound: there is no such source, no such samples, or no directory for the target.
+    """
+    check_places(request)
+    target = Path(request.target).resolve()
+    with unwinding(), tempfile.TemporaryDirectory(prefix=".converting-", dir=target.parent) as folder:
+        made = Path(folder, "model.onnx")
+        verdict = _run(_within(request, made), Path(folder))
+        if not isinstance(verdict, Converted):
+            return verdict
+        made.replace(target)
+    return msgspec.structs.replace(verdict, target=request.target)
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Have SIGTERM end this process as an exception does, so that the folder goes; unless somebody else handles it."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def check_places(request: Request) -> None:
+    """See that whatever the request names is there.
+
+    Raises:
+        NotFound: something is not.
     """
     kind = kind_of(request.source)
     if kind not in (Kind.FUNCTION, Kind.HUGGING_FACE) and not Path(request.source).is_file():
@@ -34,14 +76,13 @@ def to_onnx(request: Request) -> Outcome:
     for field, path in (("samples", request.samples), ("python", request.python)):
         if path is not None and not Path(path).is_file():
             raise NotFound(f"{field}: there is no file {path}", value=path)
-    target = Path(request.target).resolve()
-    with tempfile.TemporaryDirectory(prefix=".converting-", dir=target.parent) as folder:
-        made = Path(folder, "model.onnx")
-        verdict = _run(_within(request, made), Path(folder))
-        if not isinstance(verdict, Converted):
-            return verdict
-        made.replace(target)
-    return msgspec.structs.replace(verdict, target=request.target)
+    directory = Path(request.target).resolve().parent
+    if not directory.is_dir():
+        raise NotFound(
+            f"target: there is no directory {directory} for {request.target}",
+            hint=f"mkdir -p {directory}",
+            value=request.target,
+        )
 
 
 def _within(request: Request, target: Path) -> Request:
@@ -57,7 +98,7 @@ def _within(request: Request, target: Path) -> Request:
 
 def _from_anywhere(source: str) -> str:
     if kind_of(source) is not Kind.FUNCTION:
-        return str(Path(source).resolve())
+        return str(Path(source).absolute())  # under the name it has here, whatever a link leads to
     place, name = function_of(source)
     return f"{Path(place).resolve()}:{name}" if place.endswith(".py") else source
 
@@ -74,7 +115,7 @@ def _run(request: Request, folder: Path) -> Outcome:
         child = subprocess.Popen(  # noqa: S603 - this interpreter, our own module
             _command(request, folder),
             cwd=Path.cwd() if kind_of(request.source) is Kind.FUNCTION else folder,  # a function may open its files
-            env=os.environ | _ONE_THREAD | _OFFLINE | _path_for(request),
+            env=os.environ | _ONE_THREAD | _OFFLINE | {"TMPDIR": str(folder)} | _path_for(request),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

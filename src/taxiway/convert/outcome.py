@@ -36,6 +36,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     `samples` is a .npy, .npz or .csv of rows to compare on; without one, rows are made from the model itself. For
     networks it is an .npz with an array for each argument.
     `trusted_digest` is the SHA-256 (hex) of a file that may be unpickled, or whose unknown skops types may be built.
+    `scanned_digest` is the SHA-256 (hex) of a .pt2 or of TorchScript in which a scan found no code that torch would run
+    while it reads it; such a file is read only if it is scanned or trusted.
     `python` is the interpreter that has the framework; without one, this one.
     """
 
@@ -43,6 +45,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     samples: str | None = None
     trusted_digest: str | None = None
+    scanned_digest: str | None = None
     python: str | None = None
     time_limit_s: float = 180.0
     memory_limit_bytes: int = 4 << 30

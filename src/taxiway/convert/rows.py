@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from numpy.typing import NDArray
 from taxiway.convert.outcome import Reason, Refused
 from taxiway.convert.parity import Samples
 from taxiway.runtimes.hosted.tabular import MATRIX, Column
+
+UNREADABLE: Final = (OSError, EOFError, ValueError, csv.Error, zipfile.BadZipFile, zlib.error)
+"""What NumPy's reader and csv's raise for files that are cut off, or no such files."""
 
 
 def read_samples(path: Path, columns: Sequence[Column]) -> Samples:
@@ -28,7 +33,7 @@ def read_samples(path: Path, columns: Sequence[Column]) -> Samples:
         rows = _READERS[suffix](path, columns)
     except KeyError as problem:
         raise _bad(path, f"lacks {problem}") from problem
-    except (OSError, ValueError) as problem:
+    except UNREADABLE as problem:
         raise _bad(path, f"cannot be read: {problem}") from problem
     counts = {len(values) for values in rows.values()}
     if len(counts) != 1 or 0 in counts:
@@ -55,7 +60,8 @@ def _unnamed(columns: Sequence[Column]) -> ValueError:
 
 
 def _read_npz(path: Path, columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # NumPy leaves a file open that it cannot read.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if len(columns) == 1 and len(arrays.files) == 1:
             return {columns[0].name: _numbers(arrays[arrays.files[0]])}
         return {column.name: _column(arrays[column.name], column) for column in columns}
@@ -72,22 +78,53 @@ def _numbers(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read_csv(path: Path, columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in csv.reader(file) if line]
+    lines = _lines(path)
     if not lines:
         return {column.name: np.empty((0, column.width)) for column in columns}
-    has_names = not all(_is_number(cell) for cell in lines[0])
+    (_, first), *rest = lines
+    has_names = not all(_is_number(cell) for cell in first)
     if len(columns) == 1 and columns[0].name == MATRIX:
-        return {MATRIX: np.array([[_number(cell) for cell in line] for line in lines[1 if has_names else 0 :]])}
+        return {MATRIX: np.array([_numbers_of(number, line) for number, line in (rest if has_names else lines)])}
     if not has_names:
         raise _unnamed(columns)
-    places = {name: at for at, name in enumerate(lines[0])}
-    return {column.name: _cells([line[places[column.name]] for line in lines[1:]], column) for column in columns}
+    places = {name: at for at, name in enumerate(first)}
+    return {
+        column.name: _cells([(number, line[places[column.name]]) for number, line in rest], column)
+        for column in columns
+    }
 
 
-def _cells(cells: Sequence[str], column: Column) -> NDArray[Any]:
-    values: list[str] | list[float] = list(cells) if column.is_text else [_number(cell) for cell in cells]
-    return np.array(values, dtype=object if column.is_text else np.float64).reshape(-1, 1)
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines that are not empty, each with its number, and all as long as the first.
+
+    Raises:
+        ValueError: one is not.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        lines = [(reader.line_num, line) for line in reader if line]
+    for number, line in lines:
+        if len(line) != len(lines[0][1]):
+            raise ValueError(f"line {number} has {len(line)} values, and the first {len(lines[0][1])}")
+    return lines
+
+
+def _cells(cells: Sequence[tuple[int, str]], column: Column) -> NDArray[Any]:
+    if column.is_text:
+        return np.array([cell for _, cell in cells], dtype=object).reshape(-1, 1)
+    return np.array([value for number, cell in cells for value in _numbers_of(number, [cell])]).reshape(-1, 1)
+
+
+def _numbers_of(number: int, line: Sequence[str]) -> list[float]:
+    """The values of a line.
+
+    Raises:
+        ValueError: one is no number.
+    """
+    strange = next((cell for cell in line if not _is_number(cell)), None)
+    if strange is not None:
+        raise ValueError(f"line {number}: {strange!r} is no number")
+    return [_number(cell) for cell in line]
 
 
 def _is_number(cell: str) -> bool:

@@ -101,6 +101,31 @@ def probe_splits(
     return Probes(np.concatenate(rows), origins, reached, len(every))
 
 
+def divided(trees: Sequence[Tree], rows: NDArray[np.float64], at_most: int) -> int:
+    """How many splits have a row on each side; no more than `at_most` are counted."""
+    count = 0
+    for tree in trees:
+        waiting = [(0, np.arange(len(rows)))]
+        while waiting and count < at_most:
+            node, here = waiting.pop()
+            if tree.feature[node] == LEAF or len(here) < 2:
+                continue
+            goes_left, is_told = _sides(tree, node, rows[here, tree.feature[node]])
+            count += bool((goes_left & is_told).any() and (~goes_left & is_told).any())
+            waiting += [(int(tree.left[node]), here[goes_left]), (int(tree.right[node]), here[~goes_left])]
+    return count
+
+
+def _sides(tree: Tree, node: int, values: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which of them go left, and which are there at all."""
+    threshold = tree.threshold[node]
+    goes_left = values == threshold if tree.asks_for(node) else values <= threshold
+    is_missing = np.isnan(values)
+    if tree.missing_left is not None and tree.missing_left[node]:
+        goes_left = goes_left | is_missing
+    return goes_left, ~is_missing
+
+
 def _rows_at(
     tree: Tree,
     node: int,

@@ -1,4 +1,7 @@
-"""ONNX in place of a framework's own model, where `convert` proves them alike; the original stays with it."""
+"""ONNX in place of a framework's own model, where `convert` proves them alike; the original stays with it.
+
+And `convert` for a file that nobody has looked at: `to_onnx_scanned`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,18 @@ from typing import Final
 import msgspec
 
 from taxiway.config.backends import ONNX
-from taxiway.convert import Converted, NotConverted, Reason, Request, to_onnx
-from taxiway.core.errors import InvalidArgument, UntrustedPickle
+from taxiway.convert import Converted, NotConverted, Reason, Request, check_places, to_onnx
+from taxiway.convert.isolation import unwinding
+from taxiway.convert.outcome import Outcome
+from taxiway.convert.sources import Kind, kind_of
+from taxiway.core.errors import InvalidArgument, InvalidModel, UntrustedPickle
 from taxiway.core.tensors import Datatype, TensorSpec
+from taxiway.intake.formats.files import the_one, zip_names
+from taxiway.intake.limits import DEFAULT_LIMITS
 from taxiway.intake.nouns import MadeFrom, Staged, StagedFile, Understanding
+from taxiway.intake.scan.torch_archives import EXPORT, SCRIPT, layout_of
+from taxiway.intake.scan.walk import scan
+from taxiway.intake.staging import stage
 
 CONVERTIBLE: Final = ("sklearn", "xgboost", "lightgbm", "catboost")
 """Backends whose models are."""
@@ -119,3 +130,47 @@ def not_converted(
 def is_converted(model: Understanding) -> bool:
     """Whether what is served was made from what was imported."""
     return model.conversion.get("type") == "converted"
+
+
+# --- files that nobody has looked at -------------------------------------------------------------------
+
+
+def to_onnx_scanned(request: Request) -> Outcome:
+    """`to_onnx`, which has no reader for files of torch that runs nothing: they are scanned first, as by an import.
+
+    The private copy that is scanned lies beside the target meanwhile; what is converted has its digest, or is refused.
+
+    Raises:
+        NotFound: as `to_onnx` does.
+        UnsafeArtifact: as an import of the file would; it is not read then.
+        InvalidModel: its name says another form of torch's than its bytes.
+    """
+    check_places(request)
+    if kind_of(request.source) is not Kind.TORCH:
+        return to_onnx(request)
+    place = Path(request.target).resolve().parent
+    with unwinding(), tempfile.TemporaryDirectory(prefix=".scanning-", dir=place) as folder:
+        staged = stage(Path(request.source), Path(folder), DEFAULT_LIMITS, lambda _file: frozenset())
+        file = the_one(staged)
+        trusted = {f"sha256:{request.trusted_digest.lower().removeprefix('sha256:')}"} if request.trusted_digest else ()
+        scan(staged, frozenset(), frozenset(trusted), DEFAULT_LIMITS)
+        if file.digest not in trusted:
+            _check_form(staged, file)
+    return to_onnx(msgspec.structs.replace(request, scanned_digest=file.sha256))
+
+
+def _check_form(staged: Staged, file: StagedFile) -> None:
+    """See that torch will read the file as what it was scanned as: which of its readers does, the name says.
+
+    Raises:
+        InvalidModel: it would not.
+    """
+    wanted = EXPORT if file.name.endswith(".pt2") else SCRIPT
+    found = layout_of(zip_names(staged))
+    if found is wanted:
+        return
+    what = "neither an exported program nor TorchScript" if found is None else f"no {wanted.name}, but {found.name}"
+    raise InvalidModel(
+        f"{file.name} is {what}, by its bytes",
+        hint="save an exported program as .pt2 (torch.export.save), and TorchScript as .pt (torch.jit.save)",
+    )

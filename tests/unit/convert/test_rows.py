@@ -49,7 +49,10 @@ def test_named_arrays(tmp_path: Path) -> None:
         ("rows.csv", "age\n3\n", NAMED, "lacks 'town'"),
         ("rows.csv", "1,2\n3,4\n", NAMED, "rows without names cannot be the columns age, town"),
         ("rows.csv", "", TWO, "0 rows|rows of|\\[0\\] rows"),
-        ("rows.csv", "1,2\n3,x\n", TWO, "cannot be read"),
+        ("rows.csv", "1,2\n3,x\n", TWO, "rows.csv cannot be read: line 2: 'x' is no number"),
+        ("rows.csv", "a,b\n\n1,2\n3\n", TWO, "rows.csv cannot be read: line 4 has 1 values, and the first 2"),
+        ("rows.csv", "age,town\n3,Bern\n4\n", NAMED, "rows.csv cannot be read: line 3 has 1 values, and the first 2"),
+        ("rows.csv", "age,town\n3,Bern\nx,Basel\n", NAMED, "rows.csv cannot be read: line 3: 'x' is no number"),
         ("rows.txt", "1,2\n", TWO, "is no .npy, .npz or .csv"),
         ("rows.npy", "no array", TWO, "cannot be read"),
     ],
@@ -67,3 +70,23 @@ def test_a_pickle_in_an_array_is_not_read(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(Refused, match="cannot be read"):
         read_samples(tmp_path / "rows.npy", TWO)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_an_archive_that_is_cut_off_is_told(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).normal(size=(50, 2)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(Refused, match=r"rows\.npz cannot be read"):
+        read_samples(path, TWO)
+
+
+def test_an_archive_whose_numbers_are_damaged_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).normal(size=(50, 2)))
+    content = bytearray(path.read_bytes())
+    content[100:200] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(Refused, match=r"rows\.npz cannot be read"):
+        read_samples(path, TWO)

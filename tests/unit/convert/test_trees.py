@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from taxiway.convert.trees import LEAF, Probes, Tree, probe_splits
+from taxiway.convert.trees import LEAF, Probes, Tree, divided, probe_splits
 
 WIDTH = 3
 
@@ -111,3 +111,41 @@ def test_a_row_comes_to_what_stands_behind_a_category() -> None:
     probes = probe_splits([tree], 2, "f4", np.random.default_rng(0), splits=3, missing=False)
     assert {float(on[0]) for on in of_kind(probes, "on a split") if on[1] == 0.5} <= {3.0, 7.0}
     assert {3.0, 7.0} < set(of_kind(probes, "between splits")[:, 0])
+
+
+@given(st.integers(1, 6), st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_a_split_counts_if_rows_come_to_both_sides_of_it(depth: int, count: int, seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    trees = [grown(depth, chance), grown(1, chance)]
+    rows = chance.uniform(-100, 100, (count, WIDTH))
+    sides = {
+        (at, node, bool(row[tree.feature[node]] <= tree.threshold[node]))
+        for at, tree in enumerate(trees)
+        for row in rows
+        for node in visits(tree, row)
+    }
+    both = sum((at, node, not side) in sides for at, node, side in sides) // 2
+    assert divided(trees, rows, at_most=1000) == both
+    assert divided(trees, rows, at_most=1) == min(both, 1)
+
+
+def test_a_missing_value_is_on_neither_side_and_goes_where_the_model_says() -> None:
+    feature, left, right = (
+        np.array([0, 1, LEAF, LEAF, LEAF]),
+        np.array([1, 2, -1, -1, -1]),
+        np.array([4, 3, -1, -1, -1]),
+    )
+    rows = np.array([[np.nan, 0.0], [5.0, 2.0]])
+    for goes_left, reached in ((True, 0), (False, 0)):
+        tree = Tree(feature, np.array([1.0] * 5), left, right, missing_left=np.array([goes_left] * 5))
+        assert divided([tree], rows, at_most=9) == reached
+        assert divided([tree], np.array([[np.nan, 0.0], [0.0, 2.0]]), at_most=9) == int(goes_left)
+
+
+def test_a_category_is_divided_from_the_others() -> None:
+    tree = Tree(
+        np.array([0, LEAF, LEAF]), np.array([3.0, 0, 0]), np.array([1, -1, -1]), np.array([2, -1, -1]),
+        equals=np.array([True, False, False]),
+    )  # fmt: skip
+    assert divided([tree], np.array([[2.0], [4.0]]), at_most=9) == 0
+    assert divided([tree], np.array([[2.0], [3.0]]), at_most=9) == 1

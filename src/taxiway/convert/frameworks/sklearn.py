@@ -62,7 +62,7 @@ class SklearnModel:
 
     def samples(self, datatype: Datatype, chance: np.random.Generator) -> Samples:
         """Rows at the splits of its trees, or where its data lay."""
-        return make_samples(self, self.table.estimator, datatype, chance)
+        return make_samples(self, self.table, datatype, chance)
 
     def export(self, datatype: Datatype) -> Export:
         """By skl2onnx, which forgets where trees send missing values: that is mended. Histogram boosting is ours."""

@@ -1,5 +1,8 @@
 """Rows for a scikit-learn pipeline: made for its last step, and led back through the steps before it.
 
+A way back may be lossy, or made up for some columns; so the splits that are told are those that the rows divide once
+they have come forward again.
+
 Where a step cannot be led back, and for estimators without trees, rows lie where the data lay as far as the fitted
 attributes tell it: around a scaler's means, at the categories of an encoder, at support vectors.
 """
@@ -15,9 +18,9 @@ from numpy.typing import NDArray
 from taxiway.convert.foreign import SPLITS_PROBED, Foreign, Rows, takes
 from taxiway.convert.frameworks.sklearn_trees import every_tree, trees_of
 from taxiway.convert.parity import Samples
-from taxiway.convert.trees import probe_splits
+from taxiway.convert.trees import divided, probe_splits
 from taxiway.core.tensors import Datatype
-from taxiway.runtimes.hosted.guests.sklearn import categories_of, steps_of
+from taxiway.runtimes.hosted.guests.sklearn import Estimator, categories_of, steps_of
 from taxiway.runtimes.hosted.tabular import MATRIX, Column
 
 _ROWS: Final = 600
@@ -26,9 +29,9 @@ _UNKNOWN: Final = "taxiway: no such category"
 _SEEN: Final = ("support_vectors_", "_fit_X", "X_train_", "X_fit_", "theta_", "means_", "centroids_")
 
 
-def make_samples(model: Foreign, estimator: Any, datatype: Datatype, chance: np.random.Generator) -> Samples:  # noqa: ANN401
+def make_samples(model: Foreign, table: Estimator, datatype: Datatype, chance: np.random.Generator) -> Samples:
     """Rows at the splits where there are trees that can be led back to, else plausible ones."""
-    steps = steps_of(estimator)
+    steps = steps_of(table.estimator)
     plausible = _plausible_rows(model.columns, steps, chance)
     width = int(steps[-1].n_features_in_)
     trees = trees_of(steps[-1]) or every_tree(steps[-1], width)
@@ -39,7 +42,12 @@ def make_samples(model: Foreign, estimator: Any, datatype: Datatype, chance: np.
     led_back = _lead_back(probes.rows, steps[:-1], model.columns, chance)
     if led_back is None:
         return _with_gaps(model, _narrowed(plausible, datatype), chance)
-    return Samples(_narrowed(led_back, datatype), probes.origins, probes.splits, probes.splits_in_all)
+    rows = _narrowed(led_back, datatype)
+    splits = probes.splits
+    if len(steps) > 1:
+        forward = _come_forward(table.given(rows), steps[:-1])
+        splits = 0 if forward is None else divided(trees, forward, at_most=probes.splits)
+    return Samples(rows, probes.origins, splits, probes.splits_in_all)
 
 
 def _narrowed(rows: dict[str, NDArray[Any]], datatype: Datatype) -> dict[str, NDArray[Any]]:
@@ -48,6 +56,16 @@ def _narrowed(rows: dict[str, NDArray[Any]], datatype: Datatype) -> dict[str, ND
         name: values if values.dtype == object else values.astype(datatype.numpy_dtype).astype(np.float64)
         for name, values in rows.items()
     }
+
+
+def _come_forward(given: Any, steps: Sequence[Any]) -> NDArray[np.float64] | None:  # noqa: ANN401 - an array or a frame
+    """What of these rows comes to the last step; None if a step refuses them, which the comparison tells."""
+    try:
+        for step in steps:
+            given = step.transform(given)
+    except Exception:  # noqa: BLE001 - however a framework refuses
+        return None
+    return np.asarray(given.toarray() if hasattr(given, "toarray") else given, dtype=np.float64)
 
 
 # --- back through the steps ----------------------------------------------------------------------------

@@ -53,9 +53,9 @@ def convert_network(request: Request, note: Callable[[Outcome], object]) -> Outc
     """Convert the network at `request.source`; `note` is told the verdict as it stands before each attempt."""
     attempts: list[Attempt] = []
     samples = None if request.samples is None else Path(request.samples)
-    trusted = () if request.trusted_digest is None else (request.trusted_digest.lower().removeprefix("sha256:"),)
+    trusted, scanned = _digests(request.trusted_digest), _digests(request.scanned_digest)
     try:
-        network = load(request.source, kind_of(request.source), samples, trusted)
+        network = load(request.source, kind_of(request.source), samples, trusted, scanned)
         cases = cases_of(network, samples is not None)
     except Refused as refused:
         return refused.verdict
@@ -78,6 +78,10 @@ def convert_network(request: Request, note: Callable[[Outcome], object]) -> Outc
     if not valid:
         return _none(network, attempts, unknown)
     return _kept(network, valid, attempts, request)
+
+
+def _digests(told: str | None) -> tuple[str, ...]:
+    return () if told is None else (told.lower().removeprefix("sha256:"),)
 
 
 def _problem(problem: Exception) -> str:

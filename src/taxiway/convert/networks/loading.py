@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from taxiway.convert.networks.network import BATCH, Feeds, Network, batched, described, rows_are_free, to_example
 from taxiway.convert.outcome import Reason, Refused
+from taxiway.convert.rows import UNREADABLE
 from taxiway.convert.sources import Kind, function_of
 from taxiway.core.errors import TaxiwayError, UntrustedPickle
 from taxiway.runtimes.hosted.guest import Source
-from taxiway.runtimes.hosted.torch_programs import ExportedProgram, Program, open_program
+from taxiway.runtimes.hosted.torch_programs import ExportedProgram, Program, is_script, open_program
+from taxiway.runtimes.hosted.trust import how_to_trust, is_trusted
 
 _CPU = torch.device("cpu")
 _NUMPY = {
@@ -30,8 +33,17 @@ _SIZE = 2
 """What a free dimension is in examples that nobody gave."""
 
 
-def load(source: str, kind: Kind, samples: Path | None, trusted: Collection[str]) -> Network:
+def load(
+    source: str, kind: Kind, samples: Path | None, trusted: Collection[str], scanned: Collection[str] = ()
+) -> Network:
     """The network of `source`.
+
+    Args:
+        source: as in `Request`.
+        kind: of the source.
+        samples: an .npz of arguments.
+        trusted: digests (hex) of files that may run code when they are read.
+        scanned: digests of files of torch that were found to run none.
 
     Raises:
         Refused: it cannot be loaded, nobody trusts it, or it fails on its own examples.
@@ -49,7 +61,7 @@ def load(source: str, kind: Kind, samples: Path | None, trusted: Collection[str]
 
             network = keras.load(Path(source), given)
         else:
-            network = _of_file(Path(source), given, trusted)
+            network = _of_file(Path(source), given, trusted, scanned)
     except TaxiwayError as problem:
         reason = Reason.UNTRUSTED if isinstance(problem, UntrustedPickle) else Reason.UNREADABLE
         raise Refused(reason, problem.message, problem.hint) from problem
@@ -63,9 +75,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         Refused: it is no .npz of arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as problem:
+    except (*UNREADABLE, AttributeError) as problem:
         raise Refused(
             Reason.BAD_SAMPLES,
             f"samples: {path.name} is no .npz of arrays: {problem}",
@@ -92,7 +104,14 @@ def chosen(names: Collection[str], given: Mapping[str, NDArray[Any]], path: str 
 # --- files -------------------------------------------------------------------------------------------
 
 
-def _of_file(path: Path, given: Mapping[str, NDArray[Any]] | None, trusted: Collection[str]) -> Network:
+def _of_file(
+    path: Path, given: Mapping[str, NDArray[Any]] | None, trusted: Collection[str], scanned: Collection[str]
+) -> Network:
+    if (path.suffix == ".pt2" or is_script(path)) and not is_trusted(path, {*trusted, *scanned}):
+        raise UntrustedPickle(
+            f"{path.name} may hold code that torch runs while it reads it, and nobody has scanned it",
+            hint="taxiway convert scans it first; " + how_to_trust(path),
+        )
     program = open_program(
         Source(path.stem, 1, path.parent, path, "{}", {}, frozenset(trusted), path.stem, "CPU", 0, ""), _CPU
     )
@@ -223,12 +242,9 @@ def _examples(taken: list[str], examples: Any) -> Feeds:  # noqa: ANN401 - a ten
 
 
 def _network(module: Any, examples: Feeds) -> Network:  # noqa: ANN401
-    """A module whose rows are free if all its arguments have as many."""
-    is_free = rows_are_free(examples)
-    return Network(
-        "torch",
-        module,
-        batched(examples) if is_free else examples,
-        {name: {0: BATCH} for name in examples} if is_free else {},
-        ("torch", "onnxscript"),
-    )
+    """A module whose rows are free if all its arguments have as many, and it answers more and fewer."""
+    fixed = Network("torch", module, examples, {}, ("torch", "onnxscript"))
+    if not rows_are_free(examples):
+        return fixed
+    free = replace(fixed, examples=batched(examples), free={name: {0: BATCH} for name in examples})
+    return free if free.takes_other_sizes() else fixed

@@ -64,11 +64,22 @@ class Network:
 
         A graph that was traced does whatever the module did with the examples: with others a branch may go elsewhere.
         """
+        turned = [] if self.sample is not None else [_scaled(self.examples, by) for by in FACTORS]
+        return [self.examples, *self._of_other_sizes(chance), *turned]
+
+    def takes_other_sizes(self) -> bool:
+        """Whether torch itself answers whatever size the free dimensions have."""
+        try:
+            for feeds in self._of_other_sizes(np.random.default_rng(0)):
+                self.answer(feeds)
+        except Exception:  # noqa: BLE001 - however a module refuses
+            return False
+        return True
+
+    def _of_other_sizes(self, chance: np.random.Generator) -> list[Feeds]:
         names = sorted({name for dims in self.free.values() for name in dims.values()})
         choices = [[s for s in _sizes_of(name) if s <= self.most.get(name, s)] for name in names]
-        made = [self._case(dict(zip(names, sizes, strict=True)), chance) for sizes in itertools.product(*choices)]
-        turned = [] if self.sample is not None else [_scaled(self.examples, by) for by in FACTORS]
-        return [self.examples, *made, *turned]
+        return [self._case(dict(zip(names, sizes, strict=True)), chance) for sizes in itertools.product(*choices)]
 
     def _case(self, sizes: Sizes, chance: np.random.Generator) -> Feeds:
         if self.sample is not None:

@@ -2,7 +2,8 @@
 
 A number's error is relative to the expected one, but never to less than the root of the mean square of its output:
 what is nearly zero because large terms cancel has lost its digits in torch as well. Sums of float32 in another order
-differ by more than those of trees do, so the tolerance is wider: 1e-4, and 1e-2 where an output has 16 bits.
+differ by more than those of trees do, so the tolerance is wider: 1e-4, and 1e-2 where an output has 16 bits. Whole
+numbers and truth values, such as a token's or a class's, have no tolerance.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxiway.convert.networks.network import Feeds, Network
-from taxiway.convert.outcome import Parity, Worst
+from taxiway.convert.outcome import Parity, Reason, Refused, Worst
 from taxiway.convert.parity import ROW_VALUES_SHOWN
 from taxiway.core.errors import ModelFailed
 from taxiway.core.tensors import Datatype
 from taxiway.runtimes.onnx import OnnxModel
+
+if TYPE_CHECKING:
+    from taxiway.convert.networks.network import Feeds, Network  # needs torch, which judging an answer does not
 
 TOLERANCE: Final = 1e-4
 TOLERANCE_OF_HALVES: Final = 1e-2
@@ -42,11 +45,29 @@ class Case:
 
 
 def cases_of(network: Network, given: bool) -> list[Case]:
-    """The examples (from a file, if they were given), and cases like them of other sizes."""
+    """The examples (from a file, if they were given), and cases like them of other sizes.
+
+    Raises:
+        Refused: torch itself does not answer one.
+    """
     chance = np.random.default_rng(20)
     feeds = network.cases(chance)
     origins = ["given" if given else "example", *["like the examples"] * (len(feeds) - 1)]
-    return [Case(one, network.answer(one), origin) for one, origin in zip(feeds, origins, strict=True)]
+    return [Case(one, _answer(network, one), origin) for one, origin in zip(feeds, origins, strict=True)]
+
+
+def _answer(network: Network, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    try:
+        return network.answer(feeds)
+    except Exception as problem:
+        sizes = ", ".join(f"{name} {list(values.shape)}" for name, values in feeds.items())
+        raise Refused(
+            Reason.UNSUPPORTED,
+            f"{network.framework} itself fails on arguments of the sizes {sizes} with numbers like the examples': "
+            f"{type(problem).__name__}: {str(problem)[:300]}",
+            "export it with the sizes that it takes (torch.export.Dim with min and max)"
+            f"; or let {network.framework} serve it",
+        ) from problem
 
 
 def prove(cases: Sequence[Case], model: OnnxModel) -> Parity:
@@ -60,7 +81,8 @@ def prove(cases: Sequence[Case], model: OnnxModel) -> Parity:
     wrong, largest, worst, at = 0, 0.0, None, 0
     for case in cases:
         errors = _errors_of(case, model)
-        rows = [_by_row(values, case.rows).max(axis=1, initial=0.0) for values, _ in errors.values()]
+        count = max(case.rows, 1)  # an empty argument may be answered, too
+        rows = [_by_row(values, count).max(axis=1, initial=0.0) for values, _ in errors.values()]
         wrong += int(np.count_nonzero(np.max(rows, axis=0) > tolerance))
         for name, (values, got) in errors.items():
             error = float(values.max(initial=0.0))
@@ -96,7 +118,11 @@ def _errors_of(case: Case, model: OnnxModel) -> dict[str, tuple[NDArray[np.float
 
 def _errors(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64]:
     if expected.shape != got.shape:
-        return np.full(expected.shape or (1,), np.inf)
+        shape = expected.shape if expected.size else (1,)  # wrong is wrong, though there be no number in it
+        return np.full(shape, np.inf)
+    if expected.dtype.kind != "f":
+        equal: NDArray[np.bool_] = np.equal(expected, got)
+        return np.where(equal, 0.0, np.inf)
     wanted, told = expected.astype(np.float64), got.astype(np.float64)
     finite = wanted[np.isfinite(wanted)]
     usual = math.sqrt(float(np.mean(np.square(finite)))) if finite.size else 0.0

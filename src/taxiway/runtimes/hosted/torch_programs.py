@@ -111,13 +111,13 @@ def open_program(source: Source, device: torch.device) -> Program:
                 f"{path} cannot be loaded as an exported program: {problem}",
                 hint=f"torch here is {torch.__version__}; export it again with a torch that is not newer",
             ) from problem
-    return _script(path, device) if _is_script(path) else _pickled(path, source, device)
+    return _script(path, device) if is_script(path) else _pickled(path, source, device)
 
 
 # --- TorchScript ---------------------------------------------------------------------------------------
 
 
-def _is_script(path: Path) -> bool:
+def is_script(path: Path) -> bool:
     """Whether it holds code and not only a pickle."""
     try:
         with zipfile.ZipFile(path) as archive:

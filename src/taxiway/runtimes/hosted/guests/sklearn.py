@@ -39,7 +39,7 @@ class Estimator:
 
     def answer(self, rows: Arrays, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
         """As the estimator predicts."""
-        given = self._given(rows)
+        given = self.given(rows)
         answers: dict[str, NDArray[Any]] = {}
         if not {RAW, LABEL, PREDICTION}.isdisjoint(wanted):
             predicted = _predicted(self.estimator, given)
@@ -51,7 +51,8 @@ class Estimator:
             answers[SCORES] = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
         return answers
 
-    def _given(self, rows: Arrays) -> Any:  # noqa: ANN401 - an array or a frame
+    def given(self, rows: Arrays) -> Any:  # noqa: ANN401 - an array or a frame
+        """The rows in the form that the estimator was fitted on."""
         if self.columns[0].name == MATRIX:
             return rows[MATRIX]
         import pandas as pd  # noqa: PLC0415 - only who selects columns by name has to have it
