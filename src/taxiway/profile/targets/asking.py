@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from taxiway.core.errors import InvalidArgument, ModelNotFound, TargetUnavailable
 
 _TIMEOUT_S: Final = 10.0
+_CONNECT_S: Final = 5.0
 _SCHEMES: Final = {"http": 80, "https": 443, "grpc": 8001, "grpcs": 8001}
 
 
@@ -102,15 +104,27 @@ def unavailable(address: Address, why: str) -> TargetUnavailable:
     )
 
 
-async def resolve(address: Address) -> str:
-    """The first IP address of the host.
+async def reach(address: Address) -> str:
+    """The first IP address of the host that accepts a connection: a server may listen on one of several only.
 
     Raises:
-        TargetUnavailable: the name is unknown.
+        TargetUnavailable: the name is unknown, or none accepts one.
     """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise unavailable(address, str(error)) from None
-    return str(found[0][4][0])
+    problem = "it has no address"
+    for ip in dict.fromkeys(str(one[4][0]) for one in found):
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                _, writer = await asyncio.open_connection(ip, address.port)
+        except OSError as error:  # TimeoutError is one
+            problem = str(error) or f"{ip} accepts no connection within {_CONNECT_S:g} s"
+            continue
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return ip
+    raise unavailable(address, problem)

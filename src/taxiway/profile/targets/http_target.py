@@ -10,7 +10,7 @@ from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of
 from taxiway.profile.requests import Request
 from taxiway.profile.resources import listener_of
-from taxiway.profile.targets.asking import Address, Asker, resolve
+from taxiway.profile.targets.asking import Address, Asker, reach
 from taxiway.profile.targets.inputs import Shapes, made_up
 from taxiway.profile.targets.rendering import http_shot
 from taxiway.profile.workload import Workload
@@ -38,7 +38,7 @@ class HttpTarget:
 
     async def open(self) -> None:
         """Find the server, and ask what the model takes, if it can tell."""
-        self._ip = await resolve(self._address)
+        self._ip = await reach(self._address)
         if self._model:
             try:
                 self._metadata = await self._asker.get(f"/v2/models/{self._model}")

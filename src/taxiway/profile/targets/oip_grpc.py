@@ -86,7 +86,7 @@ class OipGrpcTarget:
         return listener_of(self._address.host, self._address.port)
 
     async def _call(self, method: str, asked: Message, answer: str) -> Message:
-        where = f"{self._address.host}:{self._address.port}"
+        where = self._address.host_header
         secure = grpc.aio.secure_channel(where, grpc.ssl_channel_credentials()) if self._address.tls else None
         async with secure or grpc.aio.insecure_channel(where) as channel:
             call: Any = channel.unary_unary(f"/{INFERENCE}/{method}", None, message_class(answer).FromString)
