@@ -34,18 +34,20 @@ class Address:
         Raises:
             InvalidArgument: it is none.
         """
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in _SCHEMES or not parts.hostname or port == -1:
+        if any(not "!" <= char <= "~" for char in url):
             raise InvalidArgument(
-                f"target {url!r} is not an URL of {', '.join(_SCHEMES)} with a host",
-                hint="for example http://127.0.0.1:8000/v2/models/fraud",
+                f"target {url!r} has characters that no URL has",
+                hint="write them as %XX (a space is %20), and those of a host's name as xn--",
             )
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise _no_url(url) from None
+        if parts.scheme not in _SCHEMES or not host:
+            raise _no_url(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.scheme, parts.hostname, port or _SCHEMES[parts.scheme], path)
+        return cls(parts.scheme, host, port or _SCHEMES[parts.scheme], path)
 
     @property
     def tls(self) -> bool:
@@ -91,7 +93,7 @@ class Asker:
             connection.request("GET", path, headers=self.headers)
             with connection.getresponse() as response:
                 return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last of a host's name
             raise unavailable(address, str(error) or type(error).__name__) from None
         finally:
             connection.close()
@@ -104,6 +106,13 @@ def unavailable(address: Address, why: str) -> TargetUnavailable:
     )
 
 
+def _no_url(url: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"target {url!r} is not an URL of {', '.join(_SCHEMES)} with a host",
+        hint="for example http://127.0.0.1:8000/v2/models/fraud, or http://[::1]:8000/v2/models/fraud",
+    )
+
+
 async def reach(address: Address) -> str:
     """The first IP address of the host that accepts a connection: a server may listen on one of several only.
 
@@ -113,7 +122,7 @@ async def reach(address: Address) -> str:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise unavailable(address, str(error)) from None
     problem = "it has no address"
     for ip in dict.fromkeys(str(one[4][0]) for one in found):
