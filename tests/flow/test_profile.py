@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,23 @@ def test_binary_tensors(server: Server, tmp_path: Path) -> None:
     assert told["errors"] == {}
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no ::1")
+def test_ipv6(tmp_path: Path) -> None:
+    with serve(doubler(tmp_path / "doubler.onnx"), http__host="::1", grpc__host="::1") as server:
+        assert server.grpc.startswith("[::1]:")
+        for target in (server.url("/v2/models/doubler"), f"grpc://{server.grpc}/doubler"):
+            told = measured(tmp_path / "data.json", target, "--rate", "50")
+            assert (told["errors"], told["answered"]) == ({}, told["requests"])
+
+
 def test_a_ramp_is_a_line_for_each_rate(server: Server) -> None:
     result = profile(server.url("/v2/models/doubler"), "--ramp", "40:80:40")
     lines = [line for line in result.output.splitlines() if line[:1].isdigit()]
@@ -102,6 +120,23 @@ def test_several_processes_share_the_schedule(server: Server, tmp_path: Path) ->
         (["http://127.0.0.1:9/v2/models/x", "--ramp", "9"], "FIRST:LAST:STEP", 2),
         (["http://127.0.0.1:9/v2/models/x", "--rate", "-1"], "rate_per_s is -1", 2),
         (["http://127.0.0.1:9/v2/models/x", "--arrival", "replay"], "needs the times of a workload", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--rate", "0"], "rate_per_s is 0 and must be above 0", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--rate", "inf"], "rate_per_s is inf and must be above 0, and finite", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--rate", "nan"], "rate_per_s is nan and must be above 0", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--rate", "1e6", "--duration", "30s"], "3.02e+07 requests", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--duration", "9" * 400], "duration_s is inf", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--warm-up", "9" * 400], "warm_up_s is inf", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--seed", "-1"], "seed is -1 and must not be below 0", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--processes", "-1"], "processes is -1 and must be within 0", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--ramp", "1:1000000:0.0001"], "has more than 1000 rates", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--serve", "--log.level 'info"], "cannot be split into flags", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--header", "X: €"], "header 'X' cannot be given: it is '€'", 2),
+        (["http://127.0.0.1:9/v2/models/x", "--header", "X Y: 1"], "header 'X Y' cannot be given", 2),
+        (["grpc://127.0.0.1:9/x", "--header", "X: é"], "header 'X' cannot be given: it is 'é'", 2),
+        (["some.onnx", "--header", "X: €"], "header 'X' cannot be given", 2),
+        (["http://[::1/v2/models/x"], "'http://[::1/v2/models/x' is not an URL of", 2),
+        (["http://127.0.0.1:9/v2/models/é"], "has characters that no URL has", 2),
+        (["http://a..b:9/v2/models/x"], "nobody answers at a..b:9", 5),
     ],
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str, code: int) -> None:
@@ -110,6 +145,32 @@ def test_what_cannot_be_is_refused(words: list[str], said: str, code: int) -> No
     told = f"{result.output}{getattr(error, 'message', '')}"
     assert said in told, told
     assert code == (result.exit_code if result.exit_code == 2 or error is None else _code_of(error))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"body": {"inputs": [{"name": "x"}]}}, "request 1 of the workload, body.inputs[0].datatype: is missing"),
+        (
+            {"body": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1]}]}},
+            "body.inputs[0].data: has 1 elements, its shape has 2",
+        ),
+        (
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4]}], "headers": {"X": "€"}},
+            "header 'X' cannot be given",
+        ),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_workload_that_cannot_be_sent_is_refused(
+    server: Server, tmp_path: Path, scheme: str, line: Any, said: str
+) -> None:
+    workload = tmp_path / "requests.jsonl"
+    workload.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    target = server.url("/v2/models/doubler") if scheme == "http" else f"grpc://{server.grpc}/doubler"
+    error = profile(target, "--workload", str(workload)).exception
+    assert _code_of(error or AssertionError("it was sent")) == 2
+    assert said in str(error)
 
 
 def _code_of(error: BaseException) -> int:

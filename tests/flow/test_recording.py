@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import base64
+import http.server
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,11 @@ import numpy as np
 import pytest
 from tests.flow.serving import Server, serve
 from tests.support.onnx_models import doubler
+from tests.support.raw_http import wait_until
 
+from taxiway.cli import control_client
+from taxiway.cli.control_client import ControlClient
+from taxiway.core.errors import InternalError, Unavailable
 from taxiway.profile.filling import fill_inputs
 from taxiway.profile.workload import Request, read_workload
 
@@ -66,6 +75,31 @@ def test_shapes_only_unless_content_is_asked_for(server: Server) -> None:
     infer(server, 1, 2)
     told = fetch(server)
     assert [set(one["inputs"][0]) for one in told["requests"]] == [{"name", "datatype", "shape"}]
+
+
+def test_a_second_recording_is_refused_and_leaves_the_first_alone(server: Server) -> None:
+    assert server.ask("POST", RECORDING, ALL).status == 200
+    infer(server, 1, 2)
+    refused = server.ask("POST", RECORDING, {"share": 0.5, "most": 7})
+    assert (refused.status, refused.json()["code"]) == (409, "failed-precondition")
+    assert "recorded already: 1 of its requests, with inputs" in refused.json()["error"]
+    assert "30 s" in refused.json()["hint"]
+    infer(server, 3, 4)
+    assert (len(told := fetch(server)["requests"]), "raw" in told[0]["inputs"][0]) == (2, True)
+    server.ask("POST", f"{RECORDING}/end", {})
+    assert server.ask("POST", RECORDING, ALL).status == 200
+
+
+def test_what_is_held_at_the_end_can_be_fetched_if_it_is_to_be_kept(server: Server) -> None:
+    server.ask("POST", RECORDING, ALL)
+    infer(server, 1, 2)
+    assert server.ask("POST", f"{RECORDING}/end", {"keep": True}).status == 200
+    infer(server, 3, 4)
+    told = fetch(server)
+    assert (len(told["requests"]), told["seen"], told["held"]) == (1, 1, 0)
+    assert server.ask("POST", f"{RECORDING}/fetch", {}).status == 404
+    assert server.ask("POST", f"{RECORDING}/end", b"").status == 200
+    assert server.ask("POST", f"{RECORDING}/end", {"keep": 3}).status == 400
 
 
 @pytest.mark.parametrize("limit", [{"recording__max_requests": 2}, {"recording__max_bytes": 500}])
@@ -128,3 +162,114 @@ def test_the_command_writes_a_workload(server: Server, tmp_path: Path, with_inpu
     assert answer.status == 200
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (again.returncode, "is there already" in again.stderr) == (4, True)
+
+
+@contextmanager
+def recording(server: Server, output: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, once it has fetched five requests."""
+    command = [sys.executable, "-m", "taxiway", "record", "doubler", "--sample", "1", "--url", server.url("")]
+    with subprocess.Popen(
+        [*command, "-o", str(output), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            running = server.plane._recording._running
+            wait_until(lambda: "doubler" in running or process.poll() is not None, "it records")
+            for value in range(5):
+                infer(server, value, value)
+            wait_until(lambda: not running["doubler"].recorder.held, "all is fetched")
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_was_fetched_is_written_when_the_server_goes(tmp_path: Path) -> None:
+    output = tmp_path / "workload.jsonl"
+    with (
+        serve(doubler(tmp_path / "doubler.onnx"), recording__mode="inputs") as server,
+        recording(server, output, "--with-inputs") as process,
+    ):
+        server.stop()
+        said, failed = process.communicate(timeout=30)
+    assert process.returncode == 5, failed
+    assert "5 of 5 requests written" in said
+    assert "ended early" in said
+    assert len(read_workload(output).requests) == 5
+    assert {entry.name for entry in tmp_path.iterdir()} == {"doubler.onnx", "workload.jsonl"}
+
+
+def test_what_was_fetched_is_written_when_somebody_else_ends_it(server: Server, tmp_path: Path) -> None:
+    with recording(server, tmp_path / "workload.jsonl") as process:
+        server.ask("POST", f"{RECORDING}/end", {})
+        _, failed = process.communicate(timeout=30)
+    assert (process.returncode, "no recording of model 'doubler' runs" in failed) == (3, True), failed
+    assert len(read_workload(tmp_path / "workload.jsonl").requests) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_as_time_does(server: Server, tmp_path: Path, number: int) -> None:
+    output = tmp_path / "workload.jsonl"
+    with recording(server, output) as process:
+        os.kill(process.pid, number)
+        said, failed = process.communicate(timeout=30)
+    assert process.returncode == 0, failed
+    assert "5 of 5 requests written" in said
+    assert len(read_workload(output).requests) == 5
+    assert server.ask("POST", f"{RECORDING}/fetch", {}).status == 404
+
+
+def test_its_time_ends_it_however_much_is_asked(server: Server, tmp_path: Path) -> None:
+    output, over = tmp_path / "workload.jsonl", threading.Event()
+
+    def load() -> None:
+        while not over.is_set():
+            infer(server, 1, 2)
+
+    asking = [threading.Thread(target=load) for _ in range(4)]
+    try:
+        with recording(server, output, "--for", "1") as process:
+            for thread in asking:
+                thread.start()
+            said, failed = process.communicate(timeout=30)
+    finally:
+        over.set()
+        for thread in asking:
+            thread.join()
+    assert process.returncode == 0, failed
+    assert "0 dropped" in said
+    times = read_workload(output).times_s()
+    assert times is not None
+    assert times[-1] < 5
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_recorded(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "taxiway", "record", "doubler", "--url", server.url("")]
+    done = subprocess.run([*command, "-o", str(tmp_path / "no" / "w")], capture_output=True, text=True, check=False)
+    assert (done.returncode, "cannot be written" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [(b"<html>", "did not answer in JSON: <html>"), (b"[" + b"1," * 999, "more than 0 MiB")]
+)
+def test_an_answer_that_cannot_be_read_is_no_server_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, said: str
+) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words: object) -> None: ...
+
+    monkeypatch.setattr(control_client, "_MAX_ANSWER_BYTES", 1000)
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        try:
+            client = ControlClient(f"http://127.0.0.1:{other.server_port}", "", "", "me")
+            with pytest.raises(InternalError) as caught:
+                client.get("/x")
+        finally:
+            other.shutdown()
+    assert said in caught.value.message
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        client.get("/x")

@@ -12,10 +12,12 @@ import pytest
 import yaml
 from tests.support.onnx_models import doubler
 
+from taxiway.core.errors import TargetUnavailable
 from taxiway.profile.arrivals import Constant
 from taxiway.profile.config_search import Grid
 from taxiway.profile.plan import Plan
-from taxiway.profile.tuning import BATCH, INSTANCES, settings_fragment, tune
+from taxiway.profile.tuning import BATCH, INSTANCES, THREADS, settings_fragment, tune
+from taxiway.profile.wishes import Wishes
 
 
 def profile(model: Path, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -62,11 +64,41 @@ def test_a_configuration_is_found_and_its_settings_serve(tmp_path: Path) -> None
     assert "tuned.yaml" in done.stdout
 
 
+def test_a_configuration_that_does_not_start_ends_nothing(tmp_path: Path) -> None:
+    model = doubler(tmp_path / "doubler.onnx")
+    plan = Plan(Constant(), 1.0, 0.2, warm_up_s=0.1, concurrency=4)
+    grid = Grid({BATCH: (1, 4), THREADS: (-5, 1)})
+    tuned = asyncio.run(tune(str(model), plan, grid=grid, share=1.0))
+    assert tuned.config[THREADS] == 1
+    assert tuned.before.score > 1
+    assert tuned.failed[0].startswith("max_batch_size 1, intra_op_threads -5: error: ")
+    assert all("intra_op_threads -5" in one for one in tuned.failed)
+
+
+def test_where_no_configuration_starts_the_reason_is_told(tmp_path: Path) -> None:
+    model = doubler(tmp_path / "doubler.onnx")
+    plan = Plan(Constant(), 1.0, 0.2, warm_up_s=0.1, concurrency=4)
+    wishes = Wishes(serve_flags=("--no-such-flag",))
+    with pytest.raises(TargetUnavailable, match=r"none of 2 configurations could be measured(.|\n)*no-such-flag"):
+        asyncio.run(tune(str(model), plan, wishes, grid=Grid({BATCH: (1, 4)}), share=1.0))
+
+
+def test_nothing_is_written_over_the_configuration_of_a_model(tmp_path: Path) -> None:
+    own = tmp_path / "config.pbtxt"
+    own.write_text("max_batch_size: 3\n", encoding="utf-8")
+    done = profile(doubler(tmp_path / "m.onnx"), tmp_path, "--tune", "config.yaml", "--concurrency", "4")
+    assert (done.returncode, "config.pbtxt is there already" in done.stderr) == (4, True), done.stderr
+    assert own.read_text(encoding="utf-8") == "max_batch_size: 3\n"
+    assert not (tmp_path / "config.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--search"], "--search needs an --slo"),
         (["--tune", "t.yaml"], "--tune needs --concurrency"),
+        (["--tune", "out/t.yaml", "--concurrency", "4"], "'out/t.yaml' cannot be written"),
+        (["--tune", "t.pbtxt", "--concurrency", "4"], "name a .yaml"),
         (["--search", "--slo", "p99<5ms", "--concurrency", "4"], "a closed loop has no rate to search"),
     ],
 )

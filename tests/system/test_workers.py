@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,7 @@ from tests.support.grpc_calls import Channel as GrpcChannel
 from tests.support.grpc_calls import infer_request
 from tests.support.raw_http import PATIENCE_S, Process, Raw, infer, request, serve_process, wait_until
 
+from taxiway.profile.workload import read_workload
 from taxiway.telemetry.catalogue import CATALOGUE, WORKER_MEMORY, WORKER_RESTARTS, WORKERS
 
 DOUBLE = infer("double", [[1, 2]], "FP32")
@@ -135,6 +137,29 @@ def test_what_they_count_is_added_up(server: Process) -> None:
     assert now['taxiway_inference_request_seconds_count{model="double",version="1"}'] == 16
     assert (now[READY], now["taxiway_worker_restarts_total"]) == (2, 0)
     assert all(now[f'taxiway_worker_resident_bytes{{worker="{index}"}}'] > 1 << 20 for index in range(2))
+
+
+def test_a_recording_has_the_requests_of_all_in_their_order(tmp_path: Path) -> None:
+    """Each of them more than a worker tells at a time."""
+    model = onnx_models.doubler(tmp_path / "wide.onnx", 40_000)
+    output = tmp_path / "workload.jsonl"
+    words = ["record", "wide", "--sample", "1", "--max", "30", "--with-inputs", "-o", str(output)]
+    with serve_process(model, workers=2, log__level="error", recording__mode="inputs") as server, ExitStack() as stack:
+        url = "http://{}:{}".format(*server.address)
+        command = [sys.executable, "-m", "taxiway", *words, "--url", url]
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        )
+        stack.callback(process.kill)
+        connections = [stack.enter_context(server.connect()) for _ in range(8)]
+        while process.poll() is None:
+            for connection in connections:
+                assert connection.send(infer("wide", [[0.5] * 40_000], "FP32")).reply().status == 200
+        assert process.stdout is not None
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    requests = read_workload(output).requests
+    assert [len((one.inputs or [{}])[0]["data"]) for one in requests] == [40_000] * 30
 
 
 def test_a_unix_socket_is_served_by_all(models: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import http.client
 import json
 import ssl
 import urllib.error
@@ -48,6 +49,7 @@ class ControlClient:
         Raises:
             TaxiwayError: its refusal, as it is.
             Unavailable: it cannot be reached.
+            InternalError: what it says cannot be read.
         """
         return self._ask("GET", path, None)
 
@@ -57,6 +59,7 @@ class ControlClient:
         Raises:
             TaxiwayError: its refusal, as it is.
             Unavailable: it cannot be reached.
+            InternalError: what it says cannot be read.
         """
         said = {"idempotency_key": str(uuid.uuid4()), "actor": self.actor, **words}
         return self._ask("POST", path, json.dumps(said).encode())
@@ -68,14 +71,27 @@ class ControlClient:
             request.add_header("Authorization", f"Bearer {self.key}")
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=self._tls()) as answer:  # noqa: S310
-                said = answer.read(_MAX_ANSWER_BYTES)
-                return json.loads(said) if said else None
+                said = answer.read(_MAX_ANSWER_BYTES + 1)
         except urllib.error.HTTPError as refusal:
             raise _told(refusal) from None
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, http.client.HTTPException) as problem:
             raise Unavailable(
                 f"{self.what} at {self.url} cannot be reached: {getattr(problem, 'reason', problem)}",
                 hint="`taxiway serve` starts it and prints its address; --control URL names another",
+            ) from None
+        return self._read(path, said)
+
+    def _read(self, path: str, said: bytes) -> Any:  # noqa: ANN401 - JSON
+        if len(said) > _MAX_ANSWER_BYTES:
+            raise InternalError(
+                f"{self.url}{path} answered with more than {_MAX_ANSWER_BYTES >> 20} MiB, which is not read"
+            )
+        try:
+            return json.loads(said) if said else None
+        except ValueError:
+            start = said[:200].decode("utf-8", "replace")
+            raise InternalError(
+                f"{self.url}{path} did not answer in JSON: {start}", hint=f"is {self.what} there, and no other server?"
             ) from None
 
     def _tls(self) -> ssl.SSLContext | None:

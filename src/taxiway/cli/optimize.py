@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from taxiway.cli.desk import Desk, at_desk, output_option, tell
-from taxiway.cli.output_files import writable_file
+from taxiway.cli.options import read_output
 from taxiway.cli.progress import Progress
 from taxiway.config.places import optimize_place
 from taxiway.core.errors import ExtraMissing, VerdictFailed, VerdictInconclusive
@@ -59,7 +59,7 @@ def _read_drop(value: str) -> float:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Of a file's variants. [default: beside it]"
 )
-@click.option("--report", "page", type=writable_file, metavar="FILE", help="An HTML page to write.")
+@click.option("--report", "page", type=read_output, metavar="FILE", help="An HTML page to write.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="What was found out before lies here.")
 @output_option
 @at_desk

@@ -15,6 +15,14 @@ _NOT_FLAGS = ("models.paths",)
 """Settings that have a better place on the command line."""
 
 
+def read_output(value: str) -> Path:
+    """A file that can be written, which is better known before the work than after it: the type of an option."""
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{value!r} cannot be written: its folder is not there, or not ours")
+    return path
+
+
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--config FILE` and one option per setting to a verb."""
     return section_options("")(function)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
 import signal
@@ -17,6 +16,7 @@ import click
 import uvloop
 
 from taxiway.cli.desk import output_option
+from taxiway.cli.options import read_output
 from taxiway.cli.profile_result import Outputs, Result
 from taxiway.cli.profile_search import TUNE_HELP, Want, run_search, run_tuning
 from taxiway.cli.progress import Progress
@@ -36,15 +36,8 @@ from taxiway.profile.workload import Workload
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h)?")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_MAX_RUNS = 1000
 _RAMP = re.compile(r"(?P<first>\d+(?:\.\d+)?):(?P<last>\d+(?:\.\d+)?):(?P<step>\d+(?:\.\d+)?)")
-
-
-def _read_output(value: str) -> Path:
-    """A file that can be written, which is better known before the run than after it."""
-    path = Path(value)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise click.BadParameter(f"{value!r} cannot be written: its folder is not there, or not ours")
-    return path
 
 
 def _read_duration(value: str) -> float:
@@ -61,6 +54,8 @@ def _read_ramp(value: str) -> list[float]:
     first, last, step = (float(match[name]) for name in ("first", "last", "step")) if match else (0.0, 0.0, 0.0)
     if not first or not step or last < first:
         raise click.BadParameter(f"{value!r} is not FIRST:LAST:STEP in requests per second, as 10:200:10")
+    if not (last - first) / step < _MAX_RUNS:
+        raise click.BadParameter(f"{value!r} has more than {_MAX_RUNS} rates; give a larger STEP")
     return [first + step * number for number in range(int((last - first) / step + 1e-9) + 1)]
 
 
@@ -78,6 +73,14 @@ def _read_header(value: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise click.BadParameter(f"{value!r} is not NAME: VALUE")
     return name.strip(), text.strip()
+
+
+def _read_flags(value: str) -> tuple[str, ...]:
+    """As a shell would."""
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} cannot be split into flags: {error}") from None
 
 
 _TIME: Any = {"type": _read_duration, "metavar": "TIME"}
@@ -117,12 +120,19 @@ class _Promise:
 @click.option("--scenario", type=click.Choice([one.word for one in Scenario]), help="Of MLPerf.")
 @click.option("--slo", type=parse_slo, metavar="SLO", help="MLPerf's by name (bert), or p99<50ms,errors<1%.")
 @click.option("--search", is_flag=True, help="Find the highest rate that keeps the --slo.")
-@click.option("--tune", "tuned", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help=TUNE_HELP)
+@click.option("--tune", "tuned", type=read_output, metavar="FILE", help=TUNE_HELP)
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="What is asked.")
 @click.option("--shape", "shapes", multiple=True, type=_read_shape, metavar="NAME:SIZES", help="Of a made-up input.")
 @click.option("--header", "headers", multiple=True, type=_read_header, metavar="NAME:VALUE", help="Of every request.")
 @click.option("--model", default="", help="Which, where TARGET does not say (OpenAI; a repository of several).")
-@click.option("--serve", "serve_flags", default="", help="Flags of the server that is started for a model.")
+@click.option(
+    "--serve",
+    "serve_flags",
+    type=_read_flags,
+    default="",
+    metavar="FLAGS",
+    help="Flags of the server that is started for a model.",
+)
 @click.option("--binary", is_flag=True, help="Tensors as binary data (v2).")
 @click.option("--processes", type=int, default=0, help="Of the generator. [default: by the rate]")
 @click.option("--connections", type=int, default=1024, help="At most. [default: 1024]")
@@ -134,8 +144,8 @@ class _Promise:
     help="How long to wait for an answer. [default: 30s]",
 )
 @click.option("--seed", type=int, default=20_240, help="Of the arrivals. [default: 20240]")
-@click.option("--json", "json_file", type=_read_output, metavar="FILE", help="Write all numbers there.")
-@click.option("--html", "html_file", type=_read_output, metavar="FILE", help="Write a page there.")
+@click.option("--json", "json_file", type=read_output, metavar="FILE", help="Write all numbers there.")
+@click.option("--html", "html_file", type=read_output, metavar="FILE", help="Write a page there.")
 @output_option
 def command(
     target: str,
@@ -176,7 +186,7 @@ def command(
         said["binary"],
         dict(said["shapes"]),
         said["model"],
-        tuple(shlex.split(said["serve_flags"])),
+        said["serve_flags"],
     )
     want = Want(target, plan, wishes, said["slo"], asked)
     with Progress(sys.stderr) as progress:
@@ -200,7 +210,7 @@ def _plan(workload: Workload | None, said: dict[str, Any]) -> Plan:
     names = ("processes", "connections", "concurrency", "seed")
     return Plan(
         arrivals,
-        rate or 10.0,
+        10.0 if rate is None else rate,
         said["duration"],
         warm_up_s=said["warm_up"],
         timeout_s=said["timeout"],

@@ -11,7 +11,7 @@ import yaml
 
 from taxiway.cli.profile_result import Result
 from taxiway.cli.progress import Progress
-from taxiway.core.errors import VerdictFailed
+from taxiway.core.errors import AlreadyExists, VerdictFailed
 from taxiway.profile.config_search import Config
 from taxiway.profile.plan import Plan
 from taxiway.profile.search_report import search_data, search_lines, search_page, tuned_data, tuned_lines, tuned_page
@@ -67,14 +67,38 @@ async def run_tuning(want: Want, output: Path, progress: Progress) -> Result:
         raise click.UsageError("--tune starts servers of its own: name a model, not the URL of a server")
     if want.plan.concurrency is None:
         raise click.UsageError("--tune needs --concurrency: how many callers there are at once")
+    fragment = _fragment_beside(output)
     tuned = await tune(want.word, want.plan, want.wishes, want.slo, want.workload, tell=progress.tell)
-    lines = [*tuned_lines(tuned), _write(output, tuned.config)]
-    return Result(tuned_data(tuned), lines, lambda: tuned_page(want.word, tuned))
+    failed = [f"did not start: {one}" for one in tuned.failed]
+    lines = [*tuned_lines(tuned), *failed, _write(output, fragment, tuned.config)]
+    data = {**tuned_data(tuned), "failed": list(tuned.failed)}
+    return Result(data, lines, lambda: tuned_page(want.word, tuned))
 
 
-def _write(output: Path, config: Config) -> str:
-    """The best configuration in both forms; says where."""
+def _fragment_beside(output: Path) -> Path:
+    """Where the config.pbtxt goes.
+
+    Raises:
+        click.BadParameter: the settings are to go there.
+        AlreadyExists: something is there, such as the configuration of the model itself.
+    """
     fragment = output.with_suffix(".pbtxt")
+    if fragment == output:
+        raise click.BadParameter(
+            f"{str(output)!r} gets settings in YAML, and a .pbtxt is written beside it: name a .yaml",
+            param_hint="--tune",
+        )
+    if fragment.exists():
+        raise AlreadyExists(
+            f"{fragment} is there already, and a fragment of config.pbtxt would be written there",
+            hint="name another FILE with --tune, or move it away",
+            path=str(fragment),
+        )
+    return fragment
+
+
+def _write(output: Path, fragment: Path, config: Config) -> str:
+    """The best configuration in both forms; says where."""
     output.write_text(yaml.safe_dump(settings_fragment(config), sort_keys=False), encoding="utf-8")
     fragment.write_text(pbtxt_fragment(config), encoding="utf-8")
     return f"written: {output}, for `taxiway serve --config`; {fragment}, for a config.pbtxt"

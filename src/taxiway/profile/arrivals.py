@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taxiway.core.errors import InvalidArgument
 
+MAX_REQUESTS: Final = 10_000_000
+"""Of one run: the generator and its report hold some 200 bytes for each."""
 _MAX_CV = 100.0
 _MAX_FACTOR = 1e6
 
@@ -161,7 +163,11 @@ class Replay:
             )
 
     def offsets(self, rng: np.random.Generator, rate_per_s: float, duration_s: float) -> NDArray[np.float64]:  # noqa: ARG002
-        """Those below `duration_s`; none are drawn."""
+        """Those below `duration_s`; none are drawn.
+
+        Raises:
+            InvalidArgument: repeated that often they are too many.
+        """
         scale = self._scale(rate_per_s)
         period = float(self.times_s[-1] - self.times_s[0] + self._mean_gap_s()) * scale
         times: NDArray[np.float64] = (self.times_s[self.begin :] - self.times_s[self.begin]) * scale
@@ -169,7 +175,13 @@ class Replay:
             before = (self.times_s[: self.begin] - self.times_s[self.begin]) * scale
             times = np.concatenate([times, before + period])
         if self.repeats and 0 < period < duration_s:
-            starts = np.arange(math.ceil(duration_s / period)) * period
+            count = math.ceil(duration_s / period)
+            if count * len(times) > MAX_REQUESTS:
+                told = f"the replay has {len(times)} requests in {period:g} s, {count * len(times)} in {duration_s:g} s"
+                raise InvalidArgument(
+                    f"{told}; a run has at most {MAX_REQUESTS}", hint="give a shorter duration or a larger scale"
+                )
+            starts = np.arange(count) * period
             times = (starts[:, None] + times[None, :]).ravel()
         return times[times < duration_s]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 from taxiway.core.errors import InvalidArgument
-from taxiway.profile.arrivals import Arrivals
+from taxiway.profile.arrivals import MAX_REQUESTS, Arrivals, Replay
 
 REQUESTS_PER_PROCESS: Final = 8_000.0
 """What one generator process is given per second at most, unless told otherwise: it can do more than twice that."""
 CALLS_PER_PROCESS: Final = 1_500.0
 """The same of gRPC, whose client costs many times as much."""
+_MAX_PROCESSES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Plan:
         query_samples: requests that make one query: all sent at once, and the query takes as long as the slowest.
         seed: of the arrivals, and of the choice among weighted requests.
         all_at_once: everything is due at the beginning, and only the throughput counts.
+
+    Raises:
+        InvalidArgument: a value breaks a rule, or there would be more than 10,000,000 requests.
     """
 
     arrivals: Arrivals
@@ -47,14 +52,35 @@ class Plan:
     def __post_init__(self) -> None:
         least = (("rate_per_s", self.rate_per_s), ("duration_s", self.duration_s), ("timeout_s", self.timeout_s))
         for name, value in least:
-            if not value > 0:
-                raise InvalidArgument(f"{name} is {value:g} and must be above 0", hint="give a positive number")
-        if self.warm_up_s < 0:
-            raise InvalidArgument(f"warm_up_s is {self.warm_up_s:g} and must not be below 0", hint="0 drops nothing")
+            if not 0 < value < math.inf:
+                rule = "must be above 0, and finite"
+                raise InvalidArgument(f"{name} is {value:g} and {rule}", hint="give a positive number")
+        if not 0 <= self.warm_up_s < math.inf:
+            rule = "must not be below 0, and finite"
+            raise InvalidArgument(f"warm_up_s is {self.warm_up_s:g} and {rule}", hint="0 drops nothing")
+        self._check_counts()
+        self._check_requests()
+
+    def _check_counts(self) -> None:
+        if self.seed < 0:
+            raise InvalidArgument(f"seed is {self.seed} and must not be below 0", hint="give another whole number")
+        if not 0 <= self.processes <= _MAX_PROCESSES:
+            rule = f"must be within 0 and {_MAX_PROCESSES}"
+            raise InvalidArgument(f"processes is {self.processes} and {rule}", hint="0 chooses by the rate")
         counts = (("connections", self.connections), ("concurrency", self.concurrency), ("samples", self.query_samples))
         for name, count in counts:
             if count is not None and count < 1:
                 raise InvalidArgument(f"{name} is {count} and must be at least 1", hint="give a positive number")
+
+    def _check_requests(self) -> None:
+        lasts = self.warm_up_s + self.duration_s
+        if self.concurrency is not None or isinstance(self.arrivals, Replay):  # which has those of its trace
+            return
+        if self.rate_per_s * lasts > MAX_REQUESTS:
+            told = f"rate_per_s is {self.rate_per_s:g} for {lasts:g} s, {self.rate_per_s * lasts:.4g} requests"
+            raise InvalidArgument(
+                f"{told}; a run has at most {MAX_REQUESTS}", hint="give a lower rate or a shorter duration"
+            )
 
     def at(self, rate_per_s: float) -> Plan:
         """The same at another rate."""

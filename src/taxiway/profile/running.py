@@ -140,12 +140,16 @@ async def _measure(jobs: Sequence[Job], plan: Plan, target: Target) -> tuple[lis
         await asyncio.gather(*(process.ready() for process in processes))
         sampler = _Sampling(target.process())
         began = time.monotonic() + _HEAD_START_S
-        async with asyncio.timeout(_limit_s(plan)):
-            watching = asyncio.create_task(sampler.watch())
-            try:
+        watching = asyncio.create_task(sampler.watch())
+        try:
+            async with asyncio.timeout(_limit_s(plan)):
                 reports = list(await asyncio.gather(*(process.report(began) for process in processes)))
-            finally:
-                watching.cancel()
+        except TimeoutError:
+            raise TargetUnavailable(
+                f"{target.name} left the generator without an end for {_limit_s(plan)} s", hint="is the server well?"
+            ) from None
+        finally:
+            watching.cancel()
         lasted = time.monotonic() - began
     return reports, sampler.usage(sum(report.cpu_s for report in reports) / lasted)
 
@@ -218,13 +222,19 @@ class _Generator:
             TargetUnavailable: it cannot connect.
         """
         self._input.write(framed(msgspec.msgpack.encode(self._job)))
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            said = await self._hear()
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                said = await self._hear()
+        except TimeoutError:
+            raise self._unconnected(f"not within {_START_TIMEOUT_S:g} s") from None
         if said != READY:
-            raise TargetUnavailable(
-                f"{self._job.door.host}:{self._job.door.port} cannot be connected to: {_report(said).problem}",
-                hint="is the server started, and is this its port?",
-            )
+            raise self._unconnected(_report(said).problem)
+
+    def _unconnected(self, why: str) -> TargetUnavailable:
+        where = self._job.door.authority
+        return TargetUnavailable(
+            f"{where} cannot be connected to: {why}", hint="is the server started, and is this its port?"
+        )
 
     async def report(self, began: float) -> Report:
         """Say when to begin, and wait for what came of it."""

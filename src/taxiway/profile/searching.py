@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxiway.core.errors import InvalidArgument
-from taxiway.profile.arrivals import Replay
+from taxiway.profile.arrivals import MAX_REQUESTS, Replay
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
 from taxiway.profile.running import NothingDue, run_profile
@@ -78,7 +78,12 @@ async def search_slo(
 
     least = min(plan.rate_per_s, _LEAST_ASKED / plan.duration_s)
     wanted = SloPlan(
-        plan.rate_per_s, plan.duration_s, slo.percentile / 100, least_per_s=least, first_s=2 * plan.warm_up_s
+        plan.rate_per_s,
+        plan.duration_s,
+        slo.percentile / 100,
+        least_per_s=least,
+        most_per_s=MAX_REQUESTS / (plan.warm_up_s + plan.duration_s),
+        first_s=2 * plan.warm_up_s,
     )
     return Searched(await run_search_async(wanted, measure), tuple(doubts))
 

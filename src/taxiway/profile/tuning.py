@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from taxiway.config.machine import available_cpus
-from taxiway.core.errors import InvalidArgument, VerdictFailed
+from taxiway.core.errors import InvalidArgument, TargetUnavailable, VerdictFailed
 from taxiway.profile.config_search import Best, Config, ConfigPlan, Grid, Measured, run_config_search_async
 from taxiway.profile.outcome import Profile
 from taxiway.profile.plan import Plan
@@ -19,6 +19,10 @@ from taxiway.profile.workload import Workload
 
 BATCH, DELAY, INSTANCES, THREADS = "max_batch_size", "max_delay_ms", "instances", "intra_op_threads"
 _SECTIONS: Final = {BATCH: "batching", DELAY: "batching", INSTANCES: "execution", THREADS: "execution"}
+_FAILED: Final = Measured(1e-6, 10.0)
+"""What a configuration is worth that does not start, or does not stay: nothing, and it keeps no SLO."""
+_MOST_FAILED: Final = 8
+"""So many at the beginning, and none that started: it is not the configuration."""
 Tell = Callable[[str], None]
 
 
@@ -28,11 +32,13 @@ class Tuned:
 
     Attributes:
         best: the configuration, and every run.
-        before: what the first configuration gave, to compare with.
+        before: what the first configuration that could be measured gave, to compare with.
+        failed: the configurations that did not start, in words, with why.
     """
 
     best: Best
     before: Measured
+    failed: tuple[str, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -109,24 +115,45 @@ async def tune(
 
     Raises:
         InvalidArgument: the loop is open, where every configuration that keeps up is as good.
+        TargetUnavailable: none of the configurations starts.
         VerdictFailed: nothing that was measured keeps the SLO.
     """
     if plan.concurrency is None:
         raise InvalidArgument("tuning needs a closed loop", hint="--concurrency 16: how many callers there are at once")
     runs: list[Measured] = []
+    failed: list[tuple[Config, TargetUnavailable]] = []
 
     async def measure(config: Config) -> Measured:
-        tell(f"run {len(runs) + 1}: {config_words(config)}")
-        runs.append(await measure_config(word, config, plan, wishes, slo, workload))
+        tell(f"run {len(runs) + len(failed) + 1}: {config_words(config)}")
+        try:
+            runs.append(await measure_config(word, config, plan, wishes, slo, workload))
+        except TargetUnavailable as error:
+            failed.append((config, error))
+            if not runs and len(failed) == _MOST_FAILED:
+                raise _none_started(failed) from None
+            return _FAILED
         return runs[-1]
 
     best = await run_config_search_async(ConfigPlan(grid or default_grid(), share=share, seed=plan.seed), measure)
+    if not runs:
+        raise _none_started(failed)
     if best.config is None:
         raise VerdictFailed(
-            f"none of {len(runs)} configurations keeps the SLO with {plan.concurrency} callers",
+            f"none of {len(best.runs)} configurations keeps the SLO with {plan.concurrency} callers",
             hint="fewer callers (--concurrency), or a wider --slo",
         )
-    return Tuned(best, runs[0])
+    return Tuned(best, runs[0], tuple(f"{config_words(config)}: {_reason(error)}" for config, error in failed))
+
+
+def _none_started(failed: Sequence[tuple[Config, TargetUnavailable]]) -> TargetUnavailable:
+    first = failed[0][1]
+    return first.retold(f"none of {len(failed)} configurations could be measured; the first: {first.message}")
+
+
+def _reason(error: TargetUnavailable) -> str:
+    """In one line: what the server called its error, where it said anything."""
+    lines = error.message.splitlines()
+    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
 
 
 def config_words(config: Config) -> str:

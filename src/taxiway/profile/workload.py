@@ -99,10 +99,19 @@ def write_workload(path: Path, workload: Workload) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    write_lines(path, workload_lines(workload.requests, workload.source))
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a file of these lines whole, or leave what is there.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.writelines(workload_lines(workload.requests, workload.source))
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -110,9 +119,14 @@ def write_workload(path: Path, workload: Workload) -> None:
         partial.unlink(missing_ok=True)
 
 
+def head_line(source: str) -> bytes:
+    """The first line of a file, which says what it is, with its end."""
+    return orjson.dumps({"format": FORMAT, "source": source}) + b"\n"
+
+
 def workload_lines(requests: Iterable[Request], source: str) -> Iterator[bytes]:
     """The lines of a file, each with its end; the first says what it is."""
-    yield orjson.dumps({"format": FORMAT, "source": source}) + b"\n"
+    yield head_line(source)
     for request in requests:
         yield orjson.dumps(_words(request), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
 

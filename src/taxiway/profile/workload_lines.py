@@ -87,6 +87,11 @@ def _check(said: dict[str, Any]) -> Iterator[Broken]:
         yield "inputs", "is missing, as are body and input_tokens", "give one of them"
 
 
+def check_inputs(name: str, value: Any) -> Iterator[Broken]:  # noqa: ANN401 - JSON
+    """What breaks a rule in tensors that are called `name`."""
+    yield from _inputs(name, value)
+
+
 # --- one member each ----------------------------------------------------------------------------------------
 
 

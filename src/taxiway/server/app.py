@@ -112,7 +112,7 @@ class DataPlane:
         self._regions = self._make_regions()
         self.traffic = TrafficDesk(self._models.companions, self._reroute, (worker + 0.5) / settings.workers)
         """How requests are split between versions."""
-        self._recording = RecordingDesk(settings.recording, self._traces)
+        self._recording = RecordingDesk(settings.recording, self._traces, settings.limits.max_body_bytes)
         self._administration = Administration(
             self._routing,
             self._models,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import numpy as np
 import pytest
 
-from taxiway.core.errors import InvalidArgument
+from taxiway.core.errors import InvalidArgument, TargetUnavailable
+from taxiway.profile import running
 from taxiway.profile.arrivals import Constant, Poisson, Replay
 from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of, phases_between
 from taxiway.profile.plan import Plan
 from taxiway.profile.requests import Request
-from taxiway.profile.running import NothingDue, make_jobs, processes_of
+from taxiway.profile.running import NothingDue, make_jobs, processes_of, run_profile
 from taxiway.profile.workload import Workload
 
 
@@ -91,6 +95,37 @@ def test_no_arrival_is_told_apart() -> None:
 def test_nothing_to_send_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"no request is due within 1.05 s at 0.001/s"):
         make_jobs(Plan(Replay(np.array([0.0])), 0.001, 0.05), Nowhere(), [], None)
+
+
+def test_a_replay_that_repeats_has_an_end() -> None:
+    plan = Plan(Replay(np.arange(3, dtype=np.float64) * 1e-9, repeats=True), 1.0, 5.0, warm_up_s=0.0, processes=1)
+    with pytest.raises(InvalidArgument, match="a run has at most 10000000"):
+        make_jobs(plan, Nowhere(), SHOTS, None)
+
+
+def test_a_dense_trace_is_not_refused_by_its_rate() -> None:
+    plan = Plan(Replay(np.arange(3, dtype=np.float64) * 1e-9), 1e9, 30.0, warm_up_s=0.0, processes=1)
+    assert len(make_jobs(plan, Nowhere(), SHOTS, None)[0].due_s) == 3
+
+
+class Mute(Nowhere):
+    """A server that takes connections, and says nothing: not even who it is."""
+
+    def __init__(self, port: int) -> None:
+        self.door = Door("127.0.0.1", port, tls=True)
+
+    def render(self, workload: Workload | None) -> list[Shot]:
+        return SHOTS
+
+
+def test_a_server_that_cannot_be_connected_to_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(running, "_END_TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        plan = Plan(Constant(), 10.0, 1.0, processes=1)
+        with pytest.raises(TargetUnavailable, match=rf"127\.0\.0\.1:{port} cannot be connected to: not within 0\.5 s"):
+            asyncio.run(run_profile(plan, Mute(port)))
 
 
 @pytest.mark.parametrize("field", ["rate_per_s", "duration_s", "timeout_s"])

@@ -26,7 +26,7 @@ class Calls:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        address = f"{job.door.host}:{job.door.port}"
+        address = job.door.authority
         if job.door.tls:
             self._channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), options=_OPTIONS)
         else:
@@ -43,7 +43,7 @@ class Calls:
             async with asyncio.timeout(self._job.timeout_s):
                 await self._channel.channel_ready()
         except TimeoutError:
-            raise OSError(f"no gRPC server at {self._job.door.host}:{self._job.door.port}") from None
+            raise OSError(f"no gRPC server at {self._job.door.authority}") from None
 
     @property
     def under_way(self) -> int:

@@ -41,6 +41,11 @@ class Door(msgspec.Struct, frozen=True):
     method: str = ""
     events: bool = False
 
+    @property
+    def authority(self) -> str:
+        """Host and port in one word, as `[::1]:8001`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Job(msgspec.Struct, frozen=True):
     """The share of one process.

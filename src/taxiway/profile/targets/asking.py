@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from taxiway.core.errors import InvalidArgument, ModelNotFound, TargetUnavailable
 
 _TIMEOUT_S: Final = 10.0
+_CONNECT_S: Final = 5.0
 _SCHEMES: Final = {"http": 80, "https": 443, "grpc": 8001, "grpcs": 8001}
 
 
@@ -32,18 +34,20 @@ class Address:
         Raises:
             InvalidArgument: it is none.
         """
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in _SCHEMES or not parts.hostname or port == -1:
+        if any(not "!" <= char <= "~" for char in url):
             raise InvalidArgument(
-                f"target {url!r} is not an URL of {', '.join(_SCHEMES)} with a host",
-                hint="for example http://127.0.0.1:8000/v2/models/fraud",
+                f"target {url!r} has characters that no URL has",
+                hint="write them as %XX (a space is %20), and those of a host's name as xn--",
             )
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise _no_url(url) from None
+        if parts.scheme not in _SCHEMES or not host:
+            raise _no_url(url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.scheme, parts.hostname, port or _SCHEMES[parts.scheme], path)
+        return cls(parts.scheme, host, port or _SCHEMES[parts.scheme], path)
 
     @property
     def tls(self) -> bool:
@@ -89,7 +93,7 @@ class Asker:
             connection.request("GET", path, headers=self.headers)
             with connection.getresponse() as response:
                 return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last of a host's name
             raise unavailable(address, str(error) or type(error).__name__) from None
         finally:
             connection.close()
@@ -102,15 +106,34 @@ def unavailable(address: Address, why: str) -> TargetUnavailable:
     )
 
 
-async def resolve(address: Address) -> str:
-    """The first IP address of the host.
+def _no_url(url: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"target {url!r} is not an URL of {', '.join(_SCHEMES)} with a host",
+        hint="for example http://127.0.0.1:8000/v2/models/fraud, or http://[::1]:8000/v2/models/fraud",
+    )
+
+
+async def reach(address: Address) -> str:
+    """The first IP address of the host that accepts a connection: a server may listen on one of several only.
 
     Raises:
-        TargetUnavailable: the name is unknown.
+        TargetUnavailable: the name is unknown, or none accepts one.
     """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise unavailable(address, str(error)) from None
-    return str(found[0][4][0])
+    problem = "it has no address"
+    for ip in dict.fromkeys(str(one[4][0]) for one in found):
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                _, writer = await asyncio.open_connection(ip, address.port)
+        except OSError as error:  # TimeoutError is one
+            problem = str(error) or f"{ip} accepts no connection within {_CONNECT_S:g} s"
+            continue
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return ip
+    raise unavailable(address, problem)

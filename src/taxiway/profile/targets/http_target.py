@@ -10,9 +10,9 @@ from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters, counters_of
 from taxiway.profile.requests import Request
 from taxiway.profile.resources import listener_of
-from taxiway.profile.targets.asking import Address, Asker, resolve
+from taxiway.profile.targets.asking import Address, Asker, reach
 from taxiway.profile.targets.inputs import Shapes, made_up
-from taxiway.profile.targets.rendering import http_shot
+from taxiway.profile.targets.rendering import check_header, http_shot
 from taxiway.profile.workload import Workload
 
 
@@ -24,9 +24,14 @@ class HttpTarget:
         headers: of each request, besides those of the workload's.
         model: the name under which the v2 protocol knows what is asked, if the server speaks that too; empty for none.
         shapes: of inputs that are made up.
+
+    Raises:
+        InvalidArgument: a header cannot be sent.
     """
 
     def __init__(self, address: Address, headers: Mapping[str, str], model: str, shapes: Shapes | None = None) -> None:
+        for name, value in headers.items():
+            check_header(name, value)
         self.name = f"{address.scheme}://{address.host_header}{address.path}"
         self._address = address
         self._headers = dict(headers)
@@ -38,7 +43,7 @@ class HttpTarget:
 
     async def open(self) -> None:
         """Find the server, and ask what the model takes, if it can tell."""
-        self._ip = await resolve(self._address)
+        self._ip = await reach(self._address)
         if self._model:
             try:
                 self._metadata = await self._asker.get(f"/v2/models/{self._model}")

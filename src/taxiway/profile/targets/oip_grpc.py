@@ -23,6 +23,8 @@ from taxiway.profile.workload import Workload
 from taxiway.server.wire.grpc.protos import INFERENCE, Message, message_class, request_class
 
 _PATH: Final = re.compile(r"/(?:v2/models/)?(?P<model>[^/?]+)(?:/(?:versions/)?(?P<version>[^/?]+))?")
+_METADATA_NAME: Final = re.compile(r"(?!grpc-)[a-z0-9_.-]+(?<!-bin)")
+_METADATA_VALUE: Final = re.compile(r"[ -~]*")
 _TIMEOUT_S: Final = 10.0
 
 
@@ -33,6 +35,9 @@ class OipGrpcTarget:
         address: with that path.
         headers: of each call, as metadata.
         shapes: of inputs that are made up.
+
+    Raises:
+        InvalidArgument: the path names no model, or a header cannot be sent.
     """
 
     def __init__(self, address: Address, headers: Mapping[str, str], shapes: Shapes | None = None) -> None:
@@ -42,7 +47,7 @@ class OipGrpcTarget:
         self._address = address
         self._model = match["model"]
         self._version = match["version"] or ""
-        self._headers = tuple((name.lower(), value) for name, value in headers.items())
+        self._headers = _metadata(headers)
         self._shapes = shapes or {}
         self._metadata: Mapping[str, Any] = {}
         self.name = f"{address.scheme}://{address.host_header}{address.path}"
@@ -86,7 +91,7 @@ class OipGrpcTarget:
         return listener_of(self._address.host, self._address.port)
 
     async def _call(self, method: str, asked: Message, answer: str) -> Message:
-        where = f"{self._address.host}:{self._address.port}"
+        where = self._address.host_header
         secure = grpc.aio.secure_channel(where, grpc.ssl_channel_credentials()) if self._address.tls else None
         async with secure or grpc.aio.insecure_channel(where) as channel:
             call: Any = channel.unary_unary(f"/{INFERENCE}/{method}", None, message_class(answer).FromString)
@@ -99,8 +104,24 @@ class OipGrpcTarget:
             tensor.name, tensor.datatype = one["name"], one["datatype"]
             tensor.shape.extend(one["shape"])
             message.raw_input_contents.append(raw_tensor(one))
-        own = tuple((name.lower(), value) for name, value in headers.items())
-        return Shot(message.SerializeToString(), self._headers + own)
+        return Shot(message.SerializeToString(), self._headers + _metadata(headers))
+
+
+def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Headers as gRPC carries them.
+
+    Raises:
+        InvalidArgument: one cannot be carried.
+    """
+    for name, value in headers.items():
+        if not _METADATA_NAME.fullmatch(name.lower()) or not _METADATA_VALUE.fullmatch(value):
+            raise InvalidArgument(
+                f"header {name!r} cannot be given: it is {value!r}, and gRPC has letters, digits and -_. in names, no "
+                "binary ones (-bin) here, and one line of ASCII in values",
+                hint="percent-encode or base64 what is beyond that, as its reader expects",
+                name=name,
+            )
+    return tuple((name.lower(), value) for name, value in headers.items())
 
 
 def _plain(message: Message) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from taxiway.profile.targets.http_target import HttpTarget
 from taxiway.profile.targets.inputs import Shapes
 from taxiway.profile.targets.rendering import HEADER_LENGTH, binary_body, json_body
 from taxiway.profile.workload import Workload
+from taxiway.profile.workload_lines import check_inputs
 
 _MODEL_PATH: Final = re.compile(r"/v2/models/(?P<model>[^/?]+(?:/versions/[^/?]+)?)(?:/infer)?/?")
 
@@ -73,7 +74,7 @@ def inputs_of(request: Request, number: int) -> list[dict[str, Any]]:
     """The tensors of a request of a workload.
 
     Raises:
-        InvalidArgument: it has none.
+        InvalidArgument: it has none, or those of its body break a rule.
     """
     inputs = request.inputs if request.inputs is not None else (request.body or {}).get("inputs")
     if not isinstance(inputs, list):
@@ -81,4 +82,7 @@ def inputs_of(request: Request, number: int) -> list[dict[str, Any]]:
             f"request {number} of the workload has no inputs, which this target needs",
             hint='{"inputs": [{"name": ..., "shape": ..., "datatype": ..., "data": ...}]}',
         )
+    if request.inputs is None:  # what stands in a body was not checked when it was read
+        for field, rule, step in check_inputs("body.inputs", inputs):
+            raise InvalidArgument(f"request {number} of the workload, {field}: {rule}", hint=step)
     return fill_inputs(inputs, np.random.default_rng(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from taxiway.profile.generating.job import Shot
 from taxiway.profile.targets.asking import Address
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 _RESERVED: Final = ("content-length", "transfer-encoding", "connection", "host")
 
 
@@ -21,14 +24,30 @@ def http_shot(address: Address, path: str, body: bytes, headers: Mapping[str, st
     """A POST of `body`.
 
     Raises:
-        InvalidArgument: a header is one that we write ourselves, or breaks a line.
+        InvalidArgument: a header cannot be sent.
     """
     head = [f"POST {path} HTTP/1.1", f"Host: {address.host_header}", f"Content-Length: {len(body)}"]
     for name, value in headers.items():
-        if name.lower() in _RESERVED or any(char in f"{name}{value}" for char in "\r\n\0"):
-            raise InvalidArgument(f"header {name!r} cannot be given", hint="leave it out", name=name)
+        check_header(name, value)
         head.append(f"{name}: {value}")
     return Shot("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+
+
+def check_header(name: str, value: str) -> None:
+    """Of HTTP, RFC 9110.
+
+    Raises:
+        InvalidArgument: it is one that we write ourselves, its name is none, or its value has other characters.
+    """
+    if name.lower() in _RESERVED:
+        raise InvalidArgument(f"header {name!r} cannot be given", hint="leave it out: we write it", name=name)
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        raise InvalidArgument(
+            f"header {name!r} cannot be given: it is {value!r}, and HTTP has letters, digits and -._~ in names, and "
+            "one line of Latin-1 in values",
+            hint="percent-encode or base64 what is beyond that, as its reader expects",
+            name=name,
+        )
 
 
 def json_body(inputs: Sequence[Mapping[str, Any]]) -> bytes:

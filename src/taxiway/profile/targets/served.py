@@ -17,6 +17,7 @@ from taxiway.profile.generating.job import Door, Shot
 from taxiway.profile.phases import Counters
 from taxiway.profile.targets.asking import Address, Asker
 from taxiway.profile.targets.oip_http import OipHttpTarget
+from taxiway.profile.targets.rendering import check_header
 from taxiway.profile.targets.target import Target
 from taxiway.profile.wishes import Wishes
 from taxiway.profile.workload import Workload
@@ -34,9 +35,14 @@ class ServedTarget:
     Args:
         word: a path or a reference, as the verb takes it.
         wishes: of the requests, and the server's own flags.
+
+    Raises:
+        InvalidArgument: a header cannot be sent.
     """
 
     def __init__(self, word: str, wishes: Wishes) -> None:
+        for name, value in wishes.headers.items():
+            check_header(name, value)
         self.name = word
         self._wishes = wishes
         self._server: asyncio.subprocess.Process | None = None

@@ -82,7 +82,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", f"{_MODEL}/feedback"): Operation("inference", "FeedbackCounts", "Feedback", _TAKING),
     ("POST", f"{_MODEL}/recording"): Operation("settings", _NOTHING, "RecordingStart", (*_TAKING, 403, 409)),
     ("POST", f"{_MODEL}/recording/fetch"): Operation("settings", "Recorded", errors=(404,)),
-    ("POST", f"{_MODEL}/recording/end"): Operation("settings", _NOTHING),
+    ("POST", f"{_MODEL}/recording/end"): Operation("settings", _NOTHING, "RecordingEnd", _TAKING, may_be_empty=True),
     ("POST", "/v2/repository/index"): Operation("repository", "Index", "IndexRequest", _TAKING, may_be_empty=True),
     ("POST", "/v2/repository/{repository}/index"): Operation(
         "repository", "Index", "IndexRequest", _TAKING, may_be_empty=True

@@ -117,6 +117,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
         "share",
         "most",
     ),
+    "RecordingEnd": _object(
+        {"keep": _of("boolean", "Whether what was not fetched yet can still be fetched.")},
+    ),
     "Recorded": _object(
         {
             "requests": _array({"type": "object"}, "Each with `arrived_ns` and `inputs`, whose `raw` is base64."),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from taxiway.core.errors import MalformedRequest, ValueOutOfRange
+from taxiway.core.tensors import Datatype
 from taxiway.server.recording import RecordingDesk
 from taxiway.server.wire.elements import parse_json
 from taxiway.server.wire.exchange import Exchange
@@ -59,15 +60,19 @@ class RecordingEndpoints:
         for request in told["requests"]:
             for tensor in request["inputs"]:
                 if "raw" in tensor:
-                    tensor["raw"] = _coded(tensor["raw"])
+                    tensor["raw"] = _coded(tensor["raw"], tensor["datatype"])
         return orjson.dumps(told)
 
     def end(self, exchange: Exchange) -> None:
-        """Whether or not one runs."""
-        exchange.reply_with(self._end(_model(exchange)))
+        """Whether or not one runs; with `keep` what is held can still be fetched."""
+        document = parse_json(exchange.body) if len(exchange.body) else {}
+        keep = document.get("keep") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or keep not in (None, True, False):
+            raise MalformedRequest("a recording is ended with an object", hint='as {"keep": true}, or an empty body')
+        exchange.reply_with(self._end(_model(exchange), bool(keep)))
 
-    async def _end(self, model: str) -> bytes:
-        await self._desk.end(model)
+    async def _end(self, model: str, keep: bool) -> bytes:
+        await self._desk.end(model, keep=keep)
         return b""
 
 
@@ -75,7 +80,14 @@ def _model(exchange: Exchange) -> str:
     return exchange.head.match.params["model"]
 
 
-def _coded(raw: Any) -> Any:  # noqa: ANN401 - bytes, or a list of them
-    if isinstance(raw, list):
-        return [base64.b64encode(item).decode() for item in raw]
-    return base64.b64encode(raw).decode()
+def _coded(raw: bytes, datatype: str) -> str | list[str]:
+    """In base64: all elements as one, or each text."""
+    if datatype != Datatype.BYTES.wire_name:
+        return base64.b64encode(raw).decode()
+    texts = []
+    place = 0
+    while place < len(raw):
+        start = place + 4
+        place = start + int.from_bytes(raw[place:start], "little")
+        texts.append(base64.b64encode(raw[start:place]).decode())
+    return texts
