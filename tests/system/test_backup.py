@@ -19,6 +19,7 @@ from tests.support.rollouts import MODEL, Crowd, Shop, good, open_shop
 from tests.support.stores import Store, Tables, fill, fill_otherwise, new_store
 
 from taxiway.control import backup as everything
+from taxiway.rollout.evidence import GONE_S
 
 Ask = Callable[..., Any]
 
@@ -102,6 +103,7 @@ def admin(shop: Shop, verb: str, file: Path, *words: str) -> Any:
     return json.loads(done.stdout) if done.returncode == 0 else (done.returncode, done.stderr)
 
 
+@pytest.mark.timeout(240)
 def test_a_rollout_in_flight_goes_on_where_it_was_restored(tmp_path: Path) -> None:
     shop, there = open_shop(tmp_path / "shop", good, good), Shop(tmp_path / "there")
     plan: dict[str, Any] = {"min_step_s": 0.3, "settle_s": 0.1, "guard_for_s": 0.3, "twin": False}
@@ -122,7 +124,8 @@ def test_a_rollout_in_flight_goes_on_where_it_was_restored(tmp_path: Path) -> No
     with there.serve() as server:
         assert server.rollout(rollout)["step"] == 0
         with Crowd(server.process.address) as crowd:
-            told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra")
+            # Where it takes seconds to get here, the process that was killed is missed until it counts as gone.
+            told = server.wait_for(rollout, "succeeded", "rolled-back", "failed-infra", patience_s=GONE_S + 30)
         assert told["phase"] == "succeeded", told
         assert set(crowd.statuses) == {200}
         assert server.answer()[1] == 2.0
