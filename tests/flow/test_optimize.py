@@ -412,11 +412,11 @@ def test_a_disk_without_room_is_told_before_anything_is_begun(place: Path, tmp_p
 
 FILLED_MIDWAY = """
 cd {disk}
-"$@" >first 2>said & run=$!
-until ls */answers/*.json >answered 2>/dev/null || ! kill -0 $run; do sleep 0.01; done
+"$@" >{place}/first 2>{place}/said & run=$!
+until ls */answers/*.json >/dev/null 2>&1 || ! kill -0 $run; do sleep 0.01; done
 cat /dev/zero >filler 2>/dev/null
 wait $run; echo "ended with $?"
-cat said; rm filler
+cat {place}/said; rm filler
 "$@" >again; echo "ended with $?"
 cat again
 """
@@ -432,9 +432,10 @@ def of_one_row_at_a_time(place: Path) -> str:
 
 
 def test_a_disk_that_fills_midway_costs_nothing_but_the_wait(place: Path, tmp_path: Path) -> None:
+    script = FILLED_MIDWAY.format(disk=tmp_path, place=place)
     command = [
-        *on_small_disk(tmp_path, 128, FILLED_MIDWAY.format(disk=tmp_path)), sys.executable, "-m", "taxiway",
-        "optimize", of_one_row_at_a_time(place), "--data", some(place), "--cache", str(tmp_path),
+        *on_small_disk(tmp_path, 128, script), sys.executable, "-m", "taxiway", "optimize",
+        of_one_row_at_a_time(place), "--data", some(place), "--cache", str(tmp_path),
         "--max-drop", "10%", "--out", str(tmp_path / "out"), "--output", "json",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
