@@ -28,6 +28,8 @@ _TINY: Final = 1e-9
 _QUIET: Final = 6
 """So many measurements in a row that nothing was expected of end the search."""
 _LEAST: Final = 4
+_MOST_TIMES: Final = 2
+"""So often one configuration is measured: on a noisy machine the best so far would take all runs that are left."""
 
 Config = Mapping[str, Any]
 """A value for each axis, by name."""
@@ -180,8 +182,12 @@ class _Search:
         # Where nothing keeps the SLO yet, that comes first, whatever it is worth.
         expected = score.improvement(float(score.mean[kept].max())) * chance if kept else chance.copy()
         expected[measured] *= 0.5  # once more only if that is far from settled
+        expected[[index for index in measured if self._times(index) >= _MOST_TIMES]] = 0.0
         chosen = int(expected.argmax())
         return chosen, float(expected[chosen])
+
+    def _times(self, index: int) -> int:
+        return sum(one == index for one, _ in self.runs)
 
     def _farthest(self) -> int:
         """As far from all others as can be, but not in the very corners."""

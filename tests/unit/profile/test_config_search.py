@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,14 @@ def test_it_finds_95_percent_of_the_best_with_a_fifth_of_the_runs(surface: Surfa
         assert true.slowness <= 1.1
         reached.append(true.score / best)
     assert min(reached) >= 0.95
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.4])
+def test_on_a_noisy_machine_the_best_so_far_does_not_take_all_runs(noise: float) -> None:
+    grid = Grid({"batch": range(6), "delay": range(5), "instances": range(2), "threads": range(2)})
+    surface = noisy(lambda config: Measured(1 + sum(config.values())), np.random.default_rng(5), noise)
+    runs = run_config_search(ConfigPlan(grid), surface).runs
+    assert max(Counter(tuple(config.items()) for config, _ in runs).values()) <= 2
 
 
 def test_it_ends_early_where_nothing_matters() -> None:
