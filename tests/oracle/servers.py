@@ -198,6 +198,7 @@ class RestartedTriton:
     def __init__(self, start: Callable[..., TritonServer], *models: str) -> None:
         self._start = functools.partial(start, *(models or ("*",)))
         self._stack = contextlib.ExitStack()
+        self.deaths = 0
         self._open()
 
     def _open(self) -> None:
@@ -222,6 +223,7 @@ class RestartedTriton:
         if ended is None:
             return ""
         print(f"real Triton died ({ended}) of {of}", file=sys.stderr)
+        self.deaths += 1
         self.close()
         self._open()
         return f"the server died: {ended}"
