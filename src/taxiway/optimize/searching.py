@@ -53,7 +53,8 @@ class Search:
         front = pareto(useful) if self.target.here else useful  # without speeds there is no front
         finalists = sorted(front, key=quickness)[:MOST_PROVEN]
         self.tester.tell("proving the promise")
-        proven = {one.path: self._proven(one, len(finalists)) for one in finalists}
+        raced = self.tester.raced_together(finalists, self.target, FINAL_RACE_S)
+        proven = {one.path: self._proven(one, len(finalists)) for one in raced}
         return [proven.get(one.path) or self._dropped(one, useful) for one in trials]
 
     def _of_siblings(self, siblings: Siblings) -> list[Trial]:
@@ -73,8 +74,8 @@ class Search:
         ]
 
     def _proven(self, trial: Trial, finalists: int) -> Trial:
-        trial = self.tester.raced(trial, self.target, FINAL_RACE_S)
-        trial = self.tester.proven(trial, self.target, ALPHA / finalists)
+        if not trial.reason:
+            trial = self.tester.proven(trial, self.target, ALPHA / finalists)
         if trial.reason:
             return trial
         times = self.tester.baseline().times

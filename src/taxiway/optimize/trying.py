@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -22,6 +23,8 @@ from taxiway.optimize.workshop.client import OrderFailed
 from taxiway.optimize.workshop.orders import Made, Make, Order, Race, Raced, Score, Scored, Times, Weigh, Weighed
 
 RACE_S, FINAL_RACE_S = 1.0, 2.0
+MOST_RACED_BYTES: Final = 1 << 30
+"""Of models that are loaded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +89,36 @@ class Tester:
         """Timed in turns with the baseline."""
         if not target.here:
             return trial
-        order = Race(
-            (str(self.source), trial.path),
-            str(self.folder / "racing"),
-            self.batch,
-            budget_s,
-            target.providers,
-            self._options(target),
-        )
         try:
-            raced = self._ask(order, Raced, trial, target)
+            return self._raced([trial], target, budget_s)[0]
         except OrderFailed as problem:
             return msgspec.structs.replace(trial, reason=f"did not run: {problem}")
-        return msgspec.structs.replace(
-            trial, speed=raced.speed[1], speed_low=raced.low[1], speed_high=raced.high[1], times=raced.times[1]
-        )
+
+    def raced_together(self, trials: Sequence[Trial], target: Target, budget_s: float) -> list[Trial]:
+        """Timed in turns with the baseline and one another, in the time that as many races of two would take.
+
+        The baseline's runs serve all, so that each gets more rounds, and one that is quicker was so in the same rounds.
+        """
+        together = self.size + sum(one.size for one in trials) <= MOST_RACED_BYTES
+        if target.here and together and len(trials) > 1:
+            with contextlib.suppress(OrderFailed):  # whose fault it is, a race of two tells
+                return self._raced(trials, target, budget_s * len(trials))
+        return [self.raced(one, target, budget_s) for one in trials]
+
+    def _raced(self, trials: Sequence[Trial], target: Target, budget_s: float) -> list[Trial]:
+        racers = (str(self.source), *(one.path for one in trials))
+        options = self._options(target)
+        order = Race(racers, str(self.folder / "racing"), self.batch, budget_s, target.providers, options)
+        if not self.memory.knows(order):
+            for one in trials:
+                self.file_of(one, target)
+        raced = self.memory.ask(order, Raced)
+        return [
+            msgspec.structs.replace(
+                one, speed=raced.speed[at], speed_low=raced.low[at], speed_high=raced.high[at], times=raced.times[at]
+            )
+            for at, one in enumerate(trials, start=1)
+        ]
 
     def raced_alone(self, trial: Trial, target: Target, baseline: Times) -> Trial:
         """With its speed for requests of one row: a server merges them only where rows do not touch each other."""
