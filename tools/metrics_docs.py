@@ -17,8 +17,9 @@ HEAD = """\
 This page is printed from `src/taxiway/telemetry/catalogue.py` and `log_fields.py` by
 `python -m tools.metrics_docs`; a test fails when it is stale.
 
-`GET /metrics` answers in Prometheus' text format 0.0.4. Everything is worked out at the scrape; nothing is
-polled.
+`GET /metrics` answers in Prometheus' text format 0.0.4, or in OpenMetrics 1.0 to those who ask for it, as
+Prometheus does. Everything is worked out at the scrape; nothing is polled. In OpenMetrics a counter has to be
+called `..._total`, so Triton's, which are not, are declared there as `unknown`: their values and names are the same.
 
 Two windows onto the same counts: names that begin with `nv_` are Triton's, with Triton's units and without
 `_total`, so that its dashboards and autoscaling recipes work as they are; names that begin with `taxiway_`

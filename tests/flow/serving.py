@@ -31,7 +31,7 @@ from taxiway.server.app import DataPlane
 from taxiway.server.wire.metrics import MetricsPort
 from taxiway.server.wire.sockets import bind_tcp, url_of
 from taxiway.telemetry.host import HostSampler, build_point
-from taxiway.telemetry.render import render_metrics
+from taxiway.telemetry.render import Point
 
 QUICK: Mapping[str, object] = {
     "http.port": 0,
@@ -96,7 +96,11 @@ class Server:
 
     def scrape(self) -> str:
         """The text of GET /metrics."""
-        return ask(self.metrics, "GET", "/metrics", None, {}).body.decode()
+        return self.scrape_as("").body.decode()
+
+    def scrape_as(self, accept: str) -> Answer:
+        """GET /metrics, in the form that is asked for."""
+        return ask(self.metrics, "GET", "/metrics", None, {"Accept": accept} if accept else {})
 
 
 def ask(base: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
@@ -112,8 +116,8 @@ def ask(base: str, method: str, path: str, body: bytes | None, headers: Mapping[
         connection.close()
 
 
-async def _scrape(plane: DataPlane) -> bytes:
-    return render_metrics([build_point(__version__), *HostSampler().points(), *plane.points()])
+async def _scrape(plane: DataPlane) -> list[Point]:
+    return [build_point(__version__), *HostSampler().points(), *plane.points()]
 
 
 @contextmanager

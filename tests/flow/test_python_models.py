@@ -95,7 +95,7 @@ def test_metrics_of_a_model_are_shown_and_outlive_its_process(tmp_path: Path) ->
     assert 'rows_seen{width="wide"} 2.0' in shown
     assert "last_value 0.5" in shown
     assert 'value_bucket{a="b",le="0.5"} 2' in shown
-    assert 'value_bucket{a="b",le="10"} 3' in shown
+    assert 'value_bucket{a="b",le="10.0"} 3' in shown
     assert 'value_count{a="b"} 4' in shown
     assert "nv_inference_count 7" not in shown
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.flow.serving import serve
 from tests.support import onnx_models, stateful_models
 
@@ -52,3 +53,19 @@ def test_lines_that_were_held_back_are_counted(tmp_path: Path) -> None:
     with serve(onnx_models.doubler(tmp_path / "double.onnx")) as server:
         server.plane._suppressed_lines = lambda: 7
         assert "taxiway_log_suppressed_lines_total 7" in server.scrape()
+
+
+def test_prometheus_is_told_openmetrics(tmp_path: Path) -> None:
+    asked = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+    with serve(onnx_models.doubler(tmp_path / "double.onnx")) as server:
+        strict, plain = server.scrape_as(asked), server.scrape_as("*/*")
+    openmetrics = pytest.importorskip("prometheus_client.openmetrics.parser").text_string_to_metric_families
+    prometheus = pytest.importorskip("prometheus_client.parser").text_string_to_metric_families
+    told = {family.name: family.type for family in openmetrics(strict.body.decode())}
+    text = {family.name: family.type for family in prometheus(plain.body.decode())}
+
+    assert strict.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert told.keys() == text.keys()
+    assert (told["nv_inference_request_success"], text["nv_inference_request_success"]) == ("unknown", "counter")
+    assert told["taxiway_inference_failures"] == "counter"

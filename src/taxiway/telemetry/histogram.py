@@ -33,7 +33,8 @@ class Buckets:
 
 
 def _format_bound(bound: int, scale: int) -> str:
-    return str(bound // scale) if bound % scale == 0 else repr(bound / scale)
+    """As OpenMetrics wants it, 1.0 for 1; the same in the text format, so that it names the same series."""
+    return repr(bound / scale)
 
 
 def _five_per_decade(first: int, decades: int) -> list[int]:

@@ -34,20 +34,35 @@ class Point(NamedTuple):
     value: Value
 
 
+Series = dict[Labels, Value]
+
+
 def render_metrics(points: Iterable[Point], *, max_series: int = MAX_SERIES) -> bytes:
     """The body of a scrape: each family once, in the catalogue's order, its series by their labels."""
-    families, dropped = _group(points, max_series)
-    families[DROPPED_SERIES.name] = (DROPPED_SERIES, {((), ()): dropped})
     lines: list[str] = []
-    for name in sorted(families, key=lambda name: (_RANK.get(name, len(_RANK)), name)):
-        family, series = families[name]
-        _render_family(lines, family, series)
+    for family, series in families_of(points, max_series):
+        lines.append(f"# HELP {family.name} {family.help.translate(_HELP_ESCAPES)}")
+        lines.append(f"# TYPE {family.name} {family.kind.value}")
+        for labels in sorted(series):
+            render_series(lines, family.name, label_text(labels), series[labels])
     lines.append("")
     return "\n".join(lines).encode("utf-8", "replace")
 
 
-def _group(points: Iterable[Point], max_series: int) -> tuple[dict[str, tuple[Family, dict[Labels, Value]]], int]:
-    families: dict[str, tuple[Family, dict[Labels, Value]]] = {}
+def families_of(points: Iterable[Point], max_series: int = MAX_SERIES) -> list[tuple[Family, Series]]:
+    """Each family once with its series, in the catalogue's order; how many series were left out is one of them."""
+    families, dropped = _group(points, max_series)
+    families[DROPPED_SERIES.name] = (DROPPED_SERIES, {((), ()): dropped})
+    return [families[name] for name in sorted(families, key=lambda name: (_RANK.get(name, len(_RANK)), name))]
+
+
+def label_text(labels: Labels) -> str:
+    """What stands between the braces."""
+    return ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(*labels, strict=True))
+
+
+def _group(points: Iterable[Point], max_series: int) -> tuple[dict[str, tuple[Family, Series]], int]:
+    families: dict[str, tuple[Family, Series]] = {}
     dropped = 0
     for family, values, value in points:
         if family.name not in families:
@@ -61,16 +76,12 @@ def _group(points: Iterable[Point], max_series: int) -> tuple[dict[str, tuple[Fa
     return families, dropped
 
 
-def _render_family(lines: list[str], family: Family, series: dict[Labels, Value]) -> None:
-    lines.append(f"# HELP {family.name} {family.help.translate(_HELP_ESCAPES)}")
-    lines.append(f"# TYPE {family.name} {family.kind.value}")
-    for labels in sorted(series):
-        value = series[labels]
-        text = ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(*labels, strict=True))
-        if isinstance(value, Distribution):
-            _render_distribution(lines, family.name, text, value)
-        else:
-            lines.append(f"{family.name}{f'{{{text}}}' if text else ''} {_format(value)}")
+def render_series(lines: list[str], name: str, labels: str, value: Value) -> None:
+    """The lines of one series, whose labels are given as text."""
+    if isinstance(value, Distribution):
+        _render_distribution(lines, name, labels, value)
+    else:
+        lines.append(f"{name}{f'{{{labels}}}' if labels else ''} {_format(value)}")
 
 
 def _render_distribution(lines: list[str], name: str, labels: str, shown: Distribution) -> None:

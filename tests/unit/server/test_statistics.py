@@ -240,7 +240,7 @@ def test_answers_are_measured_to_the_socket(statistics: ModelStatistics) -> None
     statistics.responses_done([0, 150 * MS], 200 * MS)
     points = _points(statistics)
     first: Distribution = points["nv_inference_first_response_histogram_ms",]
-    assert first.le == ("100", "500", "2000", "5000")
+    assert first.le == ("100.0", "500.0", "2000.0", "5000.0")
     assert first.counts == (1, 2, 0, 0, 0)
     assert first.total == 450.0
     assert points["taxiway_inference_request_seconds",].total == pytest.approx(0.45)

@@ -16,8 +16,8 @@ DURATIONS = st.integers(0, 10**12)
 def test_bounds_are_rising_and_shown_in_seconds() -> None:
     assert list(LATENCY.bounds) == sorted(set(LATENCY.bounds))
     assert LATENCY.le[0] == "1e-05"
-    assert LATENCY.le[-1] == "100"
-    assert ROWS.le[:3] == ("1", "2", "4")
+    assert LATENCY.le[-1] == "100.0"
+    assert ROWS.le[:3] == ("1.0", "2.0", "4.0")
 
 
 def test_latency_has_the_bounds_that_others_set_objectives_on() -> None:

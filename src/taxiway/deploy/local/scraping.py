@@ -14,7 +14,7 @@ from taxiway.server.channel import Gone
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.adding import Totals, lasting
 from taxiway.telemetry.host import HostSampler, build_point
-from taxiway.telemetry.render import Point, render_metrics
+from taxiway.telemetry.render import Point
 
 _PUBLISH_S = 1.0
 """How long a scrape waits for a worker to write down what it has counted; then it takes what that wrote before."""
@@ -52,12 +52,12 @@ class Scraper:
         if self._processes.get(index) is process:
             del self._processes[index]
 
-    async def scrape(self) -> bytes:
-        """The text of one scrape. Scrapes that overlap share what the workers write down."""
+    async def scrape(self) -> list[Point]:
+        """The points of one scrape. Scrapes that overlap share what the workers write down."""
         if self._publishing is None or self._publishing.done():
             self._publishing = asyncio.create_task(self._publish())
         await asyncio.shield(self._publishing)
-        return render_metrics(self._points())
+        return list(self._points())
 
     async def _publish(self) -> None:
         ready = [one.index for one in self._crew().workers if one.state in (WorkerState.READY, WorkerState.DRAINING)]

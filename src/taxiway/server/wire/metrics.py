@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from taxiway.config.settings import Settings
 from taxiway.core.errors import Unavailable
@@ -15,8 +15,9 @@ from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.status import PROFILES
+from taxiway.telemetry.exposition import Exposition, exposition_for
 from taxiway.telemetry.logs import Log
-from taxiway.telemetry.render import CONTENT_TYPE
+from taxiway.telemetry.render import Point
 
 _log = Log("taxiway.server")
 _BACKLOG = 16
@@ -29,13 +30,15 @@ class MetricsPort:
 
     Args:
         reception: how callers are received; whoever made it reloads it.
-        scrape: gives the text of one scrape.
+        scrape: gives the points of one scrape.
     """
 
-    def __init__(self, settings: Settings, reception: Reception, scrape: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self, settings: Settings, reception: Reception, scrape: Callable[[], Awaitable[Iterable[Point]]]
+    ) -> None:
         self._scrape = scrape
         route = Route(
-            "GET", "/metrics", self._reply, "Metrics in Prometheus text format", body_limit=0, scope="metrics"
+            "GET", "/metrics", self._reply, "Metrics, as Prometheus text or OpenMetrics", body_limit=0, scope="metrics"
         )
         self._front = HttpFront(
             loop=asyncio.get_running_loop(),
@@ -63,10 +66,11 @@ class MetricsPort:
             await self._front.give_up(Unavailable("the server is shutting down"), 0.0)
 
     def _reply(self, exchange: Exchange) -> None:
-        exchange.reply_with(self._text(), CONTENT_TYPE)
+        exposition = exposition_for(exchange.head.headers.get(b"accept", b"").decode("latin-1"))
+        exchange.reply_with(self._written(exposition), exposition.content_type)
 
-    async def _text(self) -> bytes:
-        return await self._scrape()
+    async def _written(self, exposition: Exposition) -> bytes:
+        return exposition.write(await self._scrape())
 
 
 def _report_bug(problem: BaseException) -> None:

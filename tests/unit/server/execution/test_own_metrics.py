@@ -35,8 +35,8 @@ def test_they_are_added_up_over_processes_and_told_apart_by_labels() -> None:
         'seen{a="b"} 4.0',
         'seen{a="b",c="d"} 5.0',
         "level 2.0",
-        'sizes_bucket{le="1"} 2',
-        'sizes_bucket{le="10"} 3',
+        'sizes_bucket{le="1.0"} 2',
+        'sizes_bucket{le="10.0"} 3',
         'sizes_bucket{le="+Inf"} 4',
         "sizes_sum 78.5",
         "sizes_count 4",
@@ -89,4 +89,4 @@ def test_they_pass_through_the_slots_of_workers() -> None:
     text = render_metrics(totals.points()).decode()
     assert 'seen{a="b"} 4.0' in text
     assert "# HELP seen seen of a test" in text
-    assert 'sizes_bucket{c="d",le="10"} 2' in text
+    assert 'sizes_bucket{c="d",le="10.0"} 2' in text

@@ -60,7 +60,7 @@ class _Series:
         """As it is shown."""
         if self.family.kind is not MetricKind.HISTOGRAM:
             return Point(self.family, self.labels, self.value)
-        le = tuple(f"{bound:g}" for bound in self.le)
+        le = tuple(repr(float(bound)) for bound in self.le)
         return Point(self.family, self.labels, Distribution(le, tuple(self.counts), self.value))
 
 

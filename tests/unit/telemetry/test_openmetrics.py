@@ -1,0 +1,79 @@
+"""OpenMetrics, as prometheus_client's strict parser reads it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES, MetricKind
+from taxiway.telemetry.exposition import OPENMETRICS, TEXT, exposition_for
+from taxiway.telemetry.histogram import Histogram
+from taxiway.telemetry.openmetrics import render_openmetrics
+from taxiway.telemetry.render import Point
+
+LABEL = st.text(max_size=20)
+OF_PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+def families(points: list[Point]) -> dict[str, Any]:
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    return {one.name: one for one in parser.text_string_to_metric_families(render_openmetrics(points).decode())}
+
+
+def test_triton_s_counters_are_of_unknown_type_and_keep_their_names() -> None:
+    family = families([Point(NV_SUCCESS, ("m", "1"), 7)])[NV_SUCCESS.name]
+
+    assert family.type == "unknown"
+    assert [(one.name, one.value) for one in family.samples] == [(NV_SUCCESS.name, 7.0)]
+
+
+def test_our_counters_are_counters() -> None:
+    family = families([Point(RESPONSES, ("2xx",), 7)])["taxiway_http_responses"]
+
+    assert family.type == "counter"
+    assert [(one.name, one.value) for one in family.samples] == [(RESPONSES.name, 7.0)]
+
+
+@given(LABEL, LABEL, st.lists(st.integers(0, 10**12), max_size=20))
+def test_a_histogram_is_read_back(model: str, version: str, values: list[int]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.observe(value)
+    samples = families([Point(INFER_S, (model, version), histogram.view())])[INFER_S.name].samples
+
+    assert [one.value for one in samples if one.name.endswith("_count")] == [len(values)]
+    assert math.isclose(next(one.value for one in samples if one.name.endswith("_sum")), sum(values) / 1e9)
+    assert all((one.labels["model"], one.labels["version"]) == (model, version) for one in samples)
+
+
+def test_every_family_of_the_catalogue_can_be_told() -> None:
+    points = [
+        Point(one, ("x",) * len(one.labels), Histogram().view() if one.kind is MetricKind.HISTOGRAM else 1)
+        for one in CATALOGUE
+    ]
+
+    assert len(families(points)) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml", TEXT),
+        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TEXT),
+        (OF_PROMETHEUS, OPENMETRICS),
+        ("application/openmetrics-text; version=2.0.0, text/plain;q=0.1", TEXT),
+        ("application/openmetrics-text;q=nonsense, text/plain;q=0.1", TEXT),
+        ("application/openmetrics-text;q=0, */*", TEXT),
+    ],
+)
+def test_the_form_is_the_one_that_is_liked_best(accept: str, chosen: object) -> None:
+    assert exposition_for(accept) is chosen
