@@ -1,8 +1,7 @@
-"""Real data sets that come inside packages: tables of numbers to draw streams from, and a year of flights by day."""
+"""Real tables of numbers that come inside a package, to draw streams from."""
 
 from __future__ import annotations
 
-import io
 from typing import Final
 
 import numpy as np
@@ -22,18 +21,3 @@ def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     lines = [line.split(",") for line in text.splitlines() if line.strip() and not line.startswith("@")]
     features = np.array([[float(value) for value in line[:-1]] for line in lines])
     return features, np.array([line[-1].strip() for line in lines])
-
-
-def csv_columns(content: bytes, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """Some columns of a CSV file; what is no number is NaN."""
-    header, *lines = io.StringIO(content.decode()).read().splitlines()
-    places = [header.split(",").index(name) for name in names]
-    rows = (line.split(",") for line in lines)
-    return np.array([[_number(row[place]) for place in places] for row in rows])
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

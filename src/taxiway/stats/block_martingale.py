@@ -18,14 +18,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from taxiway.stats.change import Counts, Floats, Layout, prior_of_start
 
 _POWERS: Final = (0.15, 0.3, 0.5, 0.7, 0.85)
 """Bets eps * p^(eps - 1), each a density on [0, 1] that likes small p."""
-_SUM_OF_WEIGHTS: Final = 2.109743
 _PRIOR: Final = 0.5
 
 
@@ -42,8 +39,7 @@ class BlockMartingale:
     """
 
     def __init__(self, sizes: Sequence[int], *, seed: int = 0) -> None:
-        self._firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
-        self._sizes = np.array(sizes)
+        self._layout = Layout(sizes)
         self._blocks: list[Counts] = []
         self._random = np.random.default_rng(seed)
         self._bets = np.zeros((0, len(_POWERS)))
@@ -81,27 +77,22 @@ class BlockMartingale:
 
     def _divergence(self, one: Floats, other: Floats) -> Floats:
         """[blocks, features]."""
-        rows, others = self._sums(one), self._sums(other)
+        sums = self._layout.sums
+        rows, others = sums(one), sums(other)
         p, q = self._shares(one), self._shares(other)
         middle = (p + q) / 2
-        nats = (self._sums(p * np.log(p / middle)) + self._sums(q * np.log(q / middle))) / 2
-        expected = (self._sizes - 1) / 8 * (1 / np.maximum(rows, 1) + 1 / np.maximum(others, 1))
+        nats = (sums(p * np.log(p / middle)) + sums(q * np.log(q / middle))) / 2
+        expected = (self._layout.sizes - 1) / 8 * (1 / np.maximum(rows, 1) + 1 / np.maximum(others, 1))
         divergence: Floats = nats - expected
         return divergence
 
     def _shares(self, counts: Floats) -> Floats:
         counts = counts + _PRIOR
-        shares: Floats = counts / np.repeat(self._sums(counts), self._sizes, axis=1)
+        shares: Floats = counts / self._layout.spread(self._layout.sums(counts))
         return shares
 
-    def _sums(self, values: Floats) -> Floats:
-        sums: Floats = np.add.reduceat(values, self._firsts, axis=1)
-        return sums
-
     def _bet(self, p_value: float) -> None:
-        number = len(self.p_values)
-        weight = 1.0 / (_SUM_OF_WEIGHTS * (number + 1) * math.log(number + 1) ** 2)
-        self._weights = np.append(self._weights, weight)
+        self._weights = np.append(self._weights, prior_of_start(len(self.p_values)))
         self._bets = np.concatenate([self._bets, np.zeros((1, len(_POWERS)))])
         self._bets += np.log(_POWERS) + (np.array(_POWERS) - 1.0) * math.log(p_value)
         capital = np.logaddexp.reduce(self._bets, axis=1) - math.log(len(_POWERS)) + np.log(self._weights)

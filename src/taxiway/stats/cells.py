@@ -23,12 +23,12 @@ BELOW: Final = "below"
 ABOVE: Final = "above"
 UNSEEN: Final = "unseen"
 OTHER: Final = "other"
-ODD: Final = frozenset({MISSING, INFINITE, BELOW, ABOVE, UNSEEN})
-"""Cells that say that something is wrong with a value, whatever its distribution."""
 
 _MOST_DISTINCT: Final = 24
-"""Up to as many different values a feature is discrete, and each value is a cell."""
+"""Up to as many different values, each seen twice or more on average, a feature is discrete: each value is a cell."""
 _ATOM_SHARE: Final = 0.02
+_ATOM_ROWS: Final = 5
+"""An atom was seen as often at least: in a small reference every value is two percent, and none of them comes again."""
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
@@ -66,10 +66,10 @@ class NumericCells:
         if not len(finite):
             raise ValueError("a reference without a finite value has no cells")
         distinct, counts = np.unique(finite, return_counts=True)
-        if len(distinct) <= _MOST_DISTINCT:
+        if len(distinct) <= _MOST_DISTINCT and len(finite) >= 2 * len(distinct):
             return cls._discrete(distinct)
         often = np.argsort(-counts, kind="stable")[:atoms]
-        exact = {float(distinct[at]) for at in often if counts[at] >= _ATOM_SHARE * len(finite)}
+        exact = {float(distinct[at]) for at in often if counts[at] >= max(_ATOM_ROWS, _ATOM_SHARE * len(finite))}
         dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
         exact |= {float(dtype.type(np.median(finite))), float(dtype.type(finite.mean()))}
         inner = np.unique(np.quantile(finite, np.linspace(0, 1, ranges + 1)[1:-1]))
@@ -154,9 +154,6 @@ class CategoryCells:
     def count(self, values: Iterable[Hashable]) -> NDArray[np.int64]:
         """How many of these words are in each cell."""
         return np.bincount(self.cells(values), minlength=len(self.names))
-
-
-Cells = NumericCells | CategoryCells
 
 
 def _word(value: Hashable) -> str:

@@ -9,9 +9,10 @@ and so is
     M = sum over s of w(s) E(s), averaged over the features; w(s) ~ 1 / (s log(s)^2), their sum is 1
 
 whatever the features have to do with each other. By Ville's inequality M ever reaches 1 / alpha with probability at
-most alpha, however often one looks: an e-detector (J. Shin, A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric
-framework for sequential change detection", 2022), weighted by a prior over s instead of summed. Starts are thinned out
-as they age; one that goes hands its capital to its neighbour, and M stays a martingale.
+most alpha, however often one looks, over streams whose shares are drawn from the prior: an e-detector (J. Shin,
+A. Ramdas, A. Rinaldo, "E-detectors: a nonparametric framework for sequential change detection", 2022), weighted by a
+prior over s instead of summed. Starts are thinned out as they age; one that goes hands its capital to its neighbour,
+and M stays a martingale.
 
 The alternatives: the reference believed less (Dirichlet-multinomials with a part of its weight: they find anything,
 late), the reference tilted (its mean or spread has moved a little: found early), and the reference with one cell
@@ -26,11 +27,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from taxiway.stats.change import Counts, Floats, Layout, prior_of_start
 
 PRIOR: Final = 0.5
 """Pseudo-count of every cell (Jeffreys)."""
@@ -46,8 +45,6 @@ _TILTS: Final = tuple(
 """Moves of mean and spread, in normal scores of the reference's ranks."""
 _INFLATIONS: Final = (0.01, 0.05, 0.3)
 """Shares of the rows that are moved into one cell."""
-_SUM_OF_WEIGHTS: Final = 2.109743
-"""Of 1 / ((s + 1) log(s + 1)^2) over s >= 1."""
 _OF_AN_OCTAVE: Final = 3
 """How many starts are kept whose ages, in blocks, lie between a power of two and the next."""
 
@@ -57,7 +54,7 @@ class Feature:
     """What the evidence of one feature starts from.
 
     Attributes:
-        reference: counts of the reference in each cell.
+        reference: counts of the reference in each cell; of fewer than 50 rows it shows that cells were cut on them too.
         order: a number for each cell by which cells are ordered; NaN for cells that have no place in an order (words,
             missing values). None: no cell has one.
     """
@@ -82,7 +79,7 @@ class DriftEvidence:
     """
 
     def __init__(self, features: Sequence[Feature], *, tolerance: float | None = None) -> None:
-        layout = _Layout([len(one.reference) for one in features])
+        layout = Layout([len(one.reference) for one in features])
         reference = np.concatenate([one.reference for one in features]).astype(np.float64)
         total = layout.sums(reference)
         scale = np.ones_like(total) if tolerance is None else np.minimum(1.0, tolerance / np.maximum(total, 1.0))
@@ -102,7 +99,7 @@ class DriftEvidence:
             rows: of the block; a feature's counts may be fewer.
         """
         self.blocks += 1
-        weight = 1.0 / (_SUM_OF_WEIGHTS * (self.blocks + 1) * math.log(self.blocks + 1) ** 2)
+        weight = prior_of_start(self.blocks)
         self._unused -= weight
         starts = self._starts.joined(self.blocks, self.rows, math.log(weight), self.counts, self._alpha + self.counts)
         self.counts = self.counts + counts
@@ -197,33 +194,10 @@ class _Starts:
         ).thinned()
 
 
-class _Layout:
-    """Where each feature's cells are in an array of all cells."""
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = np.array(sizes)
-        self._firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
-
-    def sums(self, values: Floats) -> Floats:
-        """Over the cells of each feature [..., C] -> [..., F]."""
-        sums: Floats = np.add.reduceat(values, self._firsts, axis=-1)
-        return sums
-
-    def log_means(self, values: Floats) -> Floats:
-        """The logarithm of the mean of exp(values) over the cells of each feature [..., C] -> [..., F]."""
-        most = np.maximum.reduceat(values, self._firsts, axis=-1)
-        result: Floats = most + np.log(self.sums(np.exp(values - self.spread(most))) / self.sizes)
-        return result
-
-    def spread(self, values: Floats) -> Floats:
-        """A feature's value to each of its cells [..., F] -> [..., C]."""
-        return np.repeat(values, self.sizes, axis=-1)
-
-
 class _Alternatives:
     """What may have become of the reference."""
 
-    def __init__(self, layout: _Layout, scores: Floats) -> None:
+    def __init__(self, layout: Layout, scores: Floats) -> None:
         self._layout = layout
         self._tilts = np.stack([mean * scores + spread * (scores**2 - 1) for mean, spread in _TILTS])
 

@@ -20,8 +20,12 @@ _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 def render_openmetrics(points: Iterable[Point], *, max_series: int = MAX_SERIES) -> bytes:
     """The body of a scrape: each family once, in the catalogue's order, its series by their labels."""
     lines: list[str] = []
+    taken: set[str] = set()
     for family, series in families_of(points, max_series):
         name, kind = declared_as(family)
+        if name in taken:  # a model's own code counts both `seen` and `seen_total`
+            name, kind = family.name, "unknown"
+        taken.add(name)
         lines.append(f"# TYPE {name} {kind}")
         lines.append(f"# HELP {name} {family.help.translate(_HELP_ESCAPES)}")
         for labels in sorted(series):

@@ -53,7 +53,7 @@ def test_a_frequent_value_has_a_cell_of_its_own() -> None:
 
 
 def test_of_few_different_values_each_is_a_cell_and_what_lies_between_is_unseen() -> None:
-    cells = NumericCells.of(np.array([1, 2, 2, 4], dtype=np.int64))
+    cells = NumericCells.of(np.array([1, 2, 2, 4] * 2, dtype=np.int64))
 
     assert [named(cells, value) for value in (1, 2, 4)] == ["1", "2", "4"]
     assert [named(cells, value) for value in (0, 1.5, 3, 5)] == [BELOW, UNSEEN, UNSEEN, ABOVE]

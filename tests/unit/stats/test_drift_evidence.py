@@ -41,6 +41,11 @@ def test_a_stream_like_its_reference_never_alarms() -> None:
     assert [watch(normal, blocks=100, seed=seed) for seed in range(20)] == [None] * 20
 
 
+@pytest.mark.parametrize("rows", [30, 50, 100, 300])
+def test_a_small_reference_is_no_alarm_either(rows: int) -> None:
+    assert [watch(normal, reference=rows, seed=seed) for seed in range(10)] == [None] * 10
+
+
 def moved(by: float, spread: float = 1.0) -> Draw:
     return lambda random, rows: random.normal(by, spread, size=rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES, MetricKind
+from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES, Family, MetricKind
 from taxiway.telemetry.exposition import OPENMETRICS, TEXT, exposition_for
 from taxiway.telemetry.histogram import Histogram
 from taxiway.telemetry.openmetrics import render_openmetrics
@@ -23,7 +24,7 @@ OF_PROMETHEUS = (
 
 
 def families(points: list[Point]) -> dict[str, Any]:
-    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    parser: Any = importlib.import_module("prometheus_client.openmetrics.parser")
     return {one.name: one for one in parser.text_string_to_metric_families(render_openmetrics(points).decode())}
 
 
@@ -39,6 +40,15 @@ def test_our_counters_are_counters() -> None:
 
     assert family.type == "counter"
     assert [(one.name, one.value) for one in family.samples] == [(RESPONSES.name, 7.0)]
+
+
+def test_a_gauge_and_a_counter_of_one_stem_do_not_clash() -> None:
+    level = Family("seen", MetricKind.GAUGE, "of a model's own code")
+    total = Family("seen_total", MetricKind.COUNTER, "of a model's own code")
+    told = families([Point(level, (), 1), Point(total, (), 2)])
+
+    assert (told["seen"].type, told["seen"].samples[0].value) == ("gauge", 1.0)
+    assert (told["seen_total"].type, told["seen_total"].samples[0].value) == ("unknown", 2.0)
 
 
 @given(LABEL, LABEL, st.lists(st.integers(0, 10**12), max_size=20))
