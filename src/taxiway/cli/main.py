@@ -21,6 +21,7 @@ _VERBS = {
     "keys": ("taxiway.cli.keys", "Make API keys."),
     "mlflow": ("taxiway.cli.mlflow", "Follow aliases in MLflow, and tell it what became of its models."),
     "models": ("taxiway.cli.models", "List the registered models, or the versions of one."),
+    "monitor": ("taxiway.cli.monitor", "Watch models in service: drift, dashboards, alerts, captured requests."),
     "optimize": ("taxiway.cli.optimize", "Make a model faster and smaller without making it worse."),
     "profile": ("taxiway.cli.profile", "Measure a server or a version under load, and say what may be believed."),
     "record": ("taxiway.cli.record", "Write what a running server is asked to a workload."),

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from taxiway.config.monitoring import MonitoringSettings
 from taxiway.config.rollout_plan import ControlSettings, RolloutPlan
 from taxiway.config.sections import (
     Bytes,
@@ -563,6 +564,9 @@ class Settings(Section):
 
     mlflow: MlflowSettings = Field(default_factory=MlflowSettings)
     """Which MLflow is a source and a mirror of models."""
+
+    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    """What is watched of models in service."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """Logging."""

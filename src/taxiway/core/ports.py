@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 from taxiway.core.clock import Clock
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import NEVER_NS, BatchResult, InferRequest, SequenceStep
+from taxiway.core.samples import SampledRows
 from taxiway.core.tensors import Datatype, TensorSpec
 from taxiway.core.traffic import Companion, Report, Swap, SwapOutcome, Traffic
 
@@ -27,6 +28,7 @@ __all__ = [
     "LoadedModel",
     "PinnedExecutor",
     "Runtime",
+    "SampleSink",
     "TrafficPort",
 ]
 
@@ -244,3 +246,10 @@ class TrafficPort(Protocol):
         Raises:
             Unavailable: the server does not answer.
         """
+
+
+class SampleSink(Protocol):
+    """Takes rows that were sampled in service. Called on one thread; it may block there, and never raises."""
+
+    def take(self, rows: SampledRows) -> None:
+        """What was sampled of one version."""
