@@ -26,6 +26,7 @@ from taxiway.server.models.roster import ModelRoutes
 from taxiway.server.recording import RecordingDesk
 from taxiway.server.reloading import run_reloading
 from taxiway.server.routing import Snapshot, snapshot_of
+from taxiway.server.sampling import SamplingDesk
 from taxiway.server.shared_memory import NO_REGIONS, Regions, SystemRegions
 from taxiway.server.signature import WireLimits
 from taxiway.server.totals import GrpcStatistics, ServerStatistics
@@ -105,6 +106,7 @@ class DataPlane:
         self._grpc_statistics = GrpcStatistics()
         self._traces = self._make_traces()
         self._store = AnswerStore(settings.cache.max_bytes) if settings.cache.max_bytes else None
+        self._sampling = self._make_sampling()
         self._models = self._make_models(cpus or available_cpus())
         self._snapshot = Snapshot()
         self._routes_now: Mapping[str, ModelRoutes] = {}
@@ -121,7 +123,7 @@ class DataPlane:
             self._traces,
             self._regions,
             make_fleet,
-            {**self.traffic.verbs(), **self._recording.verbs()},
+            {**self.traffic.verbs(), **self._recording.verbs(), **self._sampling_verbs()},
         )
         self.traffic.fleet = self._recording.fleet = self._administration.fleet
         self.reception = Reception.of(settings, self._clock)
@@ -323,8 +325,18 @@ class DataPlane:
         sinks = trace_sinks(trace, self._settings.workers, self._clock)
         return TraceGates(TracePlans.of(trace), self._clock, self._loop, sinks)
 
+    def _make_sampling(self) -> SamplingDesk | None:
+        """None: nobody would fetch what is sampled."""
+        sampling = self._settings.monitoring.sampling
+        watched = sampling.enabled and self._settings.control.enabled
+        return SamplingDesk(sampling.max_bytes) if watched else None
+
+    def _sampling_verbs(self) -> Mapping[str, Verb]:
+        return {} if self._sampling is None else self._sampling.verbs()
+
     def _make_models(self, cpus: int) -> ModelManager:
-        host = Host(self._loop, self._clock, cpus, self._make_inner(), self._traces.gate)
+        sampler = None if self._sampling is None else self._sampling.sampler
+        host = Host(self._loop, self._clock, cpus, self._make_inner(), self._traces.gate, sampler)
         models = self._settings.models
         loader = ModelLoader(self._settings, host, self._store)
         loading = LoadingThread(loader, models.paths, self._loop, self._settings.pipelines)

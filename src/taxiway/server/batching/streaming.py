@@ -97,10 +97,11 @@ class StreamFront:
 class Answering:
     """Stands before whoever waits for the answers to one request, and notes when each came."""
 
-    __slots__ = ("_front", "_responder", "is_over", "kinds", "times_ns")
+    __slots__ = ("_front", "behind", "is_over", "kinds", "times_ns")
 
     def __init__(self, responder: StreamResponder, front: StreamFront) -> None:
-        self._responder = responder
+        self.behind = responder
+        """The responder that it stands before."""
         self._front = front
         self.kinds: list[AnswerKind] = []
         """How the answers so far ended; no more of them than are counted one by one."""
@@ -111,7 +112,7 @@ class Answering:
         """Note it, and pass it on."""
         placed = self._placed(answer)
         self._note(request, AnswerKind.FAIL if isinstance(placed, TaxiwayError) else AnswerKind.SUCCESS)
-        self._responder.part(request, placed)
+        self.behind.part(request, placed)
 
     def resolve(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """Note it, and pass it on: of a result that is not its own, its rows; else all of it."""
@@ -123,16 +124,16 @@ class Answering:
         if placed.names:
             self._note(request, AnswerKind.SUCCESS)
             own = placed if (start, stop) == (0, placed.rows) else _rows_of(placed, start, stop)
-            self._responder.resolve(request, own, 0, own.rows)
+            self.behind.resolve(request, own, 0, own.rows)
         else:
             self._note(request, AnswerKind.EMPTY_RESPONSE)
-            self._responder.resolve(request, NO_MORE, start, stop)
+            self.behind.resolve(request, NO_MORE, start, stop)
 
     def reject(self, request: InferRequest, error: TaxiwayError) -> None:
         """Note it, and pass it on."""
         self.is_over = True
         self._note(request, AnswerKind.FAIL)
-        self._responder.reject(request, error)
+        self.behind.reject(request, error)
 
     def _placed(self, answer: BatchResult | TaxiwayError) -> BatchResult | TaxiwayError:
         if isinstance(answer, TaxiwayError):

@@ -27,7 +27,7 @@ from taxiway.server.models.engine import ModelEngine
 from taxiway.server.models.host import Host
 from taxiway.server.models.measure import measure_model
 from taxiway.server.models.rows import Rows, try_rows
-from taxiway.server.models.served import Front, ServedModel
+from taxiway.server.models.served import Front, ServedModel, sampled
 from taxiway.server.models.warmup import warm_up
 from taxiway.server.sequencing.front import SequenceFront, SequencePorts
 from taxiway.server.sequencing.plan import SequencePlan
@@ -80,6 +80,11 @@ class Assembler:
         Raises:
             InvalidConfig, InvalidModel: its configuration contradicts what it does, or its warm-up failed.
         """
+        served = self._assemble(completed)
+        make = self._host.sampler
+        return served if make is None else sampled(served, make(served.spec, served.version))
+
+    def _assemble(self, completed: Completed) -> ServedModel:
         spec, model, settings = completed.spec, completed.model, completed.settings
         if spec.sequences is not None:
             return self._assemble_stateful(completed, spec.sequences)

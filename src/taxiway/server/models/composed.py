@@ -20,7 +20,7 @@ from taxiway.server.models.assembling import Accounts
 from taxiway.server.models.caching import shelf_for, store_for
 from taxiway.server.models.host import Host
 from taxiway.server.models.repository import FoundModel
-from taxiway.server.models.served import Front, ServedModel
+from taxiway.server.models.served import Front, ServedModel, sampled
 from taxiway.server.statistics import ModelStatistics
 
 _NO_BATCHING = BatchingPlan()
@@ -67,7 +67,8 @@ class EnsembleAssembler:
             front = CacheFront(engine, shelf, _NO_BATCHING, statistics, host.clock, host.loop, expire_running=strict)
         statistics.depth = engine.depth
         traces = host.gate(spec, version)
-        return ServedModel(spec, to_json_dict(completed), version, engine, statistics, front, traces)
+        served = ServedModel(spec, to_json_dict(completed), version, engine, statistics, front, traces)
+        return served if host.sampler is None else sampled(served, host.sampler(spec, version))
 
     def _front(self, spec: ModelSpec, peers: Peers, observer: Observer, *, expire_running: bool) -> EnsembleFront:
         if spec.ensemble is None:

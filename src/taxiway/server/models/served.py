@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import InferRequest
+from taxiway.server.sampling import RowSampler, SampledFront
 from taxiway.server.statistics import ModelStatistics
 from taxiway.server.tracing.gates import TraceGate
 
@@ -90,3 +91,12 @@ class ServedModel:
     def batches(self) -> bool:
         """Whether the first dimension of every tensor counts rows."""
         return self.spec.max_batch_size > 0
+
+
+def sampled(served: ServedModel, sampler: RowSampler) -> ServedModel:
+    """The same, where some of its requests are copied for whoever watches."""
+    front = SampledFront(sampler, served.front, served.run_alone)
+    served.front = front
+    if served.run_alone is not None:
+        served.run_alone = front.run_alone
+    return served

@@ -157,9 +157,9 @@ class ArmFront:
 
     def cancel(self, request: InferRequest) -> bool:
         """Take a request back; its responder is not called any more."""
-        responder = request.responder
-        if responder.__class__ is Counted and not responder.over:
-            responder.over = True
+        counted = _counted(request.responder)
+        if counted is not None and not counted.over:
+            counted.over = True
             self._arm.cancelled(request)
         return self._front.cancel(request)
 
@@ -195,6 +195,14 @@ class Counted:
         """One of several answers: the request is counted at its end."""
         stream: StreamResponder = self._responder  # type: ignore[assignment]
         stream.part(request, answer)
+
+
+def _counted(responder: Any) -> Counted | None:  # noqa: ANN401 - whatever stands before another one
+    """What counts a request's end, behind those that the version's own front has put before it."""
+    while responder is not None and responder.__class__ is not Counted:
+        responder = getattr(responder, "behind", None)
+    counted: Counted | None = responder
+    return counted
 
 
 def _is_finite(result: BatchResult, place: int, start: int, stop: int) -> bool:

@@ -7,8 +7,9 @@ from random import random as _random
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.core.traffic import Recorded, Recording
+from taxiway.server.copying import inputs_of, outputs_of, size_of
 from taxiway.server.models.served import ServedModel
-from taxiway.server.splitting.records import Records, inputs_of, now_ns, outputs_of, size_of
+from taxiway.server.splitting.records import Records, now_ns
 
 _ID_BYTES = 100
 """About what a record without tensors takes."""

@@ -13,8 +13,9 @@ from typing import Any, Final
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.requests import BatchResult, InferRequest, InputTensor
 from taxiway.core.traffic import Recorded, Shadow
+from taxiway.server.copying import Tensors, inputs_of, outputs_of, size_of
 from taxiway.server.models.served import ServedModel
-from taxiway.server.splitting.records import Records, Tensors, inputs_of, now_ns, outputs_of, size_of
+from taxiway.server.splitting.records import Records, now_ns
 
 MAX_COPIES: Final = 64
 """Pairs of which one answer is still owed; copies beyond them are left out, and counted as dropped."""

@@ -1,0 +1,76 @@
+"""Which requests are chosen: each with the same chance, at a share that follows the traffic."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.random import default_rng
+
+from taxiway.server.sampling import Lottery, Sampled, share_after
+
+
+def chosen_of(lottery: Lottery, share: float, requests: int) -> list[int]:
+    """The numbers of those that it chooses."""
+    chosen = []
+    for number in range(requests):
+        lottery.left -= 1
+        if lottery.left < 0:
+            chosen.append(number)
+            lottery.choose(share)
+    return chosen
+
+
+def test_each_has_the_same_chance() -> None:
+    lottery = Lottery(default_rng(7).random)
+    lottery.open(0.1)
+    chosen = chosen_of(lottery, 0.1, 40_000)
+    assert lottery.seen == 40_000
+    assert 3_700 < len(chosen) < 4_300
+    by_place = Counter(number % 10 for number in chosen)
+    assert min(by_place.values()) > 320, "no place among ten comes less often than chance allows"
+
+
+def test_a_whole_share_chooses_all_and_a_closed_one_none() -> None:
+    lottery = Lottery()
+    assert chosen_of(lottery, 1.0, 5) == []
+    lottery.open(1.0)
+    assert chosen_of(lottery, 1.0, 5) == [0, 1, 2, 3, 4]
+    lottery.close()
+    assert chosen_of(lottery, 1.0, 5) == []
+    assert lottery.seen == 5
+
+
+def kept(rows: int) -> list[Sampled]:
+    return [Sampled("", 0, rows, (), ())]
+
+
+@pytest.mark.parametrize(
+    ("rows", "nbytes", "share", "expected"),
+    [
+        (1000, 1000, 1.0, 0.2),  # 200 are wanted of 1000 a second
+        (100, 1000, 0.1, 0.2),  # twice as many are wanted
+        (100, 1 << 20, 1.0, 0.5),  # they fill all the space: half of it is enough
+        (10, 1000, 0.5, 1.0),
+    ],
+)
+def test_the_share_follows_rows_and_bytes(rows: int, nbytes: int, share: float, expected: float) -> None:
+    assert share_after(kept(rows), nbytes, share, 1.0, 200.0, 1 << 20) == pytest.approx(expected)
+
+
+def test_where_nothing_came_more_is_chosen() -> None:
+    assert share_after([], 0, 0.25, 1.0, 200.0, 1 << 20) == 0.5
+
+
+@given(
+    rows=st.integers(0, 10**6),
+    nbytes=st.integers(1, 10**9),
+    share=st.floats(1e-6, 1.0),
+    elapsed_s=st.floats(0, 1e6),
+    rows_per_s=st.floats(1e-9, 1e6),
+)
+def test_a_share_is_always_one(rows: int, nbytes: int, share: float, elapsed_s: float, rows_per_s: float) -> None:
+    found = share_after(kept(rows), nbytes, share, elapsed_s, rows_per_s, 1 << 20)
+    assert 0 < found <= 1
