@@ -64,6 +64,16 @@ class ControlClient:
         said = {"idempotency_key": str(uuid.uuid4()), "actor": self.actor, **words}
         return self._ask("POST", path, json.dumps(said).encode())
 
+    def send(self, method: str, path: str, body: bytes) -> Any:  # noqa: ANN401 - JSON
+        """Have it take these very bytes.
+
+        Raises:
+            TaxiwayError: its refusal, as it is.
+            Unavailable: it cannot be reached.
+            InternalError: what it says cannot be read.
+        """
+        return self._ask(method, path, body)
+
     def _ask(self, method: str, path: str, body: bytes | None) -> Any:  # noqa: ANN401 - JSON
         request = urllib.request.Request(f"{self.url}{path}", data=body, method=method)  # noqa: S310 - http(s), see below
         request.add_header("Content-Type", "application/json")
@@ -145,7 +155,15 @@ def with_control(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def http_url_of(settings: Settings) -> str:
+    """Where a server of these settings is asked for answers."""
+    return _url(settings, settings.http.host, settings.http.port)
+
+
 def _url_of(settings: Settings) -> str:
-    host = settings.control.host
+    return _url(settings, settings.control.host, settings.control.port)
+
+
+def _url(settings: Settings, host: str, port: int) -> str:
     scheme = "https" if settings.tls.certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.control.port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -6,7 +6,10 @@ import importlib
 
 import click
 
-_VERBS: dict[str, tuple[str, str]] = {}
+_VERBS: dict[str, tuple[str, str]] = {
+    "drift": ("taxiway.cli.monitor_drift", "What is known of drift: of all models, or of one."),
+    "reference": ("taxiway.cli.monitor_reference", "Hold a model against training data, or have it learn anew."),
+}
 
 
 class _LazyVerbs(click.Group):

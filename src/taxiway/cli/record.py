@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 import click
 
-from taxiway.cli.control_client import ControlClient
+from taxiway.cli.control_client import ControlClient, http_url_of
 from taxiway.cli.options import load_from, read_output
-from taxiway.config.settings import Settings
 from taxiway.core.errors import (
     AlreadyExists,
     Cancelled,
@@ -70,7 +69,7 @@ def command(
         raise AlreadyExists(f"{output} is there already", hint="name another file, or --force", path=str(output))
     share = _share(sample)
     settings = load_from(where["config_file"], {}).settings
-    url = (where["url"] or _url_of(settings)).rstrip("/")
+    url = (where["url"] or http_url_of(settings)).rstrip("/")
     server = ControlClient(url, where["key"], where["authority"], getpass.getuser(), what="the server")
     try:
         with RecordedWorkload(output, f"{share:.3g} of the requests of {model}") as workload, _stopping() as stop:
@@ -209,9 +208,3 @@ def _share(text: str) -> float:
             f"{text!r} is not a share above 0 and at most 100%, as 10% or 0.1", param_hint="--sample"
         )
     return share
-
-
-def _url_of(settings: Settings) -> str:
-    host, port = settings.http.host, settings.http.port
-    scheme = "https" if settings.tls.certificate else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

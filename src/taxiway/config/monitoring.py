@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from taxiway.config.sections import Bytes, Section
+from taxiway.config.monitoring_drift import DriftSettings
+from taxiway.config.sections import Bytes, FileName, Section
 
 
 class SamplingSettings(Section):
@@ -16,14 +17,21 @@ class SamplingSettings(Section):
     """Whether any are, where somebody watches: drift, capture."""
 
     rows_per_s: Annotated[float, Field(gt=0, le=1e6)] = 200.0
-    """Of each version in each process; of more traffic a share is sampled, by chance."""
+    """About how many of each version in each process; of more traffic a share is sampled, by chance."""
 
-    max_bytes: Bytes = 16 << 20
-    """What each process keeps until it is fetched; what there is no room for is dropped and counted."""
+    max_bytes: Bytes = 8 << 20
+    """What is kept until it is fetched, in all processes together; what there is no room for is dropped and counted."""
 
 
 class MonitoringSettings(Section):
     """The whole of it."""
 
+    directory: FileName = ""
+    """Where what is known of models in service is kept; empty: `taxiway/monitoring` in XDG_DATA_HOME, which is
+    ~/.local/share if it is not set."""
+
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     """Rows that the data plane copies for whoever watches."""
+
+    drift: DriftSettings = Field(default_factory=DriftSettings)
+    """When rows differ from a reference, and when today is unlike any day before."""

@@ -66,6 +66,11 @@ def environments_place(configured: str, environ: Mapping[str, str]) -> Path:
     return Path(configured) if configured else _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/environments"
 
 
+def monitoring_place(configured: str, environ: Mapping[str, str]) -> Path:
+    """Where what is known of models in service is kept."""
+    return Path(configured) if configured else _base(environ, "XDG_DATA_HOME", ".local/share") / "taxiway/monitoring"
+
+
 def optimize_place(environ: Mapping[str, str]) -> Path:
     """Where optimizations keep what they found out."""
     return _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/optimize"

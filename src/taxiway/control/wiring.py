@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taxiway.config.places import journal_url, registry_places
+from taxiway.config.places import journal_url, monitoring_place, registry_places
 from taxiway.config.settings import Settings
 from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
+from taxiway.control.drift import drift_routes
 from taxiway.control.functions import ProcessFunctions
 from taxiway.control.health import health_routes
 from taxiway.control.http_port import ControlPort
 from taxiway.control.judging import judge_routes
+from taxiway.control.monitoring import Monitoring
 from taxiway.control.names import Names
 from taxiway.control.rollouts import RolloutRoutes
 from taxiway.control.server import server_routes
@@ -79,6 +81,8 @@ class Control:
             settings.control.look_every_s,
         )
         self._office = self._make_office()
+        directory = monitoring_place(settings.monitoring.directory, environ)
+        self._monitoring = Monitoring(settings.monitoring, channel, directory)
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
         self._declaring: asyncio.Task[None] | None = None
@@ -88,6 +92,7 @@ class Control:
         if sources := self._reception.reloadable():
             self._reloading = asyncio.get_running_loop().create_task(run_reloading(sources))
         self._controller.begin()
+        self._monitoring.begin()
         self._declaring = asyncio.get_running_loop().create_task(self._start_declared())
         await self._port.open(sockets)
 
@@ -97,6 +102,7 @@ class Control:
             self._reloading.cancel()
         if self._declaring is not None:
             self._declaring.cancel()
+        await self._monitoring.end()
         await self._controller.end()
         await self._port.close()
         await asyncio.to_thread(self._functions.close)
@@ -117,6 +123,7 @@ class Control:
         yield Point(names.LOG_SUPPRESSED, (), suppressed_lines)
         yield Point(names.ANSWERS_NOT_JUDGED, (), self._quality.dropped)
         yield from self._reception.points()
+        yield from self._monitoring.points()
 
     # --- rollouts -------------------------------------------------------------------------------------------
 
@@ -165,9 +172,10 @@ class Control:
         rollouts = RolloutRoutes(self._office, self._journal, self._callers).routes()
         judging = judge_routes(self._callers, self._office, self._journal)
         server = server_routes(self._callers, self._channel)
+        drift = drift_routes(self._callers, self._monitoring)
         names = Names(control.host, control.allowed_hosts)
         app = make_app(
-            [*health_routes(lambda: self._controller.leads), *server, *judging, *rollouts],
+            [*health_routes(lambda: self._controller.leads), *server, *drift, *judging, *rollouts],
             names,
             self._reception.access,
         )

@@ -329,7 +329,7 @@ class DataPlane:
         """None: nobody would fetch what is sampled."""
         sampling = self._settings.monitoring.sampling
         watched = sampling.enabled and self._settings.control.enabled
-        return SamplingDesk(sampling.max_bytes) if watched else None
+        return SamplingDesk(sampling.max_bytes // self._settings.workers) if watched else None
 
     def _sampling_verbs(self) -> Mapping[str, Verb]:
         return {} if self._sampling is None else self._sampling.verbs()

@@ -87,20 +87,39 @@ class Lottery:
         self._drawn += gap
 
 
+class Space:
+    """What all samplers of a process may keep together.
+
+    Attributes:
+        left_bytes: of `max_bytes`.
+    """
+
+    __slots__ = ("left_bytes", "max_bytes")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = self.left_bytes = max_bytes
+
+    @property
+    def roominess(self) -> float:
+        """How many times what is kept now would have room, at most twice as much as it may be."""
+        taken = self.max_bytes - self.left_bytes
+        return _OF_SPACE * self.max_bytes / max(taken, 1)
+
+
 class RowSampler:
     """Chooses requests of one version, and keeps copies of them until they are fetched.
 
     It chooses none before it is fetched from for the first time.
 
     Args:
-        max_bytes: of all it keeps; what there is no room for is dropped.
+        space: where copies are kept; what there is no room for is dropped.
     """
 
-    def __init__(self, spec: ModelSpec, version: int, max_bytes: int) -> None:
+    def __init__(self, spec: ModelSpec, version: int, space: Space) -> None:
         self.spec = spec
         self.version = version
         self.lottery = Lottery()
-        self._max_bytes = max_bytes
+        self._space = space
         self._kept: list[Sampled] = []
         self._bytes = 0
         self._dropped = 0
@@ -116,25 +135,33 @@ class RowSampler:
 
     def keep(self, request: InferRequest, result: BatchResult, start: int, stop: int) -> None:
         """Copy an answered request, if there is room."""
-        if self._bytes + request.nbytes > self._max_bytes:
+        if request.nbytes > self._space.left_bytes:
             self._dropped += 1
             return
         inputs = inputs_of(self.spec.inputs, request)
         outputs = outputs_of(self.spec.outputs, result, start, stop)
-        nbytes = self._bytes + size_of(inputs) + size_of(outputs) + _BESIDE_BYTES
-        if nbytes > self._max_bytes:
+        nbytes = size_of(inputs) + size_of(outputs) + _BESIDE_BYTES
+        if nbytes > self._space.left_bytes:
             self._dropped += 1
             return
-        self._bytes = nbytes
+        self._space.left_bytes -= nbytes
+        self._bytes += nbytes
         self._kept.append(Sampled(request.id or "", time.time_ns(), request.rows, inputs, outputs))
 
-    def fetch(self, rows_per_s: float) -> list[SampledRows]:
-        """What was kept since the last fetch, by the shapes of the tensors; about so many rows a second from now on."""
+    def fetch(self, rows_per_s: float, roominess: float) -> list[SampledRows]:
+        """What was kept since the last fetch, by the shapes of the tensors.
+
+        Args:
+            rows_per_s: about how many to keep from now on.
+            roominess: of the space, before anybody's were fetched.
+        """
         now_ns = time.time_ns()
         seen, dropped, began_ns, kept = self.lottery.seen, self._dropped, self._began_ns, self._kept
         elapsed_s = (now_ns - began_ns) / 1e9
-        self._share = share_after(kept, self._bytes, self._share, elapsed_s, rows_per_s, self._max_bytes)
-        self._kept, self._bytes, self._dropped, self._began_ns = [], 0, 0, now_ns
+        rows = sum(one.rows for one in kept)
+        self._share = share_after(rows, self._share, rows_per_s * elapsed_s, roominess)
+        self._clear()
+        self._began_ns = now_ns
         self.lottery.open(self._share)
         if not seen:
             return []
@@ -144,8 +171,12 @@ class RowSampler:
 
     def rest(self) -> None:
         """Choose none until the next fetch, and keep nothing."""
-        self._kept, self._bytes, self._dropped = [], 0, 0
+        self._clear()
         self.lottery.close()
+
+    def _clear(self) -> None:
+        self._space.left_bytes += self._bytes
+        self._kept, self._bytes, self._dropped = [], 0, 0
 
     def _told(self, group: list[Sampled], began_ns: int, ended_ns: int) -> SampledRows:
         return SampledRows(
@@ -250,18 +281,18 @@ class SamplingDesk:
     """Every sampler of one process. Samplers are made on the thread that loads models.
 
     Args:
-        max_bytes: that each may keep.
+        max_bytes: that all of them may keep together.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self._space = Space(max_bytes)
         self._samplers: WeakSet[RowSampler] = WeakSet()
         """Versions that were unloaded take theirs with them."""
         self._lock = threading.Lock()
 
     def sampler(self, spec: ModelSpec, version: int) -> RowSampler:
         """The sampler of a new version."""
-        sampler = RowSampler(spec, version, self._max_bytes)
+        sampler = RowSampler(spec, version, self._space)
         with self._lock:
             self._samplers.add(sampler)
         return sampler
@@ -274,27 +305,25 @@ class SamplingDesk:
         """What was sampled of the models in `rows_per_s`; those that are not in it rest."""
         wanted: Mapping[str, float] = words["rows_per_s"]
         told: list[Any] = []
+        roominess = self._space.roominess
         with self._lock:
             samplers = tuple(self._samplers)
         for sampler in samplers:
             rows_per_s = wanted.get(sampler.spec.name, wanted.get("*", 0.0))
             if rows_per_s > 0:
-                told += [msgspec.to_builtins(one, builtin_types=(bytes,)) for one in sampler.fetch(rows_per_s)]
+                told += [
+                    msgspec.to_builtins(one, builtin_types=(bytes,)) for one in sampler.fetch(rows_per_s, roominess)
+                ]
             else:
                 sampler.rest()
         return told
 
 
-def share_after(
-    kept: list[Sampled], nbytes: int, share: float, elapsed_s: float, rows_per_s: float, max_bytes: int
-) -> float:
-    """The share of requests to choose next, from what the last one brought."""
-    rows = sum(one.rows for one in kept)
+def share_after(rows: int, share: float, wanted: float, roominess: float) -> float:
+    """The share of requests to choose next, from how many rows the last one brought, and how many were wanted."""
     if not rows:
         return min(1.0, share * 2)
-    by_rows = rows_per_s * max(elapsed_s, 1e-3) / rows
-    by_bytes = _OF_SPACE * max_bytes / nbytes
-    return min(1.0, max(_LEAST_SHARE, share * min(by_rows, by_bytes)))
+    return min(1.0, max(_LEAST_SHARE, share * min(wanted / rows, roominess)))
 
 
 def _by_shape(kept: list[Sampled], *, batches: bool) -> list[list[Sampled]]:

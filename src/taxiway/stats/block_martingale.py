@@ -13,13 +13,14 @@ reference alone share that reference's luck, and are not independent.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from taxiway.stats.change import Counts, Floats, Layout, prior_of_start
+from taxiway.stats.change import Counts, Floats, Layout, State, packed, prior_of_start, unpacked
 
 _POWERS: Final = (0.15, 0.3, 0.5, 0.7, 0.85)
 """Bets eps * p^(eps - 1), each a density on [0, 1] that likes small p."""
@@ -63,6 +64,32 @@ class BlockMartingale:
         self.p_values.append(p_value)
         self._bet(max(p_value, 1e-12))
         return p_value
+
+    def state(self) -> State:
+        """What it knows, beside what it was made with."""
+        return {
+            "blocks": [packed(block) for block in self._blocks],
+            "bets": packed(self._bets),
+            "weights": packed(self._weights),
+            "p_values": self.p_values,
+            "log_e": self.log_e,
+            "random": json.dumps(self._random.bit_generator.state),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from what another one knew, which was made with the same.
+
+        Raises:
+            ValueError: it was made with something else.
+        """
+        blocks = [unpacked(block) for block in state["blocks"]]
+        cells = int(self._layout.sizes.sum())
+        if any(len(block) != cells for block in blocks):
+            raise ValueError(f"its blocks are not of {cells} cells")
+        self._blocks = blocks
+        self._bets, self._weights = unpacked(state["bets"]), unpacked(state["weights"])
+        self.p_values, self.log_e = list(state["p_values"]), state["log_e"]
+        self._random.bit_generator.state = json.loads(state["random"])
 
     def scores(self) -> Floats:
         """How far each block is from all the others together, over all features.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,25 @@ _SUM_OF_WEIGHTS: Final = 2.109743
 def prior_of_start(block: int) -> float:
     """The chance that a change begins with this block, counted from 1; over all blocks it sums to 1."""
     return 1.0 / (_SUM_OF_WEIGHTS * (block + 1) * math.log(block + 1) ** 2)
+
+
+State = dict[str, Any]
+"""What a detector knows, as plain data: numbers, texts, bytes, lists and dictionaries of them."""
+
+
+def packed(array: NDArray[Any]) -> list[Any]:
+    """An array as plain data."""
+    return [array.dtype.str, list(array.shape), array.tobytes()]
+
+
+def unpacked(told: Sequence[Any]) -> NDArray[Any]:
+    """What `packed` made, to be written to.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    dtype, shape, content = told
+    return np.frombuffer(content, np.dtype(dtype)).reshape(shape).copy()
 
 
 class Layout:

@@ -29,7 +29,7 @@ from typing import Final
 import numpy as np
 from scipy.special import gammaln, ndtri
 
-from taxiway.stats.change import Counts, Floats, Layout, prior_of_start
+from taxiway.stats.change import Counts, Floats, Layout, State, packed, prior_of_start, unpacked
 
 PRIOR: Final = 0.5
 """Pseudo-count of every cell (Jeffreys)."""
@@ -108,6 +108,30 @@ class DriftEvidence:
         cash = np.full((1, len(self.log_e)), math.log(self._unused))
         self.log_e = np.logaddexp.reduce(np.concatenate([self._starts.capital, cash]), axis=0)
 
+    def state(self) -> State:
+        """What it knows, beside what it was made with."""
+        return {
+            "counts": packed(self.counts),
+            "log_e": packed(self.log_e),
+            "rows": self.rows,
+            "blocks": self.blocks,
+            "unused": self._unused,
+            "starts": {name: packed(getattr(self._starts, name)) for name in _ARRAYS},
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from what another one knew, which was made with the same.
+
+        Raises:
+            ValueError: it was made with something else.
+        """
+        counts = unpacked(state["counts"])
+        if counts.shape != self.counts.shape:
+            raise ValueError(f"it counted in {len(counts)} cells; these are {len(self.counts)}")
+        self.counts, self.log_e = counts, unpacked(state["log_e"])
+        self.rows, self.blocks, self._unused = state["rows"], state["blocks"], state["unused"]
+        self._starts = _Starts(*(unpacked(state["starts"][name]) for name in _ARRAYS))
+
     @property
     def log_average(self) -> float:
         """The logarithm of the average over features: it ever reaches log(1 / alpha) with probability at most alpha."""
@@ -123,6 +147,9 @@ class DriftEvidence:
 
     def _likeliest(self, feature: int) -> int:
         return int(np.argmax(self._starts.evidence[:, feature]))
+
+
+_ARRAYS: Final = ("blocks", "rows", "weight", "counts", "alpha", "evidence")
 
 
 @dataclass(frozen=True, slots=True)

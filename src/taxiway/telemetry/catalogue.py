@@ -313,6 +313,33 @@ CONTROL_RESTARTS = _counter("taxiway_control_restarts_total", "Control processes
 ANSWERS_NOT_JUDGED = _counter(
     "taxiway_rollout_answers_not_judged_total", "Answers that a judge had no time for, of those sampled for it", ()
 )
+DRIFT_ROWS = _counter("taxiway_drift_rows_total", "Sampled rows that were held against the reference")
+DRIFT_DROPPED = _counter(
+    "taxiway_drift_dropped_requests_total", "Requests that were to be sampled, and that there was no room for"
+)
+DRIFT_EVIDENCE = _gauge(
+    "taxiway_drift_log10_evalue",
+    "Evidence of drift: the logarithm to base 10 of an e-value, an alarm once it reaches the threshold, whenever that "
+    "is looked at. Kind is all (all features together), block (this block against others), input or prediction (one "
+    "feature), max (the most of the features that are not told one by one)",
+    (*MODEL, "feature", "kind"),
+)
+DRIFT_THRESHOLD = _gauge("taxiway_drift_log10_threshold", "Evidence of drift that is an alarm, by the promise", MODEL)
+DRIFT_ALARM = _gauge(
+    "taxiway_drift_alarm",
+    "1 once drift was found, of rows or of blocks, until the version is held against another reference",
+    (*MODEL, "kind"),
+)
+DRIFT_PSI = _gauge(
+    "taxiway_drift_psi",
+    "Population stability index of the last rows: how large a change is, not whether it is one",
+    (*MODEL, "feature", "kind"),
+)
+DRIFT_JS = _gauge(
+    "taxiway_drift_js",
+    "Jensen-Shannon distance of the last rows, 0 to 1: how large a change is, not whether it is one",
+    (*MODEL, "feature", "kind"),
+)
 DROPPED_SERIES = _gauge(
     "taxiway_metrics_dropped_series",
     "Series left out of this scrape: over the limit of their family, or told twice",
@@ -392,6 +419,13 @@ CATALOGUE: tuple[Family, ...] = (
     CONTROL_UP,
     CONTROL_RESTARTS,
     ANSWERS_NOT_JUDGED,
+    DRIFT_ROWS,
+    DRIFT_DROPPED,
+    DRIFT_EVIDENCE,
+    DRIFT_THRESHOLD,
+    DRIFT_ALARM,
+    DRIFT_PSI,
+    DRIFT_JS,
     DROPPED_SERIES,
 )
 """In the order they are printed."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from taxiway.server.sampling import Lottery, Sampled, share_after
+from taxiway.server.sampling import Lottery, share_after
 
 
 def chosen_of(lottery: Lottery, share: float, requests: int) -> list[int]:
@@ -43,34 +43,25 @@ def test_a_whole_share_chooses_all_and_a_closed_one_none() -> None:
     assert lottery.seen == 5
 
 
-def kept(rows: int) -> list[Sampled]:
-    return [Sampled("", 0, rows, (), ())]
-
-
 @pytest.mark.parametrize(
-    ("rows", "nbytes", "share", "expected"),
+    ("rows", "share", "roominess", "expected"),
     [
-        (1000, 1000, 1.0, 0.2),  # 200 are wanted of 1000 a second
-        (100, 1000, 0.1, 0.2),  # twice as many are wanted
-        (100, 1 << 20, 1.0, 0.5),  # they fill all the space: half of it is enough
-        (10, 1000, 0.5, 1.0),
+        (1000, 1.0, 9.0, 0.2),  # 200 are wanted of 1000
+        (100, 0.1, 9.0, 0.2),  # twice as many are wanted
+        (100, 1.0, 0.5, 0.5),  # they fill all the space: half of it is enough
+        (10, 0.5, 9.0, 1.0),
+        (0, 0.25, 9.0, 0.5),  # where nothing came more is chosen
     ],
 )
-def test_the_share_follows_rows_and_bytes(rows: int, nbytes: int, share: float, expected: float) -> None:
-    assert share_after(kept(rows), nbytes, share, 1.0, 200.0, 1 << 20) == pytest.approx(expected)
-
-
-def test_where_nothing_came_more_is_chosen() -> None:
-    assert share_after([], 0, 0.25, 1.0, 200.0, 1 << 20) == 0.5
+def test_the_share_follows_rows_and_space(rows: int, share: float, roominess: float, expected: float) -> None:
+    assert share_after(rows, share, 200.0, roominess) == pytest.approx(expected)
 
 
 @given(
     rows=st.integers(0, 10**6),
-    nbytes=st.integers(1, 10**9),
     share=st.floats(1e-6, 1.0),
-    elapsed_s=st.floats(0, 1e6),
-    rows_per_s=st.floats(1e-9, 1e6),
+    wanted=st.floats(0, 1e12),
+    roominess=st.floats(0.4, 1e9),
 )
-def test_a_share_is_always_one(rows: int, nbytes: int, share: float, elapsed_s: float, rows_per_s: float) -> None:
-    found = share_after(kept(rows), nbytes, share, elapsed_s, rows_per_s, 1 << 20)
-    assert 0 < found <= 1
+def test_a_share_is_always_one(rows: int, share: float, wanted: float, roominess: float) -> None:
+    assert 0 < share_after(rows, share, wanted, roominess) <= 1

@@ -1,0 +1,125 @@
+"""Watching models in service: fetches what the data plane sampled, and shows it to whoever watches.
+
+The mathematics have a thread of their own: neither the control API nor rollouts wait for it, and of what it has no time
+for the data plane samples less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, NoReturn, TypeVar
+
+import msgspec
+
+from taxiway.config.monitoring import MonitoringSettings
+from taxiway.core.errors import TaxiwayError
+from taxiway.core.ports import SampleSink
+from taxiway.core.samples import SampledRows
+from taxiway.monitor.drift.desk import DriftDesk
+from taxiway.monitor.drift.store import WatchStore
+from taxiway.server.channel import Channel, Gone
+from taxiway.telemetry.logs import Log
+from taxiway.telemetry.render import Point
+
+_log = Log("taxiway.monitor")
+_FETCH_S: Final = 1.0
+_ASK_S: Final = 10.0
+_T = TypeVar("_T")
+
+
+class Monitoring:
+    """All that watches, in the control process.
+
+    Args:
+        channel: to the supervisor, which asks every data-plane process.
+        directory: where what is known is kept.
+        sinks: who else is shown what was sampled.
+    """
+
+    def __init__(
+        self, settings: MonitoringSettings, channel: Channel, directory: Path, sinks: Sequence[SampleSink] = ()
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._desk = DriftDesk(settings.drift, WatchStore(directory / "drift"))
+        self._sinks = (self._desk, *sinks)
+        self._thread = ThreadPoolExecutor(1, "monitor")
+        self._fetching: asyncio.Task[NoReturn] | None = None
+        self._points: tuple[Point, ...] = ()
+        self._saved_s = monotonic()
+        self._troubled = False
+
+    @property
+    def watches(self) -> bool:
+        """Whether anybody does."""
+        return self._settings.sampling.enabled and (self._settings.drift.enabled or len(self._sinks) > 1)
+
+    def begin(self) -> None:
+        """Go on with what was known, and look at what comes."""
+        if self.watches:
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch_always())
+
+    async def end(self) -> None:
+        """Look no more, and keep what is known."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await self._do(self._desk.save)
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def points(self) -> Iterator[Point]:
+        """Every series, as of the last look."""
+        yield from self._points
+
+    async def ask(self, what: Callable[[DriftDesk], _T]) -> _T:
+        """Something of the desk, on the thread that uses it.
+
+        Raises:
+            TaxiwayError: its error.
+        """
+        return await self._do(lambda: what(self._desk))
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    async def _fetch_always(self) -> NoReturn:
+        await self._do(self._desk.restore)
+        while True:
+            began_s = monotonic()
+            try:
+                await self._do_with(await self._fetch())
+                self._troubled = False
+            except Exception as problem:  # noqa: BLE001 - the boundary: a look that failed is told, and the next one comes
+                self._tell(problem)
+            await asyncio.sleep(max(0.0, _FETCH_S - (monotonic() - began_s)))
+
+    async def _fetch(self) -> list[SampledRows]:
+        """What every process sampled since the last time."""
+        wanted = {"*": self._settings.sampling.rows_per_s}
+        ask = {"verb": "samples_fetch", "words": {"rows_per_s": wanted}, "lasting": None}
+        answers: list[list[Mapping[str, Any]]] = await self._channel.ask("fleet", ask, _ASK_S)
+        return [msgspec.convert(one, SampledRows) for told in answers for one in told]
+
+    async def _do_with(self, sampled: list[SampledRows]) -> None:
+        self._points = await self._do(lambda: self._look(sampled))
+
+    def _look(self, sampled: list[SampledRows]) -> tuple[Point, ...]:
+        for rows in sampled:
+            for sink in self._sinks:
+                sink.take(rows)
+        if monotonic() - self._saved_s >= self._settings.drift.save_every_s:
+            self._desk.save()
+            self._saved_s = monotonic()
+        return tuple(self._desk.points())
+
+    async def _do(self, what: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what)
+
+    def _tell(self, problem: Exception) -> None:
+        """Once, until it works again: the data plane may be starting, or changing hands."""
+        if not self._troubled:
+            known = isinstance(problem, TaxiwayError | Gone | TimeoutError)
+            (_log.warning if known else _log.error)("samples_not_fetched", error=problem)
+        self._troubled = True
