@@ -30,6 +30,7 @@ def server(tmp_path: Path) -> Iterator[Process]:
         "monitoring.sampling.rows-per-s": 100_000,
         "monitoring.drift.reference-rows": 400,
         "monitoring.drift.look-rows": 100,
+        "monitoring.drift.look-s": 0,
         "monitoring.drift.save-every-s": 1,
     }
     with serve_process(doubler(tmp_path / "double.onnx", WIDTH), **flags, log__level="error") as running:

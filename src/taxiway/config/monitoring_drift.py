@@ -40,7 +40,11 @@ class DriftSettings(Section):
     """Of a version that was given no reference: so many of its own first rows are one."""
 
     look_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 500
-    """Rows that are looked at together."""
+    """Rows that are looked at together, at least."""
+
+    look_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """How long after a look the next one comes, unless there are ten times `look_rows`: evidence is as good, and
+    mathematics cost less."""
 
     tolerance_rows: Annotated[int, Field(ge=0, le=10**9)] = 0
     """A stream that is no further from the reference than another sample of so many rows would be is no drift to speak

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -109,6 +109,7 @@ class Monitoring:
         for rows in sampled:
             for sink in self._sinks:
                 sink.take(rows)
+        self._desk.look(time_ns())
         if monotonic() - self._saved_s >= self._settings.drift.save_every_s:
             self._desk.save()
             self._saved_s = monotonic()

@@ -29,6 +29,8 @@ _MOST_DISTINCT: Final = 24
 _ATOM_SHARE: Final = 0.02
 _ATOM_ROWS: Final = 5
 """An atom was seen as often at least: in a small reference every value is two percent, and none of them comes again."""
+_SORTED_FROM: Final = 200
+"""Fewer numbers are not worth sorting."""
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
@@ -124,8 +126,17 @@ class NumericCells:
         return found
 
     def count(self, values: NDArray[Any]) -> NDArray[np.int64]:
-        """How many of these numbers are in each cell."""
-        return np.bincount(self.cells(values).ravel(), minlength=len(self.names))
+        """How many of these numbers are in each cell.
+
+        The few edges are found among sorted numbers in less time than many numbers among the edges.
+        """
+        if values.size < _SORTED_FROM:
+            return np.bincount(self.cells(values).ravel(), minlength=len(self.names))
+        rising = np.sort(values, axis=None)
+        ends = np.empty(len(self.edges) + 2, dtype=np.intp)
+        ends[0], ends[-1] = 0, len(rising)
+        ends[1:-1] = rising.searchsorted(self.edges)
+        return np.bincount(self.places, ends[1:] - ends[:-1], len(self.names)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Layout:
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = np.array(sizes)
         self._firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
+        self._features = np.repeat(np.arange(len(sizes)), sizes)
 
     def sums(self, values: Floats) -> Floats:
         """Over the cells of each feature [..., C] -> [..., F]."""
@@ -60,4 +61,4 @@ class Layout:
 
     def spread(self, values: Floats) -> Floats:
         """A feature's value to each of its cells [..., F] -> [..., C]."""
-        return np.repeat(values, self.sizes, axis=-1)
+        return values.take(self._features, axis=-1)

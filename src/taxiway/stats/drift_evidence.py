@@ -22,20 +22,22 @@ inflated (an atom, missing or unseen values: found after a few dozen rows of one
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 from scipy.special import gammaln, ndtri
 
 from taxiway.stats.change import Counts, Floats, Layout, State, packed, prior_of_start, unpacked
+from taxiway.stats.table import Table
 
 PRIOR: Final = 0.5
 """Pseudo-count of every cell (Jeffreys)."""
 
-_BELIEFS: Final = (0.0, 100.0, 1000.0)
-"""How many rows of the reference a tempered alternative believes."""
+_BELIEF: Final = 1000.0
+"""How many rows of the reference a tempered alternative believes; another one believes none."""
 _MOST_BELIEVED: Final = 0.7
 _TILTS: Final = tuple(
     (sign * mean, sign * spread)
@@ -45,8 +47,9 @@ _TILTS: Final = tuple(
 """Moves of mean and spread, in normal scores of the reference's ranks."""
 _INFLATIONS: Final = (0.01, 0.05, 0.3)
 """Shares of the rows that are moved into one cell."""
-_OF_AN_OCTAVE: Final = 3
+_OF_AN_OCTAVE: Final = 2
 """How many starts are kept whose ages, in blocks, lie between a power of two and the next."""
+_TABLED: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,8 @@ class DriftEvidence:
         reference = np.concatenate([one.reference for one in features]).astype(np.float64)
         total = layout.sums(reference)
         scale = np.ones_like(total) if tolerance is None else np.minimum(1.0, tolerance / np.maximum(total, 1.0))
-        self._alternatives = _Alternatives(layout, np.concatenate([_normal_scores(one) for one in features]))
-        self._alpha = PRIOR + reference * layout.spread(scale)
-        self._starts = _Starts.none(len(features), len(reference))
+        alpha = PRIOR + reference * layout.spread(scale)
+        self._starts = _Starts(layout, alpha, np.concatenate([_normal_scores(one) for one in features]))
         self._unused = 1.0
         self.counts: Counts = np.zeros(len(reference), dtype=np.int64)
         self.log_e: Floats = np.zeros(len(features))
@@ -101,12 +103,13 @@ class DriftEvidence:
         self.blocks += 1
         weight = prior_of_start(self.blocks)
         self._unused -= weight
-        starts = self._starts.joined(self.blocks, self.rows, math.log(weight), self.counts, self._alpha + self.counts)
+        start = {"blocks": self.blocks, "rows": self.rows, "weight": math.log(weight), "counts": self.counts}
+        self._starts.join(start)
         self.counts = self.counts + counts
         self.rows += rows
-        self._starts = starts.judged(self._alternatives, self.counts).thinned()
-        cash = np.full((1, len(self.log_e)), math.log(self._unused))
-        self.log_e = np.logaddexp.reduce(np.concatenate([self._starts.capital, cash]), axis=0)
+        self._starts.judge(self.counts)
+        self._starts.thin(self.blocks)
+        self.log_e = np.logaddexp(np.logaddexp.reduce(self._starts.capital, axis=0), math.log(self._unused))
 
     def state(self) -> State:
         """What it knows, beside what it was made with."""
@@ -116,7 +119,7 @@ class DriftEvidence:
             "rows": self.rows,
             "blocks": self.blocks,
             "unused": self._unused,
-            "starts": {name: packed(getattr(self._starts, name)) for name in _ARRAYS},
+            "starts": self._starts.state(),
         }
 
     def restore(self, state: State) -> None:
@@ -130,7 +133,7 @@ class DriftEvidence:
             raise ValueError(f"it counted in {len(counts)} cells; these are {len(self.counts)}")
         self.counts, self.log_e = counts, unpacked(state["log_e"])
         self.rows, self.blocks, self._unused = state["rows"], state["blocks"], state["unused"]
-        self._starts = _Starts(*(unpacked(state["starts"][name]) for name in _ARRAYS))
+        self._starts.restore(state["starts"])
 
     @property
     def log_average(self) -> float:
@@ -149,76 +152,88 @@ class DriftEvidence:
         return int(np.argmax(self._starts.evidence[:, feature]))
 
 
-_ARRAYS: Final = ("blocks", "rows", "weight", "counts", "alpha", "evidence")
-
-
-@dataclass(frozen=True, slots=True)
 class _Starts:
-    """Blocks with which a change may have begun, oldest first; S of them, of F features with C cells altogether.
+    """Blocks with which a change may have begun; S of them, of F features with C cells altogether.
 
-    Attributes:
-        blocks, rows: their numbers, and how many rows had been seen before [S].
-        weight: the logarithm of their shares, with what they have inherited [S, F].
-        counts: what had been counted before them [S, C].
-        alpha: of the predictive that knew all of that [S, C].
-        evidence: the logarithm of E [S, F].
+    What alternatives need again and again of the counts before a start, which never change, is worked out once.
+
+    Args:
+        alpha: of the null's predictive, before anything was counted [C].
+        scores: of the cells, for tilts [C].
     """
 
-    blocks: Counts
-    rows: Counts
-    weight: Floats
-    counts: Counts
-    alpha: Floats
-    evidence: Floats
+    def __init__(self, layout: Layout, alpha: Floats, scores: Floats) -> None:
+        self._alpha = alpha
+        self._alternatives = _Alternatives(layout, scores)
+        features, cells = len(layout.sizes), len(alpha)
+        self._table = Table(
+            {
+                "blocks": ((), np.int64),
+                "rows": ((), np.int64),
+                "counts": ((cells,), np.float64),
+                "weight": ((features,), np.float64),
+                "evidence": ((features,), np.float64),
+                **_Alternatives.columns(features, cells),
+            }
+        )
 
-    @classmethod
-    def none(cls, features: int, cells: int) -> _Starts:
-        """Before the first block."""
-        number = np.zeros(0, dtype=np.int64)
-        by_feature, by_cell = np.zeros((0, features)), np.zeros((0, cells))
-        return cls(number, number, by_feature, by_cell.astype(np.int64), by_cell, by_feature)
+    @property
+    def rows(self) -> Counts:
+        """How many rows had been seen before [S]."""
+        return self._table["rows"]
+
+    @property
+    def counts(self) -> Counts:
+        """What had been counted before [S, C]."""
+        return self._table["counts"].astype(np.int64)
+
+    @property
+    def evidence(self) -> Floats:
+        """The logarithm of E [S, F]."""
+        return self._table["evidence"]
 
     @property
     def capital(self) -> Floats:
-        """The logarithm of what each is worth [S, F]."""
-        return self.weight + self.evidence
+        """The logarithm of what each is worth [S, F]: E by its share, and by what it has inherited."""
+        worth: Floats = self._table["weight"] + self._table["evidence"]
+        return worth
 
-    def joined(self, block: int, rows: int, log_weight: float, counts: Counts, alpha: Floats) -> _Starts:
-        """With one more."""
-        features = self.weight.shape[1]
-        return _Starts(
-            np.append(self.blocks, block),
-            np.append(self.rows, rows),
-            np.concatenate([self.weight, np.full((1, features), log_weight)]),
-            np.concatenate([self.counts, counts[None]]),
-            np.concatenate([self.alpha, alpha[None]]),
-            np.concatenate([self.evidence, np.zeros((1, features))]),
-        )
+    def join(self, row: Mapping[str, Any]) -> None:
+        """One more: its block, the rows and counts before it, the logarithm of its share as weight."""
+        self._table.add({**row, **self._alternatives.prepared(self._alpha + row["counts"])})
 
-    def judged(self, alternatives: _Alternatives, counts: Counts) -> _Starts:
-        """With the evidence of all that has been counted."""
-        return replace(self, evidence=alternatives.evidence(self.alpha, counts - self.counts))
+    def judge(self, counts: Counts) -> None:
+        """Work out the evidence of all that has been counted."""
+        self._table["evidence"][:] = self._alternatives.evidence(self._alpha + counts, counts, self._table)
 
-    def thinned(self) -> _Starts:
-        """Without the second oldest of an octave of ages that has too many; the oldest inherits."""
-        octaves = np.log2(self.blocks[-1] - self.blocks + 1).astype(int)
-        sizes = np.bincount(octaves)
-        crowded = np.flatnonzero(sizes > _OF_AN_OCTAVE)
-        if not len(crowded):
-            return self
-        oldest = int(np.flatnonzero(octaves == crowded[-1])[0])
-        inherited = np.logaddexp(self.capital[oldest], self.capital[oldest + 1]) - self.evidence[oldest]
-        weight = self.weight.copy()
-        weight[oldest] = inherited
-        kept = np.arange(len(self.blocks)) != oldest + 1
-        return _Starts(
-            self.blocks[kept],
-            self.rows[kept],
-            weight[kept],
-            self.counts[kept],
-            self.alpha[kept],
-            self.evidence[kept],
-        ).thinned()
+    def thin(self, newest: int) -> None:
+        """Let go of the second oldest of each octave of ages that has too many; the oldest inherits."""
+        while (pair := self._crowded(newest)) is not None:
+            oldest, second = pair
+            capital = self.capital
+            worth = np.logaddexp(capital[oldest], capital[second])
+            self._table["weight"][oldest] = worth - self._table["evidence"][oldest]
+            self._table.remove(second)
+
+    def _crowded(self, newest: int) -> tuple[int, int] | None:
+        """The two oldest of the oldest octave that has too many."""
+        octaves = [(newest - int(block) + 1).bit_length() for block in self._table["blocks"]]
+        crowded = max((one for one in octaves if octaves.count(one) > _OF_AN_OCTAVE), default=None)
+        if crowded is None:
+            return None
+        inside = [place for place, one in enumerate(octaves) if one == crowded]
+        oldest, second, *_ = sorted(inside, key=lambda place: self._table["blocks"][place])
+        return oldest, second
+
+    def state(self) -> list[State]:
+        """Plain data: of each start what everything else follows from."""
+        told = self._table.rows(("blocks", "rows", "counts", "weight", "evidence"))
+        return [{name: packed(np.asarray(value)) for name, value in row.items()} for row in told]
+
+    def restore(self, state: Sequence[State]) -> None:
+        """Go on from what `state` told."""
+        for row in state:
+            self.join({name: unpacked(value) for name, value in row.items()})
 
 
 class _Alternatives:
@@ -226,61 +241,105 @@ class _Alternatives:
 
     def __init__(self, layout: Layout, scores: Floats) -> None:
         self._layout = layout
-        self._tilts = np.stack([mean * scores + spread * (scores**2 - 1) for mean, spread in _TILTS])
+        self._scores = np.stack([scores, scores**2 - 1])
+        self._tilts = np.exp([mean * scores + spread * (scores**2 - 1) for mean, spread in _TILTS])
 
-    def evidence(self, alpha: Floats, counts: Counts) -> Floats:
+    @staticmethod
+    def columns(features: int, cells: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """What is worked out for each start."""
+        return {
+            "null": ((features,), np.float64),
+            "log_shares": ((cells,), np.float64),
+            "scale": ((features,), np.float64),
+            "believed": ((features,), np.float64),
+            "tilted": ((len(_TILTS), features), np.float64),
+            "inflated": ((len(_INFLATIONS), cells), np.float32),
+        }
+
+    def prepared(self, alpha: Floats) -> dict[str, Floats]:
+        """All that follows from a start's predictive [C] alone, whatever comes after it."""
+        total = self._layout.sums(alpha)
+        shares = alpha / self._layout.spread(total)
+        scale = np.minimum(_BELIEF / total, _MOST_BELIEVED)
+        return {
+            "null": self._log_beta(alpha),
+            "log_shares": np.log(shares),
+            "scale": scale,
+            "believed": self._log_beta(PRIOR + self._layout.spread(scale) * (alpha - PRIOR)),
+            "tilted": np.log(self._layout.sums(shares * self._tilts)),
+            "inflated": np.stack([np.log1p(moved / ((1.0 - moved) * shares)) for moved in _INFLATIONS]),
+        }
+
+    def evidence(self, alpha: Floats, counts: Counts, starts: Table) -> Floats:
         """The logarithm of E.
 
         Args:
-            alpha: of the null's predictive, before the counts [S, C].
-            counts: since then [S, C].
+            alpha: of the null's predictive, which knows everything: the same for all starts [C].
+            counts: of everything [C].
+            starts: with what was counted before each, and what was prepared.
 
         Returns: by start and feature [S, F].
         """
         sums = self._layout.sums
-        total, rows = sums(alpha), sums(counts.astype(np.float64))
-        null = self._log_chance(alpha, total, counts, rows)
-        shares = alpha / self._layout.spread(total)
-        plain = sums(np.log(shares) * counts)
-        tempered = self._tempered(alpha, total, counts, rows)
-        moved = np.logaddexp(self._tilted(shares, counts, rows), self._inflated(shares, counts, rows)) + plain
-        result: Floats = np.logaddexp(tempered, moved) - math.log(3.0) - null
+        since = counts - starts["counts"]
+        rows = sums(since)
+        null = self._log_beta(alpha) - starts["null"]
+        plain = sums(starts["log_shares"] * since)
+        moved = np.logaddexp(
+            self._tilted(since, rows, starts["tilted"]), self._inflated(since, rows, starts["inflated"])
+        )
+        tempered = np.logaddexp(self._flat(since, rows), self._tempered(alpha - since, since, starts)) - math.log(2.0)
+        result: Floats = np.logaddexp(tempered, moved + plain) - math.log(3.0) - null
         return result
 
-    def _log_chance(self, alpha: Floats, total: Floats, counts: Counts, rows: Floats) -> Floats:
-        """Of the sequence of cells, by the Dirichlet-multinomial [S, F]."""
-        cells = self._layout.sums(gammaln(alpha + counts) - gammaln(alpha))
-        result: Floats = cells - gammaln(total + rows) + gammaln(total)
-        return result
+    def _log_beta(self, alpha: Floats) -> Floats:
+        """The normalizing constant of each feature's Dirichlet [..., C] -> [..., F]."""
+        constant: Floats = self._layout.sums(gammaln(alpha)) - gammaln(self._layout.sums(alpha))
+        return constant
 
-    def _tempered(self, alpha: Floats, total: Floats, counts: Counts, rows: Floats) -> Floats:
-        chances = []
-        for belief in _BELIEFS:
-            scale = self._layout.spread(np.minimum(belief / total, _MOST_BELIEVED))
-            believed = PRIOR + scale * (alpha - PRIOR)
-            chances.append(self._log_chance(believed, self._layout.sums(believed), counts, rows))
-        return _log_mean(chances)
+    def _flat(self, since: Floats, rows: Floats) -> Floats:
+        """The chance that nothing of the reference holds [S, F]."""
+        total = PRIOR * self._layout.sizes
+        cells = self._layout.sums(_log_gamma_of_half(since)) - self._layout.sizes * math.lgamma(PRIOR)
+        chance: Floats = cells - gammaln(total + rows) + gammaln(total)
+        return chance
 
-    def _tilted(self, shares: Floats, counts: Counts, rows: Floats) -> Floats:
-        """Relative to the chance that `shares` give [S, F]."""
-        ratios = [
-            self._layout.sums(counts * tilt) - rows * np.log(self._layout.sums(shares * np.exp(tilt)))
-            for tilt in self._tilts
-        ]
-        return _log_mean(ratios)
+    def _tempered(self, alpha: Floats, since: Floats, starts: Table) -> Floats:
+        """The chance that a part of the reference is believed in [S, F]."""
+        believed = PRIOR + self._layout.spread(starts["scale"]) * (alpha - PRIOR)
+        chance: Floats = self._log_beta(believed + since) - starts["believed"]
+        return chance
 
-    def _inflated(self, shares: Floats, counts: Counts, rows: Floats) -> Floats:
-        """Relative to the chance that `shares` give [S, F]."""
-        ratios = [
-            rows * math.log1p(-moved) + self._layout.log_means(np.log1p(moved / ((1.0 - moved) * shares)) * counts)
-            for moved in _INFLATIONS
-        ]
-        return _log_mean(ratios)
+    def _tilted(self, since: Floats, rows: Floats, norms: Floats) -> Floats:
+        """Relative to the chance that the reference's shares give [S, F]."""
+        mean, spread = (self._layout.sums(since * scores) for scores in self._scores)
+        by_mean, by_spread = np.array(_TILTS).T[:, :, None, None]
+        return _log_mean(by_mean * mean + by_spread * spread - rows * np.moveaxis(norms, 1, 0))
+
+    def _inflated(self, since: Floats, rows: Floats, gains: Floats) -> Floats:
+        """Relative to the chance that the reference's shares give [S, F]."""
+        few = since.astype(np.float32)  # precise enough for what is added up over cells, and half the work
+        gained = self._layout.log_means(gains * few[:, None])
+        lost = rows[:, None] * np.log1p(-np.array(_INFLATIONS))[:, None]
+        return _log_mean(np.moveaxis(gained + lost, 1, 0))
 
 
-def _log_mean(values: list[Floats]) -> Floats:
-    """Of exp(values), one array beside the other."""
-    result: Floats = np.logaddexp.reduce(values, axis=0) - math.log(len(values))
+@cache
+def _table_of_half() -> Floats:
+    return np.asarray(gammaln(np.arange(_TABLED) + 0.5))
+
+
+def _log_gamma_of_half(counts: Floats) -> Floats:
+    """Log gamma(n + 1/2); of small n from a table."""
+    if counts.size and counts.max() >= _TABLED:
+        return np.asarray(gammaln(counts + 0.5))
+    return _table_of_half().take(counts.astype(np.intp))
+
+
+def _log_mean(values: Floats) -> Floats:
+    """The logarithm of the mean of exp(values) over the first axis."""
+    most = values.max(axis=0)
+    result: Floats = most + np.log(np.exp(values - most).mean(axis=0))
     return result
 
 

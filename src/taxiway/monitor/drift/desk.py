@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from taxiway.config.monitoring_drift import DriftSettings, ModelDriftSettings
-from taxiway.core.errors import NotFound, TaxiwayError
+from taxiway.core.errors import NotFound
 from taxiway.core.samples import SampledRows
 from taxiway.monitor.drift.columns import Column, columns_of
+from taxiway.monitor.drift.gathering import Gathering
 from taxiway.monitor.drift.reference import Reference
 from taxiway.monitor.drift.report import report_of, summary_of
 from taxiway.monitor.drift.store import WatchStore
@@ -39,6 +41,7 @@ class DriftDesk:
         self._store = store
         self._watches: dict[Key, Watch] = {}
         """Those that were shown rows the longest ago first."""
+        self._gatherings: dict[Key, Gathering] = {}
         self._troubled: set[Key] = set()
 
     def wants(self, model: str) -> bool:
@@ -52,19 +55,36 @@ class DriftDesk:
         if not self.wants(rows.model):
             return
         key = (rows.model, rows.version)
-        try:
-            self._take(key, rows)
-            self._troubled.discard(key)
-        except TaxiwayError as error:
-            self._tell(key, error)
-        except Exception as problem:  # noqa: BLE001 - the boundary: one version's rows must not end the watch of others
-            self._tell(key, problem)
+        with self._telling(key):
+            watch = self._watch(key)
+            watch.seen += rows.seen
+            watch.dropped += rows.dropped
+            if rows.rows:
+                self._gather(key, watch, rows)
 
-    def _take(self, key: Key, rows: SampledRows) -> None:
-        watch = self._watch(key)
-        watch.seen += rows.seen
-        watch.dropped += rows.dropped
-        if not rows.rows:
+    def look(self, now_ns: int) -> None:
+        """Look at what has been gathered long enough."""
+        for key, gathering in self._gatherings.items():
+            if gathering.is_due(now_ns, self._settings.look_rows, self._settings.look_s):
+                with self._telling(key):
+                    self._show(key, self._watch(key), gathering.take(now_ns))
+
+    def _gather(self, key: Key, watch: Watch, rows: SampledRows) -> None:
+        gathering = self._gatherings.setdefault(key, Gathering())
+        if not gathering.fits(rows):
+            self._show(key, watch, gathering.take(rows.ended_ns))
+        gathering.add(rows)
+        if gathering.is_due(rows.ended_ns, self._settings.look_rows, self._settings.look_s):
+            self._show(key, watch, gathering.take(rows.ended_ns))
+
+    def _look_at_all(self) -> None:
+        """Whoever asks is told of everything that has come."""
+        for key, gathering in self._gatherings.items():
+            with self._telling(key):
+                self._show(key, self._watch(key), gathering.take(gathering.since_ns))
+
+    def _show(self, key: Key, watch: Watch, rows: SampledRows | None) -> None:
+        if rows is None:
             return
         was_watching = watch.reference is not None
         alarms = watch.alarmed_ns, watch.block_alarmed_ns
@@ -73,6 +93,17 @@ class DriftDesk:
             _log.info("drift_watched", model=key[0], version=str(key[1]), reason=watch.reference.source)
         if alarms != (watch.alarmed_ns, watch.block_alarmed_ns):
             self._tell_alarm(key, watch, blocks=alarms[1] != watch.block_alarmed_ns)
+
+    @contextmanager
+    def _telling(self, key: Key) -> Iterator[None]:
+        """What goes wrong with one version ends the watch of no other."""
+        try:
+            yield
+            self._troubled.discard(key)
+        except Exception as problem:  # noqa: BLE001 - the boundary
+            if key not in self._troubled:
+                self._troubled.add(key)
+                _log.warning("drift_not_watched", model=key[0], version=str(key[1]), error=problem)
 
     def _columns(self, rows: SampledRows) -> list[Column]:
         own = self._of(rows.model)
@@ -84,6 +115,7 @@ class DriftDesk:
             watch = self._store.load(key, self._plan()) or Watch(self._plan(), self._store.reference(key))
             for oldest in list(self._watches)[: max(0, len(self._watches) + 1 - self._settings.max_versions)]:
                 self._store.save(oldest, self._watches.pop(oldest))
+                self._gatherings.pop(oldest, None)
         self._watches[key] = watch
         return watch
 
@@ -121,6 +153,7 @@ class DriftDesk:
         key = (model, version)
         self._found(key)
         self._store.forget(key)
+        self._gatherings.pop(key, None)
         self._watches[key] = Watch(self._plan())
         return summary_of(model, version, self._watches[key])
 
@@ -128,6 +161,7 @@ class DriftDesk:
 
     def summaries(self) -> list[dict[str, Any]]:
         """Every watched version, those with the most evidence first."""
+        self._look_at_all()
         told = [summary_of(*key, watch) for key, watch in self._watches.items()]
         return sorted(told, key=lambda one: -max(one["evidence"], one["block_evidence"]))
 
@@ -137,6 +171,7 @@ class DriftDesk:
         Raises:
             NotFound: it is not watched.
         """
+        self._look_at_all()
         versions = [key[1] for key in self._watches if key[0] == model]
         if version is None and versions:
             version = max(versions)
@@ -160,6 +195,7 @@ class DriftDesk:
 
     def save(self) -> None:
         """Write what is known to the disk."""
+        self._look_at_all()
         for key, watch in self._watches.items():
             self._store.save(key, watch)
 
@@ -171,11 +207,6 @@ class DriftDesk:
                 self._watches[key] = watch
 
     # --- told -----------------------------------------------------------------------------------------------
-
-    def _tell(self, key: Key, problem: Exception) -> None:
-        if key not in self._troubled:
-            self._troubled.add(key)
-            _log.warning("drift_not_watched", model=key[0], version=str(key[1]), error=problem)
 
     def _tell_alarm(self, key: Key, watch: Watch, *, blocks: bool) -> None:
         model, version = key

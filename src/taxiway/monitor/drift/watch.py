@@ -24,7 +24,7 @@ from taxiway.stats.drift_evidence import DriftEvidence
 
 NOW_ROWS: Final = 5_000
 """About how many of the last rows the size of a change is told of."""
-LOOK_S: Final = 60.0
+LATE_S: Final = 60.0
 """Rows that are fewer than a look's are looked at after so long all the same."""
 _KEPT_BLOCKS: Final = 400
 _KEPT_LOOKS: Final = 1_000
@@ -39,7 +39,7 @@ class WatchPlan:
     Attributes:
         promise: how likely a watch without any drift ever alarms, both tiers together.
         reference_rows: of a version's own first rows, where it was given no reference.
-        look_rows: how many rows are looked at together.
+        look_rows: how many rows are looked at together, at least.
         block_s: how long a block is.
         reference_blocks: how many blocks are learned before one is judged.
         tolerance_rows: shares are taken as known from at most so many rows of the reference; None: from all.
@@ -94,8 +94,8 @@ class Learning:
     rows: int = 0
 
     def add(self, columns: list[Column], rows: int) -> None:
-        """More of them; those of other tensors than the first ones' are left out."""
-        if self.parts and [column.name for column in self.parts[0]] != [column.name for column in columns]:
+        """More of them; those with other features than the first ones are left out."""
+        if self.parts and [one.name for one in self.parts[0]] != [one.name for one in columns]:
             return
         self.parts.append(columns)
         self.rows += rows
@@ -159,8 +159,7 @@ class Watch:
         self._pending += counts
         self._pending_rows += rows
         self._add_to_block(counts, rows, at_ns)
-        late = at_ns - self._looked_ns >= LOOK_S * 1e9
-        if self._pending_rows >= self.plan.look_rows or late:
+        if self._pending_rows >= self.plan.look_rows or at_ns - self._looked_ns >= LATE_S * 1e9:
             self._look(at_ns)
 
     def _learn(self, columns: list[Column], rows: int, at_ns: int) -> None:
@@ -184,8 +183,7 @@ class Watch:
     # --- blocks ---------------------------------------------------------------------------------------------
 
     def _add_to_block(self, counts: Counts, rows: int, at_ns: int) -> None:
-        block_ns = round(self.plan.block_s * 1e9)
-        began_ns = at_ns - at_ns % block_ns
+        began_ns = at_ns - at_ns % round(self.plan.block_s * 1e9)
         if began_ns != self._block_ns:
             self._end_block()
             self._block_ns = began_ns
