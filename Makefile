@@ -19,7 +19,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 UV := build/uv/bin/uv
 
-.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl clean
+.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl prometheus clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,10 +27,10 @@ help:  ## Say what there is
 demo: $(READY)  ## Serve real models, import others, roll one out, optimize one (about a minute once it is set up)
 	@$(BIN)/python -m examples.demo
 
-test: lint oracle curl  ## Lint, types, layers, and every test that is not slow; warnings are errors
+test: lint oracle curl prometheus  ## Lint, types, layers, and every test that is not slow; warnings are errors
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: lint oracle curl  ## The slow tests too
+test-all: lint oracle curl prometheus  ## The slow tests too
 	$(BIN)/python -m pytest
 
 lint: $(READY)  ## Ruff, mypy and the staircase of imports
@@ -59,6 +59,10 @@ oracle: $(READY)  ## Fetch the real Triton that some tests compare with; without
 
 curl:  # the README's commands are tests
 	@command -v curl >/dev/null || $(call debian,curl)
+
+prometheus:  # rules and dashboards are tried on a real one; without it those tests skip and say why
+	@command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || $(call debian,prometheus prometheus-alertmanager) \
+		|| echo "  (the tests that ask a real Prometheus will skip)"
 
 lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
 	$(call compile,pyproject.toml --group test --group lint --group bench --group build,test,Everything that make needs)

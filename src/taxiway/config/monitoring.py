@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from taxiway.config.monitoring_drift import DriftSettings
+from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section
 
 
@@ -35,3 +36,10 @@ class MonitoringSettings(Section):
 
     drift: DriftSettings = Field(default_factory=DriftSettings)
     """When rows differ from a reference, and when today is unlike any day before."""
+
+    slos: dict[str, ModelSlos] = Field(default_factory=dict)
+    """What was promised of models, by name; `"*"` of all others: `{"fraud": {"availability_percent": 99.9, "latency":
+    [{"percent": 99, "under_ms": 100}]}}`. `taxiway monitor export prometheus DIR` makes alerts of it."""
+
+    runbooks: Annotated[str, Field(max_length=2048)] = "https://github.com/taxiway/taxiway/blob/main/docs/runbooks.md"
+    """Address of the page that alerts link to; each has an anchor there."""
