@@ -9,6 +9,8 @@ import click
 
 from taxiway.cli.options import load_from
 from taxiway.core.errors import FailedPrecondition
+from taxiway.monitor.dashboards.boards import BOARDS
+from taxiway.monitor.dashboards.grafana import dashboard_text, provider_text
 from taxiway.monitor.slos.files import alertmanager_text, prometheus_text, rules_text
 
 config_option = click.option(
@@ -47,6 +49,18 @@ def prometheus_command(folder: Path, target: str, config_file: Path | None) -> N
     _write(folder, files)
     if not settings.monitoring.slos:
         click.echo("monitoring.slos promises nothing: there are no alerts on error budgets", err=True)
+
+
+@command.command("grafana")
+@folder_argument
+def grafana_command(folder: Path) -> None:
+    """Dashboards, and the file that has Grafana read them: link or copy DIR/provisioning into its own.
+
+    What they show comes from the data source that is chosen at their top.
+    """
+    boards = {f"dashboards/{board.uid}.json": dashboard_text(board) for board in BOARDS}
+    provider = provider_text(str((folder / "dashboards").resolve()))
+    _write(folder, {**boards, "provisioning/dashboards/taxiway.yml": provider})
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
