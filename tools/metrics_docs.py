@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from taxiway.telemetry.catalogue import CATALOGUE, FailureReason, Family
+from taxiway.telemetry.catalogue import CATALOGUE, FailureReason
+from taxiway.telemetry.family import Family
 from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS
 from taxiway.telemetry.log_fields import describe_fields
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.nvml import H100, build, needs_compiler
 from tests.support.onnx_models import doubler
 from tests.support.prometheus import Prometheus, needs_prometheus, prometheus, scraping
 from tests.support.raw_http import Process, infer, serve_process, wait_until
@@ -18,7 +19,7 @@ from taxiway.monitor.dashboards.checking import check_dashboard
 from taxiway.monitor.dashboards.grafana import dashboard_json
 from taxiway.monitor.slos.files import rules_text
 
-pytestmark = needs_prometheus
+pytestmark = [needs_prometheus, needs_compiler]
 
 WIDTH = 2
 OURS = [
@@ -39,6 +40,17 @@ TRITONS = [
     "avg(delta(nv_inference_queue_duration_us[30s])/(1+delta(nv_inference_request_success[30s])))",
 ]
 """Of the dashboard that Triton ships for Kubernetes (deploy/k8s-onprem), and what its autoscaler goes by."""
+DCGMS = [
+    "DCGM_FI_DEV_GPU_TEMP",
+    "avg(DCGM_FI_DEV_GPU_TEMP)",
+    "DCGM_FI_DEV_POWER_USAGE",
+    "sum(DCGM_FI_DEV_POWER_USAGE)",
+    "DCGM_FI_DEV_SM_CLOCK * 1000000",
+    "DCGM_FI_DEV_GPU_UTIL",
+    "DCGM_FI_DEV_FB_USED",
+    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+]
+"""Of NVIDIA's dashboard of DCGM exporter (grafana.com 12239)."""
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +66,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         "monitoring.drift.look-rows": 100,
         "monitoring.drift.look-s": 0,
     }
-    with serve_process(doubler(folder / "double.onnx", WIDTH), **flags, log__level="error") as running:
-        yield running
+    (folder / "nvml").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in build(folder / "nvml", H100).environ.items():
+            patch.setenv(name, value)
+        with serve_process(doubler(folder / "double.onnx", WIDTH), **flags, log__level="error") as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +110,8 @@ def test_every_query_of_ours_finds_something(scraped: Prometheus, expr: str) -> 
     assert scraped.query(in_full(expr))
 
 
-@pytest.mark.parametrize("expr", TRITONS)
-def test_tritons_dashboard_and_autoscaler_find_something(scraped: Prometheus, expr: str) -> None:
+@pytest.mark.parametrize("expr", [*TRITONS, *DCGMS])
+def test_others_dashboards_and_autoscalers_find_something(scraped: Prometheus, expr: str) -> None:
     assert scraped.query(expr)
 
 

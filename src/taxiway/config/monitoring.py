@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from taxiway.config.monitoring_drift import DriftSettings
+from taxiway.config.monitoring_gpu import GpuSettings
 from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section
 
@@ -36,6 +37,9 @@ class MonitoringSettings(Section):
 
     drift: DriftSettings = Field(default_factory=DriftSettings)
     """When rows differ from a reference, and when today is unlike any day before."""
+
+    gpu: GpuSettings = Field(default_factory=GpuSettings)
+    """GPUs, read through the driver's own library."""
 
     slos: dict[str, ModelSlos] = Field(default_factory=dict)
     """What was promised of models, by name; `"*"` of all others: `{"fraud": {"availability_percent": 99.9, "latency":

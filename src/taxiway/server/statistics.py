@@ -22,6 +22,7 @@ from taxiway.core.requests import BatchResult, InferRequest
 from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
+from taxiway.telemetry.family import Family
 from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
 from taxiway.telemetry.render import Point
 
@@ -71,7 +72,7 @@ class CacheCounts:
         self.misses += 1
         self.miss_ns += ns
 
-    def values(self) -> Iterator[tuple[names.Family, float]]:
+    def values(self) -> Iterator[tuple[Family, float]]:
         """The value of every family."""
         yield names.NV_CACHE_HITS, self.hits
         yield names.NV_CACHE_MISSES, self.misses
@@ -328,7 +329,7 @@ class ModelStatistics:
         """Requests that were computed so far, and the nanoseconds that the framework took for all of them together."""
         return self._infer.count, sum(run[2] for run in self._runs.values())
 
-    def _values(self) -> Iterator[tuple[names.Family, float | Distribution]]:
+    def _values(self) -> Iterator[tuple[Family, float | Distribution]]:
         yield names.NV_SUCCESS, self.success_count
         yield names.NV_COUNT, self.inference_count
         yield names.NV_EXEC_COUNT, self.execution_count

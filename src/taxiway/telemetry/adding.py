@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taxiway.telemetry.catalogue import Merge, MetricKind
+from taxiway.telemetry.family import Merge, MetricKind
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.render import Point, Value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taxiway.telemetry.catalogue import Family, MetricKind
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.render import MAX_SERIES, Point, families_of, label_text, render_series
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from taxiway.telemetry.catalogue import CATALOGUE, DROPPED_SERIES, Family
+from taxiway.telemetry.catalogue import CATALOGUE, DROPPED_SERIES
+from taxiway.telemetry.family import Family
 from taxiway.telemetry.histogram import Distribution
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

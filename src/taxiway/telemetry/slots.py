@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from taxiway.telemetry.catalogue import CATALOGUE, Family, MetricKind
+from taxiway.telemetry.catalogue import CATALOGUE
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point, Value

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES, Family, MetricKind
+from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES
 from taxiway.telemetry.exposition import OPENMETRICS, TEXT, exposition_for
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import Histogram
 from taxiway.telemetry.openmetrics import render_openmetrics
 from taxiway.telemetry.render import Point

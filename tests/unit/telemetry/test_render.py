@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxiway.telemetry.catalogue import (
-    BUILD_INFO,
-    CATALOGUE,
-    IN_FLIGHT,
-    INFER_S,
-    NV_FAILURE,
-    NV_SUCCESS,
-    Family,
-    MetricKind,
-)
+from taxiway.telemetry.catalogue import BUILD_INFO, CATALOGUE, IN_FLIGHT, INFER_S, NV_FAILURE, NV_SUCCESS
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import Histogram
 from taxiway.telemetry.render import Point, render_metrics
 

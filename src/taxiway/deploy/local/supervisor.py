@@ -25,6 +25,7 @@ from taxiway.deploy.local.relay import Relay
 from taxiway.deploy.local.scraping import Scraper
 from taxiway.deploy.local.succession import Predecessor, Succession
 from taxiway.server.channel import Gone, Verb, frame_limit
+from taxiway.telemetry.gpu.sampler import GpuSampler
 from taxiway.telemetry.logs import Log
 
 _log = Log("taxiway.server")
@@ -85,6 +86,7 @@ class Supervisor:
         self._processes: dict[int, ChildProcess] = {}
         self._relay = Relay(lambda: self._happened(machine.ModelsChanged()), self._take_the_wheel)
         self._scraper = Scraper(lambda: self._crew, suppressed_lines)
+        self._gpus = self._make_gpus()
         self._doors: Doors | None = None
         self._control: ControlKeeper | None = None
         self._addresses: dict[str, Any] = {}
@@ -111,6 +113,8 @@ class Supervisor:
         self._succession = Succession(self._settings, doors, self._relay, self._control, self._give_way)
         if predecessor is not None:
             self._relay.inherit(predecessor.kept)
+        if self._gpus is not None:
+            self._gpus.start()
         try:
             self._happened(machine.Begun())
             await self._spawned.wait()
@@ -120,8 +124,19 @@ class Supervisor:
             await asyncio.gather(*(process.wait() for process in self._processes.values()))
             if self._control is not None:
                 await self._control.end()
+            if self._gpus is not None:
+                await asyncio.to_thread(self._gpus.close)
             doors.release()
         return self._outcome()
+
+    def _make_gpus(self) -> GpuSampler | None:
+        """None if it is off, or nobody could ask for what it reads."""
+        gpu = self._settings.monitoring.gpu
+        if gpu.enabled == "off" or not self._settings.metrics.enabled:
+            return None
+        sampler = GpuSampler(gpu.interval_s, dcgm=gpu.dcgm, required=gpu.enabled == "on")
+        self._scraper.include(sampler.points)
+        return sampler
 
     def _make_control(self, doors: Doors) -> ControlKeeper | None:
         """None if it is off."""

@@ -233,6 +233,72 @@ MODEL: Final = Dashboard(
     _MODELS,
 )
 
+
+def _gpu(title: str, description: str, *queries: tuple[str, str], unit: Unit = "percentunit", **more: object) -> Panel:
+    told = tuple(
+        (f"taxiway_gpu_{metric}{{{_JOB}}}", f"{{{{instance}}}} {{{{gpu}}}} {{{{instance_id}}}} {what}")
+        for metric, what in queries
+    )
+    return _chart(title, description, *told, unit=unit, **more)
+
+
+GPU: Final = Dashboard(
+    "taxiway-gpu",
+    "taxiway / GPUs",
+    "How busy the GPUs are, and what they draw. Multiprocessors and tensor cores come first: that any kernel ran says "
+    "little of how much of the device it used.",
+    (
+        Row(
+            "Activity",
+            (
+                _gpu(
+                    "Multiprocessors and tensor cores",
+                    "Share of the time at work. The first high, the second low: the model is not in half precision.",
+                    ("sm_activity_ratio", "sm"),
+                    ("tensor_activity_ratio", "tensor"),
+                    top=1.0,
+                ),
+                _gpu(
+                    "Any kernel, and the memory's bandwidth",
+                    "The first is nvidia-smi's utilization. Generating text is bound by the second.",
+                    ("kernel_time_ratio", "any kernel"),
+                    ("memory_bandwidth_ratio", "bandwidth"),
+                    top=1.0,
+                ),
+                _gpu(
+                    "Memory",
+                    "In use, and altogether.",
+                    ("memory_used_bytes", "used"),
+                    ("memory_total_bytes", "total"),
+                    unit="bytes",
+                ),
+                _gpu(
+                    "Power",
+                    "Drawn, and allowed.",
+                    ("power_watts", "drawn"),
+                    ("power_limit_watts", "limit"),
+                    unit="watt",
+                ),
+                _gpu(
+                    "Temperature",
+                    "Of the chip and of its memory.",
+                    ("temperature_celsius", "chip"),
+                    ("memory_temperature_celsius", "memory"),
+                    unit="celsius",
+                ),
+                _gpu(
+                    "Held down",
+                    "1 while heat or power holds clocks down.",
+                    ("throttled", "throttled"),
+                    ("last_xid", "XID"),
+                    unit="short",
+                ),
+            ),
+        ),
+    ),
+    _SCRAPED,
+)
+
 _ANSWERED: Final = _rate("taxiway_inference_request_seconds_count", "model, version")
 _ANSWERED_BY_ALL: Final = _rate("taxiway_inference_request_seconds_count", "model")
 _FAILED: Final = _rate("taxiway_inference_failures_total", "model, version")
@@ -395,5 +461,5 @@ LLM: Final = Dashboard(
     ),
 )
 
-BOARDS: Final = (OVERVIEW, MODEL, ROLLOUT, DRIFT, LLM)
+BOARDS: Final = (OVERVIEW, MODEL, ROLLOUT, DRIFT, GPU, LLM)
 """All of them, in the order in which a reader needs them."""

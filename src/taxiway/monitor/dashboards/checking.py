@@ -175,7 +175,9 @@ def _names_in(node: Any) -> Iterator[str]:  # noqa: ANN401 - the parser's own no
     if hasattr(node, "matchers"):
         if node.name:
             yield node.name
-        yield from (one.value for one in node.matchers.matchers if one.name == "__name__" and "=" in str(one.op))
+        yield from (
+            one.value for one in node.matchers.matchers if one.name == "__name__" and str(one.op) == "MatchOp.Equal"
+        )
     for part in ("expr", "lhs", "rhs", "vs", "param", "vector_selector"):
         child = getattr(node, part, None)
         if child is not None and not isinstance(child, str | int | float):

@@ -11,7 +11,8 @@ from taxiway.monitor.dashboards.boards import BOARDS, LLM
 from taxiway.monitor.dashboards.checking import check_dashboard
 from taxiway.monitor.dashboards.grafana import dashboard_json
 from taxiway.monitor.dashboards.panels import COLUMNS, Dashboard, Panel
-from taxiway.telemetry.catalogue import CATALOGUE, MetricKind
+from taxiway.telemetry.catalogue import CATALOGUE
+from taxiway.telemetry.family import MetricKind
 
 PANELS = [
     pytest.param(board, panel, id=f"{board.uid}: {panel.title}")

@@ -15,7 +15,8 @@ from itertools import pairwise
 
 from taxiway.runtimes.hosted.frames import Metric
 from taxiway.server.execution.processes.confusion import Confused
-from taxiway.telemetry.catalogue import CATALOGUE, Family, MetricKind
+from taxiway.telemetry.catalogue import CATALOGUE
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point
