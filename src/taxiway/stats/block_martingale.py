@@ -1,14 +1,18 @@
 """Whether today is unlike every day of the reference: a test that lets days differ as they have always differed.
 
 Rows of one day are like each other, so that tests of rows call every day drift. Here the unit is the block (a day, an
-hour): if nothing has changed, blocks are exchangeable, those of the reference and those after it. The distance of each
-block from all the others together is its score; the rank of the newest score among all so far, ties broken by chance,
-gives a p-value, and these p-values are independent and uniform whatever the blocks are (V. Vovk, "Testing
-randomness online", Statistical Science 2021). Betting on small ones is a martingale, mixed over the block with which
-the change began as in drift_evidence.py; by Ville's inequality it reaches 1 / alpha with probability at most alpha.
+hour): if nothing has changed, blocks are exchangeable, those of the reference and those after it. A block is looked at
+from several sides: how many of its rows lie below some of the edges between a feature's cells, and how many in each
+frequent cell that has no order. The rank of the newest block's share among those of all blocks so far, ties broken by
+chance, gives p-values, and those of one side are independent and uniform whatever the blocks are (V. Vovk, "Testing
+randomness online", Statistical Science 2021). Betting on small ones is a martingale for each side and direction. With
+it go all blocks with which the change may have begun, weighted as in drift_evidence.py: since they all win or lose the
+same bet, their sum A follows from the last one, A(n) = (A(n - 1) + w(n)) b(n). The average over sides, directions and
+bets is a martingale whatever they have to do with each other; by Ville's inequality it reaches 1 / alpha with
+probability at most alpha.
 
-The bound is exact because each score is a function of the whole bag of blocks and nothing else; ranks among the
-reference alone share that reference's luck, and are not independent.
+The bound is exact because each rank is among all blocks so far; ranks among the reference alone share that reference's
+luck, and are not independent.
 """
 
 from __future__ import annotations
@@ -20,59 +24,77 @@ from typing import Final
 
 import numpy as np
 
-from taxiway.stats.change import Counts, Floats, Layout, State, packed, prior_of_start, unpacked
+from taxiway.stats.change import Counts, Floats, State, packed, prior_of_start, unpacked
+from taxiway.stats.drift_evidence import Feature
 
-_POWERS: Final = (0.15, 0.3, 0.5, 0.7, 0.85)
+MOST_BLOCKS: Final = 10_000
+"""Blocks that are kept; with more, the oldest are forgotten, and the bound is no theorem any more."""
+_POWERS: Final = np.array((0.15, 0.3, 0.5, 0.7, 0.85))
 """Bets eps * p^(eps - 1), each a density on [0, 1] that likes small p."""
+_LEVELS: Final = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+"""Shares of the reference below the edges that are looked at: few, as each costs the others evidence."""
+_MOST_CELLS: Final = 8
+"""Cells without an order that are looked at, the most frequent ones."""
 _PRIOR: Final = 0.5
+_LEAST_P: Final = 1e-12
+_NOTHING: Final = -1e300
+"""The logarithm of no capital."""
 
 
 class BlockMartingale:
     """Blocks one after the other, each against all that came before it.
 
     Args:
-        sizes: how many cells each feature has.
+        features: how each one's cells are ordered.
         seed: of the numbers that break ties.
 
     Attributes:
         log_e: the logarithm of the martingale; 0 until the reference is over.
-        p_values: of the blocks after the reference.
+        p_values: of the blocks after the reference: the smallest of each, over all sides. It shows which blocks were
+            odd, and is no p-value by itself.
+        log_e_by_feature: the logarithm of each feature's own average [F].
     """
 
-    def __init__(self, sizes: Sequence[int], *, seed: int = 0) -> None:
-        self._layout = Layout(sizes)
-        self._blocks: list[Counts] = []
+    def __init__(self, features: Sequence[Feature], *, seed: int = 0) -> None:
+        sides = [_sides(feature) for feature in features]
+        self._sides = _block_diagonal(sides)
+        self._owners = np.tile(np.repeat(np.arange(len(features)), [len(one) for one in sides]), 2)
+        self._sizes = [len(feature.reference) for feature in features]
+        self._shares = np.zeros((0, len(self._sides)), dtype=np.float32)
         self._random = np.random.default_rng(seed)
-        self._bets = np.zeros((0, len(_POWERS)))
-        self._weights = np.zeros(0)
+        self._capital = np.full((len(_POWERS), 2 * len(self._sides)), _NOTHING)
+        self._unused = 1.0
         self.p_values: list[float] = []
         self.log_e = 0.0
+        self.log_e_by_feature: Floats = np.zeros(len(features))
 
     def learn(self, counts: Counts) -> None:
         """One block of the reference: counts in each cell of each feature, one feature after the other."""
         if self.p_values:
             raise ValueError("the reference is over: blocks have been judged against it")
-        self._blocks.append(counts)
+        self._keep(self._seen(counts))
 
     def judge(self, counts: Counts) -> float:
-        """One more block; its p-value."""
-        self._blocks.append(counts)
-        scores = self.scores()
-        above = int((scores[:-1] > scores[-1]).sum())
-        ties = int((scores == scores[-1]).sum())
-        p_value = float((above + self._random.uniform() * ties) / len(scores))
-        self.p_values.append(p_value)
-        self._bet(max(p_value, 1e-12))
-        return p_value
+        """One more block; the smallest of its p-values."""
+        shares = self._seen(counts)
+        self._keep(shares)
+        ties = (self._shares == shares).sum(axis=0) * self._random.uniform()
+        above = ((self._shares > shares).sum(axis=0) + ties) / len(self._shares)
+        below = ((self._shares < shares).sum(axis=0) + ties) / len(self._shares)
+        p_values = np.maximum(np.concatenate([above, below]), _LEAST_P)
+        self.p_values.append(float(p_values.min()))
+        self._bet(p_values)
+        return self.p_values[-1]
 
     def state(self) -> State:
         """What it knows, beside what it was made with."""
         return {
-            "blocks": [packed(block) for block in self._blocks],
-            "bets": packed(self._bets),
-            "weights": packed(self._weights),
+            "shares": packed(self._shares),
+            "capital": packed(self._capital),
+            "unused": self._unused,
             "p_values": self.p_values,
             "log_e": self.log_e,
+            "by_feature": packed(self.log_e_by_feature),
             "random": json.dumps(self._random.bit_generator.state),
         }
 
@@ -82,45 +104,64 @@ class BlockMartingale:
         Raises:
             ValueError: it was made with something else.
         """
-        blocks = [unpacked(block) for block in state["blocks"]]
-        cells = int(self._layout.sizes.sum())
-        if any(len(block) != cells for block in blocks):
-            raise ValueError(f"its blocks are not of {cells} cells")
-        self._blocks = blocks
-        self._bets, self._weights = unpacked(state["bets"]), unpacked(state["weights"])
-        self.p_values, self.log_e = list(state["p_values"]), state["log_e"]
+        shares = unpacked(state["shares"])
+        if shares.shape[1:] != self._shares.shape[1:]:
+            raise ValueError(f"it looked at {shares.shape[1:]} sides; these are {self._shares.shape[1:]}")
+        self._shares, self._capital = shares, unpacked(state["capital"])
+        self._unused, self.log_e = state["unused"], state["log_e"]
+        self.p_values, self.log_e_by_feature = list(state["p_values"]), unpacked(state["by_feature"])
         self._random.bit_generator.state = json.loads(state["random"])
 
-    def scores(self) -> Floats:
-        """How far each block is from all the others together, over all features.
+    def _seen(self, counts: Counts) -> Floats:
+        """A block from every side: shares of its rows [T]."""
+        prior = np.asarray(counts, dtype=np.float64) + _PRIOR
+        totals = np.add.reduceat(prior, np.concatenate([[0], np.cumsum(self._sizes)[:-1]]))
+        shares: Floats = self._sides @ (prior / np.repeat(totals, self._sizes))
+        return shares.astype(np.float32)
 
-        By feature the Jensen-Shannon divergence of the two distributions, less what blocks of their sizes would be
-        apart by chance alone; summed: one feature that moves far counts as much as many that move a little.
-        """
-        blocks = np.stack(self._blocks).astype(np.float64)
-        rest = blocks.sum(axis=0) - blocks
-        total: Floats = self._divergence(blocks, rest).sum(axis=1)
-        return total
+    def _keep(self, shares: Floats) -> None:
+        self._shares = np.concatenate([self._shares[-(MOST_BLOCKS - 1) :], shares[None].astype(np.float32)])
 
-    def _divergence(self, one: Floats, other: Floats) -> Floats:
-        """[blocks, features]."""
-        sums = self._layout.sums
-        rows, others = sums(one), sums(other)
-        p, q = self._shares(one), self._shares(other)
-        middle = (p + q) / 2
-        nats = (sums(p * np.log(p / middle)) + sums(q * np.log(q / middle))) / 2
-        expected = (self._layout.sizes - 1) / 8 * (1 / np.maximum(rows, 1) + 1 / np.maximum(others, 1))
-        divergence: Floats = nats - expected
-        return divergence
+    def _bet(self, p_values: Floats) -> None:
+        weight = prior_of_start(len(self.p_values))
+        self._unused -= weight
+        won = np.log(_POWERS)[:, None] + (_POWERS[:, None] - 1.0) * np.log(p_values)
+        self._capital = np.logaddexp(self._capital, math.log(weight)) + won
+        worth = np.logaddexp(self._capital, math.log(self._unused))
+        by_side = _log_mean(worth)
+        self.log_e = float(_log_mean(by_side))
+        self.log_e_by_feature = np.array([_log_mean(by_side[self._owners == at]) for at in range(len(self._sizes))])
 
-    def _shares(self, counts: Floats) -> Floats:
-        counts = counts + _PRIOR
-        shares: Floats = counts / self._layout.spread(self._layout.sums(counts))
-        return shares
 
-    def _bet(self, p_value: float) -> None:
-        self._weights = np.append(self._weights, prior_of_start(len(self.p_values)))
-        self._bets = np.concatenate([self._bets, np.zeros((1, len(_POWERS)))])
-        self._bets += np.log(_POWERS) + (np.array(_POWERS) - 1.0) * math.log(p_value)
-        capital = np.logaddexp.reduce(self._bets, axis=1) - math.log(len(_POWERS)) + np.log(self._weights)
-        self.log_e = float(np.logaddexp.reduce([*capital, math.log(1.0 - self._weights.sum())]))
+def _sides(feature: Feature) -> Floats:
+    """From which a feature is looked at [T, C]: each row adds up the shares of some of its cells."""
+    reference = feature.reference + _PRIOR
+    order = np.full(len(reference), math.nan) if feature.order is None else feature.order
+    placed = np.flatnonzero(~np.isnan(order))
+    rising = placed[np.argsort(order[placed], kind="stable")]
+    below = np.cumsum(reference[rising]) / reference.sum()
+    edges = sorted({int(np.abs(below[:-1] - level).argmin()) for level in _LEVELS}) if len(rising) > 1 else []
+    alone = np.flatnonzero(np.isnan(order))
+    often = alone[np.argsort(-reference[alone], kind="stable")[:_MOST_CELLS]]
+    sides = np.zeros((len(edges) + len(often), len(reference)))
+    for number, edge in enumerate(edges):
+        sides[number, rising[: edge + 1]] = 1.0
+    sides[np.arange(len(edges), len(sides)), often] = 1.0
+    return sides
+
+
+def _block_diagonal(parts: Sequence[Floats]) -> Floats:
+    """All sides of all features over all cells."""
+    whole = np.zeros((sum(len(part) for part in parts), sum(part.shape[1] for part in parts)))
+    row = column = 0
+    for part in parts:
+        whole[row : row + len(part), column : column + part.shape[1]] = part
+        row, column = row + len(part), column + part.shape[1]
+    return whole
+
+
+def _log_mean(values: Floats) -> Floats:
+    """The logarithm of the mean of exp(values) over the first axis."""
+    most = values.max(axis=0)
+    result: Floats = most + np.log(np.exp(values - most).mean(axis=0))
+    return result

@@ -136,7 +136,7 @@ class Watch:
         tolerance = self.plan.tolerance_rows
         self.reference, self.learning = reference, Learning()
         self.evidence = DriftEvidence(features, tolerance=None if tolerance is None else float(tolerance))
-        self.martingale = BlockMartingale(sizes)
+        self.martingale = BlockMartingale(features)
         self._ends = np.cumsum(sizes)[:-1]
         self._pending = np.zeros(sum(sizes), dtype=np.int64)
         self._pending_rows = 0
