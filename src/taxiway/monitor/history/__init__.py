@@ -1,0 +1,1 @@
+"""What metrics were: rings of seconds in memory, rollups on the disk; what the console draws."""
