@@ -88,6 +88,7 @@ class Administration:
                 **more_verbs,
                 "statistics": self._own_statistics,
                 "index": self._own_index,
+                "describe": self._describe,
                 "load": self._load_here,
                 "unload": self._unload_here,
                 "replace_trace_settings": self._replace_own_traces,
@@ -168,6 +169,21 @@ class Administration:
             ModelNotFound, Unavailable, InvalidArgument: as `Snapshot.find`.
         """
         return self._routing().find(name, version).config
+
+    async def _describe(self, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Metadata and configuration of every version of a model that answers here, newest first."""
+        service = self._routing().services.get(words["model"])
+        if service is None:
+            return []
+        return [
+            {
+                "version": number,
+                "ready": self._models.is_version_ready(service.versions[number].name, number),
+                "metadata": self.model_metadata(words["model"], str(number)),
+                "config": dict(self.model_config(words["model"], str(number))),
+            }
+            for number in sorted(service.versions, reverse=True)
+        ]
 
     # --- statistics ---------------------------------------------------------------------------------------
 

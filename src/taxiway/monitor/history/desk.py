@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ MAX_POINTS: Final = 1440
 """Of one answer; what would be more is put together."""
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {"version": ("rps", "eps", "p50", "p90", "p99")}
 _STAGE: Final = "request"
+_HOST: Final = ("host", "host")
 _LATELY_S: Final = 5
 
 
@@ -77,7 +79,14 @@ class HistoryDesk:
         self._keep_fine()
         self._store.close()
 
-    def take(self, points: Iterable[Point], more: Mapping[Key, Row], at_s: float, clock_s: float) -> None:
+    def take(
+        self,
+        points: Iterable[Point],
+        more: Mapping[Key, Row],
+        at_s: float,
+        clock_s: float,
+        host: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Look at the metrics of one moment.
 
         Args:
@@ -85,10 +94,13 @@ class HistoryDesk:
             more: rows of this second that are no metrics.
             at_s: the moment, since 1970.
             clock_s: the same by a clock that never goes back.
+            host: what else is known of the machine.
         """
         second = int(at_s)
         self._turn(second)
         rows = self._differences.take(points, clock_s)
+        if host:
+            rows.setdefault(_HOST, Row()).values.update(host)
         for key, row in (*rows.items(), *more.items()):
             ring = self._ring(key)
             if ring is not None:
@@ -161,11 +173,12 @@ class HistoryDesk:
 
     def heat(self, key: Key, stretch: Stretch) -> dict[str, Any]:
         """How many requests took how long."""
+        counts: list[list[int] | None] = [None] * stretch.points
         if stretch.step_s == 1:
             ring = self._rings.get(key)
-            counts = [None] * stretch.points if ring is None else ring.cells(stretch.first, stretch.points)
+            if ring is not None:
+                counts = ring.cells(stretch.first, stretch.points)
         else:
-            counts = [None] * stretch.points
             for at, row in self._stored(key, stretch):
                 cells = row.buckets.get(_STAGE)
                 counts[at] = [0] * CELLS if cells is None else cells.tolist()

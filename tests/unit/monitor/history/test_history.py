@@ -106,7 +106,9 @@ def test_the_ring_forgets_what_it_wrote_over() -> None:
     assert np.isnan(_column(desk, "rps", SECONDS, last - 50)[:50]).all()
 
 
-@pytest.mark.parametrize(("span_s", "step_s"), [(300, 1), (600, 1), (3600, 10), (21600, 20), (86400, 300), (2592000, 1800)])
+@pytest.mark.parametrize(
+    ("span_s", "step_s"), [(300, 1), (600, 1), (3600, 10), (21600, 20), (86400, 300), (2592000, 1800)]
+)
 def test_steps_follow_from_the_span(span_s: float, step_s: int) -> None:
     stretch = Stretch.of(span_s, T0)
     assert stretch.step_s == step_s
@@ -150,7 +152,7 @@ def test_another_process_goes_on_where_one_ended(tmp_path: Path) -> None:
 def test_old_and_too_much_is_forgotten(tmp_path: Path) -> None:
     store = HistoryStore(tmp_path / "history.db", 1, 1 << 30)
     day = 86400
-    for slot in range(0, 3 * day // COARSE_S):
+    for slot in range(3 * day // COARSE_S):
         store.put(COARSE_S, slot, [(KEY, Row(300, {"rps": 1.0}))])
         store.put(FINE_S, slot * 30, [(("version", "gone", "1"), Row(10, {"rps": 1.0}))])
     store.coarsen(3 * day // COARSE_S)

@@ -1,0 +1,1 @@
+"""What the console is served: its pages, one event stream, what was, and what is known of models."""
