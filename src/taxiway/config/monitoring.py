@@ -11,6 +11,7 @@ from taxiway.config.monitoring_gpu import GpuSettings
 from taxiway.config.monitoring_slos import ModelSlos
 
 from taxiway.config.monitoring_history import HistorySettings
+from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section
 
 
