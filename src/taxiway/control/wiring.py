@@ -23,6 +23,7 @@ from taxiway.control.console.past import history_routes
 from taxiway.control.console.records import record_routes
 from taxiway.control.console.shelf import Shelf
 from taxiway.control.console.signing_in import session_routes
+from taxiway.control.console.slos import Budgets, slo_routes
 from taxiway.control.console.streams import stream_routes
 from taxiway.control.drift import drift_routes
 from taxiway.control.functions import ProcessFunctions
@@ -98,6 +99,7 @@ class Control:
         self._office = self._make_office()
         self._parts = Parts(self._journal, self._controller)
         self._feed = self._make_feed(directory)
+        self._budgets = Budgets(settings.monitoring.slos, self._feed)
         self._monitoring = Monitoring(settings.monitoring, channel, directory)
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
@@ -195,15 +197,21 @@ class Control:
         if not kept.enabled:
             return None
         make = partial(make_desk, directory / "history.db", kept.days, kept.max_bytes, kept.max_series)
-        return Feed(self._channel, make, self._parts.told)
+        return Feed(self._channel, make, self._told_beside)
+
+    async def _told_beside(self) -> Mapping[str, Any]:
+        """What the event stream tells that is no metric."""
+        return {**await self._parts.told(), "alerts": await self._budgets.alerts()}
 
     def _console(self) -> list[BaseRoute]:
         callers, feed, shelf = self._callers, self._feed, Shelf(self._open_registry)
         models = model_routes(callers, DataPlane(self._channel), shelf, self._journal, self._parts)
         streams = [] if feed is None else stream_routes(callers, feed.streams)
+        slos = slo_routes(callers, self._budgets)
         past, records = history_routes(callers, feed), record_routes(callers, shelf, self._journal)
         return [
             *streams,
+            *slos,
             *past,
             *models,
             *records,

@@ -148,7 +148,7 @@ class Feed:
     def _own(self) -> dict[str, float]:
         """Of the machine, and of this process."""
         told = {_HOST_FIELDS[point.family.name]: float(point.value) for point in self._host.points()}  # type: ignore[arg-type]
-        return {**told, "control_bytes": float(_resident_bytes())}
+        return {**told, "control_bytes": float(resident_bytes())}
 
     def _opened(self) -> HistoryDesk:
         if self._desk is None:
@@ -182,7 +182,8 @@ def _added(one: Any, other: Any) -> Any:  # noqa: ANN401 - arrays
     return np.where(np.isnan(one), other, np.where(np.isnan(other), one, one + other))
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """What this process occupies in memory; 0 where that cannot be read."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

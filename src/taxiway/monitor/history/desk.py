@@ -14,8 +14,8 @@ import numpy as np
 
 from taxiway.monitor.history.differences import Differences
 from taxiway.monitor.history.ring import SECONDS, Ring
-from taxiway.monitor.history.rows import BOUNDS_S, CELLS, Key, Row, merged
-from taxiway.monitor.history.store import COARSE_S, FINE_KEPT_S, FINE_S, HistoryStore
+from taxiway.monitor.history.rows import BOUNDS_S, CELLS, Key, Row, merged, work_out
+from taxiway.monitor.history.store import COARSE_S, FINE_KEPT_S, FINE_S, LONG_S, HistoryStore
 from taxiway.telemetry.render import Point
 
 MAX_POINTS: Final = 1440
@@ -24,6 +24,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {"version": ("rps", "eps", "p50",
 _STAGE: Final = "request"
 _HOST: Final = ("host", "host")
 _LATELY_S: Final = 5
+_SHORT_S: Final = 1800
+_DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class HistoryDesk:
         self._rings: dict[Key, Ring] = {}
         self._parts: dict[Key, list[Row]] = {}
         self._fine = -1
-        self._coarse = -1
+        self._coarse = self._long = -1
         self.dropped = 0
 
     def close(self) -> None:
@@ -101,6 +103,7 @@ class HistoryDesk:
         rows = self._differences.take(points, clock_s)
         if host:
             rows.setdefault(_HOST, Row()).values.update(host)
+        work_out(list(rows.values()))
         for key, row in (*rows.items(), *more.items()):
             ring = self._ring(key)
             if ring is not None:
@@ -120,26 +123,30 @@ class HistoryDesk:
 
     def _turn(self, second: int) -> None:
         """Keep the stretches that are over."""
-        fine, coarse = second // FINE_S, second // COARSE_S
+        fine, coarse, long = second // FINE_S, second // COARSE_S, second // LONG_S
         if fine != self._fine:
             self._keep_fine()
             self._fine = fine
             self._rings = {key: ring for key, ring in self._rings.items() if second - ring.last < SECONDS}
         if coarse != self._coarse:
-            before = self._unfinished() if self._coarse < 0 else self._coarse
-            if before is not None and before < coarse:
-                self._store.coarsen(before)
+            self._coarsen(COARSE_S, FINE_S, self._coarse, coarse)
             self._coarse = coarse
+        if long != self._long:
+            self._coarsen(LONG_S, COARSE_S, self._long, long)
+            self._long = long
 
     def _keep_fine(self) -> None:
         parts, self._parts = self._parts, {}
         if parts:
             self._store.put(FINE_S, self._fine, [(key, merged(rows)) for key, rows in parts.items()])
 
-    def _unfinished(self) -> int | None:
-        """The stretch of minutes in which the control process before this one ended."""
-        last = self._store.last_slot(FINE_S)
-        return None if last is None else last * FINE_S // COARSE_S
+    def _coarsen(self, step_s: int, part_s: int, before: int, now: int) -> None:
+        """Make rows of the stretch that is over: at first, of that in which the process before this one ended."""
+        if before < 0:
+            last = self._store.last_slot(part_s)
+            before = now if last is None else last * part_s // step_s
+        if before < now:
+            self._store.coarsen(step_s, before)
 
     # --- what is asked ------------------------------------------------------------------------------------------
 
@@ -186,10 +193,19 @@ class HistoryDesk:
 
     def total(self, key: Key, span_s: float, until_s: float) -> Row:
         """A series over a span, put together."""
-        stretch = Stretch.of(span_s, until_s)
-        if stretch.step_s == 1:
-            stretch = Stretch(FINE_S, int(until_s - span_s) // FINE_S, max(1, round(span_s / FINE_S)) + 1)
-        return merged(row for _, row in self._stored(key, stretch))
+        return merged([*self._since(key, until_s - span_s, span_s, until_s), *self._parts.get(key, [])])
+
+    def _since(self, key: Key, from_s: float, span_s: float, until_s: float) -> Iterator[Row]:
+        """Rows as long as the span allows, and shorter ones for what is not over yet."""
+        levels = (
+            [FINE_S] if span_s <= _SHORT_S else [COARSE_S, FINE_S] if span_s <= _DAY_S else [LONG_S, COARSE_S, FINE_S]
+        )
+        for level in levels:
+            stop = int(until_s // level)
+            first = -int(-from_s // level)
+            for _, _, row in self._store.read(level, first, stop, [key]):
+                yield row
+            from_s = max(from_s, stop * level)
 
     def keys(self, kind: str) -> list[Key]:
         """Series of a kind, in memory or on the disk."""

@@ -6,9 +6,9 @@ Quantiles are never kept, and never averaged: they follow from counts, which may
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -41,15 +41,20 @@ class Row:
         seconds: how many were seen.
         values: their means; what is not named was 0.
         buckets: by stage, how many requests took how long.
+        quantiles: those that were worked out already.
     """
 
     seconds: int = 1
     values: dict[str, float] = field(default_factory=dict)
     buckets: dict[str, Cells] = field(default_factory=dict)
+    quantiles: dict[str, float] = field(default_factory=dict)
 
     def value(self, name: str) -> float:
         """A value, a quantile, or the mean size of a batch; NaN where it is not known."""
         if name in QUANTILES:
+            known = self.quantiles.get(name)
+            if known is not None:
+                return known
             stage = next(stage for stage, letter in STAGES.items() if letter == name[0])
             cells = self.buckets.get(stage)
             return math.nan if cells is None else quantile(cells, FRACTIONS[name[1:]])
@@ -90,6 +95,32 @@ def quantile(cells: Cells, fraction: float) -> float:
     return float(_LOWER[at] + (_UPPER[at] - _LOWER[at]) * (rank - before) / int(cells[at]))
 
 
+def work_out(rows: Sequence[Row]) -> None:
+    """The quantiles of many rows at once, at a hundredth of the cost of one after the other."""
+    for stage, letter in STAGES.items():
+        some = [row for row in rows if stage in row.buckets]
+        if not some:
+            continue
+        cells = np.stack([row.buckets[stage] for row in some])
+        below = np.cumsum(cells, axis=1)
+        for percent, fraction in FRACTIONS.items():
+            for row, value in zip(some, _quantiles(cells, below, fraction), strict=True):
+                row.quantiles[f"{letter}{percent}"] = value
+
+
+def _quantiles(cells: Cells, below: Cells, fraction: float) -> list[float]:
+    """As `quantile`, of rows that each have something."""
+    ranks = fraction * below[:, -1]
+    at = np.argmax((below >= ranks[:, None]) & (cells > 0), axis=1)
+    lines = np.arange(len(cells))
+    inside = np.minimum(at, len(_UPPER) - 1)
+    here = cells[lines, at]
+    before = below[lines, at] - here
+    values = _LOWER[inside] + (_UPPER[inside] - _LOWER[inside]) * (ranks - before) / here
+    told: list[float] = np.where(at >= len(_UPPER), _UPPER[-1], values).tolist()
+    return told
+
+
 def encode(row: Row) -> bytes:
     """As it lies on the disk: what is 0 is left out."""
     values = {name: value for name, value in row.values.items() if value}
@@ -112,8 +143,3 @@ def _dense(told: list[int]) -> Cells:
     cells = np.zeros(CELLS, np.int64)
     cells[told[::2]] = told[1::2]
     return cells
-
-
-def told(values: Mapping[str, float]) -> dict[str, Any]:
-    """For JSON: what is not known is None."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

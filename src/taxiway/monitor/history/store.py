@@ -1,6 +1,7 @@
 """Rollups on the disk: SQLite beside everything else that is known, so that a control process that ends goes on.
 
-Rows of 10 s, and rows of 300 s that are made of them; what is older than it may be, or more than it may be, goes.
+Rows of 10 s, rows of 300 s that are made of them, and of six hours that are made of those, for budgets of weeks. What
+is older than it may be, or more than it may be, goes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from taxiway.telemetry.logs import Log
 _log = Log("taxiway.monitor")
 FINE_S: Final = 10
 COARSE_S: Final = 300
+LONG_S: Final = 6 * 3600
 FINE_KEPT_S: Final = 6 * 3600
 _DAY_S: Final = 86_400
+_LONG_KEPT_S: Final = 91 * _DAY_S
+_MADE_OF: Final = {COARSE_S: FINE_S, LONG_S: COARSE_S}
 _BUSY_S: Final = 5.0
 _SHORTER: Final = 0.8
 _TABLES: Final = """
@@ -64,18 +68,19 @@ class HistoryStore:
         else:
             self._failing = False
 
-    def coarsen(self, slot: int) -> None:
-        """Make the rows of 300 s from `slot * 300` on of those of 10 s, and forget what is too old."""
-        first = slot * COARSE_S // FINE_S
+    def coarsen(self, step_s: int, slot: int) -> None:
+        """Make the rows of a step from `slot * step_s` on of those that it is made of, and forget what is too old."""
+        part_s = _MADE_OF[step_s]
+        factor = step_s // part_s
         rows: dict[Key, list[Row]] = {}
         try:
-            for key, _, row in self._rows(FINE_S, first, first + COARSE_S // FINE_S, self.keys()):
+            for key, _, row in self._rows(part_s, slot * factor, (slot + 1) * factor, self.keys()):
                 rows.setdefault(key, []).append(row)
         except sqlite3.Error as problem:
             self._tell(problem)
             return
-        self.put(COARSE_S, slot, [(key, merged(parts)) for key, parts in rows.items()])
-        self._forget((slot + 1) * COARSE_S)
+        self.put(step_s, slot, [(key, merged(parts)) for key, parts in rows.items()])
+        self._forget((slot + 1) * step_s)
 
     def last_slot(self, step_s: int) -> int | None:
         """The newest that is kept of this step."""
@@ -134,6 +139,7 @@ class HistoryStore:
     def _forget_before(self, now_s: float) -> None:
         """By series, as the rows lie; a series of which nothing is left goes with its last row."""
         kept_s = {FINE_S: min(FINE_KEPT_S, self._coarse_kept_s), COARSE_S: self._coarse_kept_s}
+        kept_s[LONG_S] = _LONG_KEPT_S
         with self._database:
             for (number,) in self._database.execute("SELECT id FROM series").fetchall():
                 for step_s, one_s in kept_s.items():

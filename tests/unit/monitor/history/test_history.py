@@ -13,8 +13,19 @@ import pytest
 from taxiway.monitor.history.desk import MAX_POINTS, HistoryDesk, Stretch
 from taxiway.monitor.history.differences import Differences
 from taxiway.monitor.history.ring import SECONDS
-from taxiway.monitor.history.rows import BOUNDS_S, CELLS, QUANTILES, Key, Row, decode, encode, merged, quantile
-from taxiway.monitor.history.store import COARSE_S, FINE_S, HistoryStore
+from taxiway.monitor.history.rows import (
+    BOUNDS_S,
+    CELLS,
+    QUANTILES,
+    Key,
+    Row,
+    decode,
+    encode,
+    merged,
+    quantile,
+    work_out,
+)
+from taxiway.monitor.history.store import COARSE_S, FINE_S, LONG_S, HistoryStore
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.histogram import Histogram
 from taxiway.telemetry.render import Point
@@ -135,6 +146,21 @@ def test_tens_of_seconds_and_minutes_say_the_same_and_the_stretch_that_goes_on_i
     desk.close()
 
 
+def test_a_span_is_put_together_of_long_rows_and_short_ones(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path / "history.db", 30, 1 << 30)
+    for slot in range(T0 // COARSE_S, (T0 + 8 * 3600) // COARSE_S):
+        store.put(COARSE_S, slot, [(KEY, Row(300, {"rps": 2.0}))])
+    for slot in range(T0 // LONG_S, (T0 + 8 * 3600) // LONG_S):
+        store.coarsen(LONG_S, slot)
+    desk, model = HistoryDesk(store, 100), Model()
+    _run(desk, model, T0 + 8 * 3600, 100)
+    for span_s, seconds in ((3600, 3600), (6 * 3600, 6 * 3600), (30 * 86400, 8 * 3600 + 100)):
+        whole = desk.total(KEY, span_s, T0 + 8 * 3600 + 100)
+        assert whole.seconds == pytest.approx(seconds, abs=300)
+    assert desk.total(KEY, 60, T0 + 8 * 3600 + 100).value("rps") == 10
+    desk.close()
+
+
 def test_another_process_goes_on_where_one_ended(tmp_path: Path) -> None:
     path, model = tmp_path / "history.db", Model()
     desk = _desk(path)
@@ -155,13 +181,13 @@ def test_old_and_too_much_is_forgotten(tmp_path: Path) -> None:
     for slot in range(3 * day // COARSE_S):
         store.put(COARSE_S, slot, [(KEY, Row(300, {"rps": 1.0}))])
         store.put(FINE_S, slot * 30, [(("version", "gone", "1"), Row(10, {"rps": 1.0}))])
-    store.coarsen(3 * day // COARSE_S)
+    store.coarsen(COARSE_S, 3 * day // COARSE_S)
     kept = [slot for _, slot, _ in store.read(COARSE_S, 0, 1 << 40, [KEY])]
     assert min(kept) == pytest.approx(2 * day // COARSE_S, abs=2)
     full = store.nbytes
     store._max_bytes = full // 4
     for slot in range(3 * day // COARSE_S, 3 * day // COARSE_S + 8):
-        store.coarsen(slot)
+        store.coarsen(COARSE_S, slot)
     assert store.nbytes < full
     store.close()
 
@@ -214,3 +240,13 @@ def test_quantiles_are_those_of_the_histogram() -> None:
     cells = np.array(histogram.counts, np.int64)
     for fraction in (0.0, 0.1, 0.5, 0.9, 0.99, 1.0):
         assert quantile(cells, fraction) == pytest.approx(histogram.quantile(fraction) / 1e9)
+
+
+def test_quantiles_of_many_rows_are_those_of_each() -> None:
+    chance = np.random.default_rng(3)
+    rows = [Row(1, {}, {"request": chance.poisson(0.2, CELLS).astype(np.int64)}) for _ in range(50)]
+    rows = [row for row in rows if row.buckets["request"].any()]
+    alone = [[Row(1, {}, row.buckets).value(name) for name in ("p50", "p90", "p99")] for row in rows]
+    work_out(rows)
+    assert all(len(row.quantiles) == 3 for row in rows)
+    assert [[row.value(name) for name in ("p50", "p90", "p99")] for row in rows] == pytest.approx(np.array(alone))
