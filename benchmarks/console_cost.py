@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 def main() -> None:
-    assert wiring
+    assert wiring.Control
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--seconds", type=int, default=1300)
     seconds = words.parse_args().seconds
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         desk = HistoryDesk(HistoryStore(Path(folder) / "history.db", 30, 256 << 20), 1000)
         watch, frames = Stopwatch(), Frames("life")
-        full, delta = b"", b""
+        full, delta, content = b"", b"", b""
         for second in range(BEGIN_S, BEGIN_S + seconds):
             for one in served:
                 _serve(one, chance)

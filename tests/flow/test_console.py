@@ -51,7 +51,7 @@ class Told(NamedTuple):
 
 
 @contextmanager
-def serving(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, Callable[[Callable[[], object]], None]]]:
+def serving(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, Callable[[Callable[[], object]], object]]]:
     """A port with these routes: its URL, and what has something done in its loop."""
     held = create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -225,7 +225,7 @@ def test_every_reader_is_sent_everything_and_then_what_changes() -> None:
         wait_until(lambda: len(streams) == 0, "it is counted no more")
 
 
-def _done(do: Callable[[Callable[[], object]], None], what: Callable[[], object]) -> bool:
+def _done(do: Callable[[Callable[[], object]], object], what: Callable[[], object]) -> bool:
     do(what)
     return True
 
