@@ -138,6 +138,22 @@ def test_records_are_told_also_where_there_are_none(server: Process) -> None:
     assert (slo["name"], slo["state"], slo["budget_left"]) == ("availability", "ok", 1.0)
 
 
+def test_what_failed_is_kept_with_its_reason(server: Process) -> None:
+    late = infer("double", [[1, 2]], "FP32", parameters={"timeout": 1})
+    found: list[dict[str, Any]] = []
+
+    def kept() -> bool:
+        with server.connect() as client:
+            client.send(late).reply()
+        found[:] = _ask(server, "/v1/requests?model=double&kind=failed")["requests"]
+        return bool(found)
+
+    wait_until(kept, "one of them was late")
+    assert (found[0]["model"], found[0]["version"], found[0]["kind"]) == ("double", 1, "failed")
+    assert found[0]["code"] in {"timeout", "predicted_late"}
+    assert _ask(server, "/v1/requests?kind=slow")["kept"] is True
+
+
 def test_the_plain_page_names_every_version(server: Process) -> None:
     def told() -> bool:
         with urllib.request.urlopen(f"{server.control}/console/plain", timeout=PATIENCE_S) as page:  # noqa: S310 - our own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -22,6 +23,7 @@ from taxiway.server.channel import Channel, Gone
 
 _ASK_S: Final = 10.0
 _TRY_S: Final = 30.0
+_MAX_KEPT: Final = 200
 _MAX_TRY_BYTES: Final = 1 << 20
 _KNOWN: Final = frozenset({"inputs", "parameters", "id", "outputs"})
 
@@ -60,6 +62,7 @@ def model_routes(callers: Callers, plane: DataPlane, shelf: Shelf, journal: Jour
         Route("/v1/models", routes.list, methods=["GET"]),
         Route("/v1/models/{model}", routes.one, methods=["GET"]),
         Route("/v1/playground/{model}", routes.play, methods=["POST"]),
+        Route("/v1/requests", routes.kept, methods=["GET"]),
     ]
 
 
@@ -121,6 +124,18 @@ class _ModelRoutes:
             "timeout_s": _TRY_S,
         }
         return answer(await self._plane.one("try", asked, _TRY_S + 1))
+
+    async def kept(self, request: Request) -> Response:
+        """The last slow and failed requests, newest first."""
+        model, kind = request.query_params.get("model") or None, request.query_params.get("kind") or None
+        if kind not in (None, "slow", "failed"):
+            raise InvalidArgument(f"kind = {kind[:40]!r}: is not known", hint="slow or failed")
+        self._callers.check(request, "read", model)
+        told = await self._plane.all("kept", {"model": model})
+        found = [{**one, "worker": worker} for worker, kept in enumerate(told) for one in kept]
+        wanted = [one for one in found if kind in (None, one["kind"])]
+        newest = sorted(wanted, key=itemgetter("at_ms"), reverse=True)
+        return answer({"kept": True, "requests": newest[:_MAX_KEPT]})
 
     async def _stages(self, model: str | None) -> Mapping[str, Mapping[str, int]]:
         """Aliases by model; none where the registry is not there."""
