@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 def main() -> None:
-    assert wiring.Control
+    assert wiring.__file__
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--seconds", type=int, default=1300)
     seconds = words.parse_args().seconds
