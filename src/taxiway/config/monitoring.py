@@ -8,8 +8,6 @@ from pydantic import Field
 
 from taxiway.config.monitoring_drift import DriftSettings
 from taxiway.config.monitoring_gpu import GpuSettings
-from taxiway.config.monitoring_slos import ModelSlos
-
 from taxiway.config.monitoring_history import HistorySettings
 from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section

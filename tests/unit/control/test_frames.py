@@ -53,6 +53,8 @@ def test_other_versions_and_parts() -> None:
     assert frames.next(Moment(3000, {ONE: _row(1), TWO: _row(1)})) is None
     drift = ("drift", "iris", "1")
     found = Row(1, {"evidence": 3.0, "threshold": 2.0, "alarm": 1.0, "alarm.rows": 1.0})
-    _, delta = _read(frames.next(Moment(4000, {ONE: _row(1), TWO: _row(1), drift: found, ("gpu", "GPU-1"): Row(1)})))
+    _, delta = _read(
+        frames.next(Moment(4000, {ONE: _row(1), TWO: _row(1), drift: found, ("gpu", "GPU-1", "0"): Row(1)}))
+    )
     assert delta["drift"][0]["state"] == "drifted"
     assert delta["gpus"][0]["utilization"] is None

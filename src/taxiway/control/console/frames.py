@@ -40,7 +40,9 @@ _GPU: Final = (
     "temperature_c",
     "tensor_activity",
     "sm_activity",
-    "xid_errors",
+    "memory_bandwidth",
+    "throttled",
+    "xid",
 )
 _DIGITS: Final = 6
 
@@ -153,12 +155,13 @@ def _host(rows: Mapping[Key, Row]) -> dict[str, Any]:
 
 
 def _gpus(rows: Mapping[Key, Row]) -> list[dict[str, Any]]:
+    """Those that can be read; all of them are lost once the driver is."""
+    lost = rows.get(("host", "host"), Row()).values.get("gpu_up", 1.0) < 1
+    found = sorted(((key, row) for key, row in rows.items() if key[0] == "gpu"), key=itemgetter(0))
     return [
-        {"gpu": str(at), "uuid": key[1], "name": key[1], "lost": False}
+        {"gpu": key[2], "uuid": key[1], "lost": lost}
         | {name: _rounded(row.values.get(name, math.nan)) for name in _GPU}
-        for at, (key, row) in enumerate(
-            sorted(((key, row) for key, row in rows.items() if key[0] == "gpu"), key=itemgetter(0))
-        )
+        for key, row in found
     ]
 
 

@@ -48,7 +48,8 @@ def _host(_labels: Mapping[str, str]) -> Key:
 
 
 def _gpu(labels: Mapping[str, str]) -> Key:
-    return "gpu", labels.get("UUID") or labels.get("gpu_uuid") or labels.get("gpu", "")
+    instance = labels.get("instance_id", "")
+    return "gpu", labels["gpu_uuid"] + (f"/{instance}" if instance else ""), labels["gpu"]
 
 
 _WANTED: Final[Mapping[str, _Want]] = {
@@ -71,14 +72,17 @@ _WANTED: Final[Mapping[str, _Want]] = {
     names.DRIFT_ROWS.name: _Want(_drift, "rows"),
     names.DRIFT_THRESHOLD.name: _Want(_drift, "threshold"),
     names.DRIFT_ALARM.name: _Want(_drift, "alarm", ("alarm", "kind"), most=True),
-    "nv_gpu_utilization": _Want(_gpu, "utilization"),
-    "nv_gpu_memory_used_bytes": _Want(_gpu, "memory_used"),
-    "nv_gpu_memory_total_bytes": _Want(_gpu, "memory_total"),
-    "nv_gpu_power_usage": _Want(_gpu, "power_w"),
-    "DCGM_FI_DEV_GPU_TEMP": _Want(_gpu, "temperature_c"),
-    "DCGM_FI_DEV_XID_ERRORS": _Want(_gpu, "xid_errors"),
-    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": _Want(_gpu, "tensor_activity"),
-    "DCGM_FI_PROF_SM_ACTIVE": _Want(_gpu, "sm_activity"),
+    "taxiway_gpu_up": _Want(_host, "gpu_up"),
+    "taxiway_gpu_kernel_time_ratio": _Want(_gpu, "utilization"),
+    "taxiway_gpu_memory_used_bytes": _Want(_gpu, "memory_used"),
+    "taxiway_gpu_memory_total_bytes": _Want(_gpu, "memory_total"),
+    "taxiway_gpu_power_watts": _Want(_gpu, "power_w"),
+    "taxiway_gpu_temperature_celsius": _Want(_gpu, "temperature_c"),
+    "taxiway_gpu_tensor_activity_ratio": _Want(_gpu, "tensor_activity"),
+    "taxiway_gpu_sm_activity_ratio": _Want(_gpu, "sm_activity"),
+    "taxiway_gpu_memory_bandwidth_ratio": _Want(_gpu, "memory_bandwidth"),
+    "taxiway_gpu_throttled": _Want(_gpu, "throttled"),
+    "taxiway_gpu_last_xid": _Want(_gpu, "xid"),
 }
 _EVIDENCE: Final = {"all": "evidence", "block": "block_evidence"}
 FAMILIES: Final = frozenset((*_WANTED, names.DRIFT_EVIDENCE.name))
