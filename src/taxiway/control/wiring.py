@@ -201,7 +201,7 @@ class Control:
 
     async def _told_beside(self) -> Mapping[str, Any]:
         """What the event stream tells that is no metric."""
-        return {**await self._parts.told(), "alerts": await self._budgets.alerts()}
+        return {**await self._parts.told(), "alerts": self._budgets.alerts()}
 
     def _console(self) -> list[BaseRoute]:
         callers, feed, shelf = self._callers, self._feed, Shelf(self._open_registry)

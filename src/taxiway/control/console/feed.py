@@ -60,6 +60,7 @@ class Feed:
         self._frames = Frames(secrets.token_hex(4))
         self._spark: Mapping[str, Any] = {}
         self._rows: Mapping[Key, Row] = {}
+        self._beside: Mapping[str, Any] = {}
         self._looked = asyncio.Event()
         self.streams = Streams(self._prepare, lambda: self._frames.full(self._spark))
         self._thread = ThreadPoolExecutor(1, "history")
@@ -111,7 +112,7 @@ class Feed:
 
     async def _feed(self) -> None:
         content = await self._look()
-        parts = await self._parts()
+        parts = await self._told_beside()
         at_s, clock_s = time(), monotonic()
         if content is not None:
             self._rows = await self._do(lambda: self._take(content, parts, at_s, clock_s))
@@ -128,6 +129,14 @@ class Feed:
         """What a frame that tells everything tells of the last minute."""
         await self._looked.wait()
         self._spark = await self.ask(lambda desk: _spark(desk, int(time())))
+
+    async def _told_beside(self) -> Mapping[str, Any]:
+        """What is no metric; as it was last, where it cannot be asked for."""
+        try:
+            self._beside = await self._parts()
+        except TaxiwayError as problem:
+            self._tell(problem)
+        return self._beside
 
     async def _look(self) -> bytes | None:
         """None: the data plane is starting, or changing hands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from time import monotonic, time
 from typing import Any, Final
@@ -36,6 +37,7 @@ class Budgets:
         self._feed = feed
         self._known: list[dict[str, Any]] = []
         self._known_s = -_FRESH_S
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def declared(self) -> bool:
@@ -44,14 +46,28 @@ class Budgets:
 
     async def told(self) -> list[dict[str, Any]]:
         """By model; of a few seconds ago."""
-        if self._feed is not None and self.declared and monotonic() - self._known_s >= _FRESH_S:
-            self._known_s = monotonic()
-            keys = await self._feed.ask(lambda desk: desk.keys("version"))
-            self._known = [one for model in sorted({key[1] for key in keys}) for one in await self._of(model, keys)]
+        renewing = self._renew()
+        if renewing is not None:
+            await asyncio.shield(renewing)
         return self._known
 
-    async def alerts(self) -> list[dict[str, Any]]:
-        """Those that burn too fast."""
+    def _renew(self) -> asyncio.Task[None] | None:
+        """Have them worked out again, if it is time; None: they are fresh."""
+        if self._renewing is not None and not self._renewing.done():
+            return self._renewing
+        if self._feed is None or not self.declared or monotonic() - self._known_s < _FRESH_S:
+            return None
+        self._known_s = monotonic()
+        self._renewing = asyncio.get_running_loop().create_task(self._work_out(self._feed))
+        return self._renewing
+
+    async def _work_out(self, feed: Feed) -> None:
+        keys = await feed.ask(lambda desk: desk.keys("version"))
+        self._known = [one for model in sorted({key[1] for key in keys}) for one in await self._of(model, keys)]
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Those that burnt too fast when that was last worked out; nobody waits for it."""
+        self._renew()
         return [
             {
                 "model": one["model"],
@@ -60,7 +76,7 @@ class Budgets:
                 "severity": "page" if one["state"] == "firing" else "ticket",
                 "burn": one["burn"]["3600"],
             }
-            for one in await self.told()
+            for one in self._known
             if one["state"] != "ok"
         ]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from taxiway.monitor.history.rows import Key, Row
 from taxiway.telemetry import catalogue as names
-from taxiway.telemetry.catalogue import Family, MetricKind
+from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import LATENCY, Distribution
 from taxiway.telemetry.render import Point
 
