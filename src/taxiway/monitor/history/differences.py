@@ -136,7 +136,7 @@ class Differences:
                 _add_cells(row, want.value, value.counts, before)  # type: ignore[arg-type]
             return
         counted[key] = float(value)
-        if elapsed_s is not None:
+        if elapsed_s is not None and value != before:
             was = before if isinstance(before, float) and before <= value else 0.0
             _add(row, want, point.family, point.labels, (value - was) / elapsed_s)
 
