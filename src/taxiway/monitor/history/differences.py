@@ -87,6 +87,7 @@ _WANTED: Final[Mapping[str, _Want]] = {
 _EVIDENCE: Final = {"all": "evidence", "block": "block_evidence"}
 FAMILIES: Final = frozenset((*_WANTED, names.DRIFT_EVIDENCE.name))
 """Names of what is looked at; nothing else need be sent."""
+_MAX_KNOWN: Final = 50_000
 
 
 class Differences:
@@ -94,6 +95,7 @@ class Differences:
 
     def __init__(self) -> None:
         self._counted: dict[tuple[str, tuple[str, ...]], float | tuple[int, ...]] = {}
+        self._keys: dict[tuple[str, tuple[str, ...]], Key] = {}
         self._at_s: float | None = None
 
     def take(self, points: Iterable[Point], at_s: float) -> dict[Key, Row]:
@@ -112,13 +114,23 @@ class Differences:
             if family.name == names.DRIFT_EVIDENCE.name:
                 _take_evidence(rows, point)
             elif want := _WANTED.get(family.name):
-                row = _row_of(rows, want.key(dict(zip(family.labels, point.labels, strict=False))))
+                row = _row_of(rows, self._key(want, point))
                 if family.kind is MetricKind.GAUGE:
                     _add(row, want, family, point.labels, float(point.value))  # type: ignore[arg-type]
                 else:
                     self._count(row, want, point, counted, elapsed_s)
         self._counted = counted
         return rows
+
+    def _key(self, want: _Want, point: Point) -> Key:
+        """Worked out once for each series: there are thousands every second."""
+        series = (point.family.name, point.labels)
+        key = self._keys.get(series)
+        if key is None:
+            if len(self._keys) >= _MAX_KNOWN:
+                self._keys.clear()
+            key = self._keys[series] = want.key(dict(zip(point.family.labels, point.labels, strict=False)))
+        return key
 
     def _count(
         self,
