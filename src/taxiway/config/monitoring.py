@@ -8,6 +8,7 @@ from pydantic import Field
 
 from taxiway.config.monitoring_drift import DriftSettings
 from taxiway.config.monitoring_gpu import GpuSettings
+from taxiway.config.monitoring_history import HistorySettings
 from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section
 
@@ -47,3 +48,6 @@ class MonitoringSettings(Section):
 
     runbooks: Annotated[str, Field(max_length=2048)] = "https://github.com/taxiway/taxiway/blob/main/docs/runbooks.md"
     """Address of the page that alerts link to; each has an anchor there."""
+
+    history: HistorySettings = Field(default_factory=HistorySettings)
+    """What the console draws of the past."""

@@ -23,6 +23,9 @@ READ_S = 15.0
 ANSWER_S = 60.0
 """How long an answer may take; long polls are shorter."""
 
+LASTS = "taxiway.lasts"
+"""What an endpoint calls, as a member of the scope, whose answer goes on for as long as somebody reads it."""
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -46,7 +49,8 @@ class Entrance:
             return
         arrived_ns, told = monotonic_ns(), _Told(send)
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(ANSWER_S) as limit:
+                scope[LASTS] = lambda: limit.reschedule(None)
                 request = Request(scope)
                 self._names.check(request.headers.get("host", ""), request.headers.get("origin"))
                 await self._app(scope, _Bounded(receive), told)
@@ -84,13 +88,17 @@ class _Bounded:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._left = MAX_BODY_BYTES
+        self._whole = False
 
     async def __call__(self) -> Message:
+        if self._whole:  # what comes next is the end of the connection, whenever that is
+            return await self._receive()
         try:
             async with asyncio.timeout(READ_S):
                 message = await self._receive()
         except TimeoutError:
             raise RequestTimeout(f"no more of the body came in {READ_S:g} s", hint="send it at once") from None
+        self._whole = not message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             raise TooLarge(f"the body is over {MAX_BODY_BYTES} bytes", hint="send less", limit=MAX_BODY_BYTES)

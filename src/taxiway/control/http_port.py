@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from taxiway.core.errors import InternalError
 from taxiway.server.tls import TlsFiles
 
+ABORT = "taxiway.abort"
+"""What an endpoint calls, as a member of the scope, to give up a caller who does not read."""
 _MAX_CONNECTIONS = 256
 _HEAD_S = 10.0
 """How long a head may take, from its first byte or from the connection's beginning."""
@@ -59,6 +62,7 @@ class _Patient(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_read()
         super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)[ABORT] = self.transport.abort
 
     def _expect_head(self) -> None:
         self._head_read()

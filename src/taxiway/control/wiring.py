@@ -5,13 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from starlette.routing import BaseRoute
 
 from taxiway.config.places import journal_url, monitoring_place, registry_places
 from taxiway.config.settings import Settings
 from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
+from taxiway.control.console.feed import Feed, make_desk
+from taxiway.control.console.models import DataPlane, model_routes
+from taxiway.control.console.pages import page_routes
+from taxiway.control.console.parts import Parts
+from taxiway.control.console.past import history_routes
+from taxiway.control.console.records import record_routes
+from taxiway.control.console.shelf import Shelf
+from taxiway.control.console.signing_in import session_routes
+from taxiway.control.console.slos import Budgets, slo_routes
+from taxiway.control.console.streams import stream_routes
 from taxiway.control.drift import drift_routes
 from taxiway.control.functions import ProcessFunctions
 from taxiway.control.health import health_routes
@@ -21,6 +34,7 @@ from taxiway.control.monitoring import Monitoring
 from taxiway.control.names import Names
 from taxiway.control.rollouts import RolloutRoutes
 from taxiway.control.server import server_routes
+from taxiway.control.sessions import Sessions
 from taxiway.control.traffic import ChannelTraffic
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import NotFound, TaxiwayError
@@ -60,7 +74,9 @@ class Control:
         self._environ = environ
         self._clock = SystemClock()
         self._reception = Reception.of(settings, self._clock)
-        self._callers = Callers(self._reception.guard)
+        directory = monitoring_place(settings.monitoring.directory, environ)
+        self._sessions = Sessions(directory / "console.secret", self._clock, secure=bool(settings.tls.certificate))
+        self._callers = Callers(self._reception.guard, self._sessions)
         self._channel = channel
         self._traffic = ChannelTraffic(channel)
         self._verbs: Mapping[str, Verb] = {"feedback": self._feedback}
@@ -81,7 +97,9 @@ class Control:
             settings.control.look_every_s,
         )
         self._office = self._make_office()
-        directory = monitoring_place(settings.monitoring.directory, environ)
+        self._parts = Parts(self._journal, self._controller)
+        self._feed = self._make_feed(directory)
+        self._budgets = Budgets(settings.monitoring.slos, self._feed)
         self._monitoring = Monitoring(settings.monitoring, channel, directory)
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
@@ -93,6 +111,8 @@ class Control:
             self._reloading = asyncio.get_running_loop().create_task(run_reloading(sources))
         self._controller.begin()
         self._monitoring.begin()
+        if self._feed is not None:
+            self._feed.begin()
         self._declaring = asyncio.get_running_loop().create_task(self._start_declared())
         await self._port.open(sockets)
 
@@ -102,6 +122,8 @@ class Control:
             self._reloading.cancel()
         if self._declaring is not None:
             self._declaring.cancel()
+        if self._feed is not None:
+            await self._feed.end()
         await self._monitoring.end()
         await self._controller.end()
         await self._port.close()
@@ -124,6 +146,8 @@ class Control:
         yield Point(names.ANSWERS_NOT_JUDGED, (), self._quality.dropped)
         yield from self._reception.points()
         yield from self._monitoring.points()
+        if self._feed is not None:
+            yield from self._feed.points()
 
     # --- rollouts -------------------------------------------------------------------------------------------
 
@@ -167,6 +191,34 @@ class Control:
             return None
         return Registry.open(places.url, places.blobs)
 
+    def _make_feed(self, directory: Path) -> Feed | None:
+        """None: nothing is looked at, and nothing kept."""
+        kept = self._settings.monitoring.history
+        if not kept.enabled:
+            return None
+        make = partial(make_desk, directory / "history.db", kept.days, kept.max_bytes, kept.max_series)
+        return Feed(self._channel, make, self._told_beside)
+
+    async def _told_beside(self) -> Mapping[str, Any]:
+        """What the event stream tells that is no metric."""
+        return {**await self._parts.told(), "alerts": self._budgets.alerts()}
+
+    def _console(self) -> list[BaseRoute]:
+        callers, feed, shelf = self._callers, self._feed, Shelf(self._open_registry)
+        models = model_routes(callers, DataPlane(self._channel), shelf, self._journal, self._parts)
+        streams = [] if feed is None else stream_routes(callers, feed.streams)
+        slos = slo_routes(callers, self._budgets)
+        past, records = history_routes(callers, feed), record_routes(callers, shelf, self._journal)
+        return [
+            *streams,
+            *slos,
+            *past,
+            *models,
+            *records,
+            *session_routes(callers, self._sessions),
+            *page_routes(callers, feed),
+        ]
+
     def _make_port(self) -> ControlPort:
         control = self._settings.control
         rollouts = RolloutRoutes(self._office, self._journal, self._callers).routes()
@@ -175,7 +227,7 @@ class Control:
         drift = drift_routes(self._callers, self._monitoring)
         names = Names(control.host, control.allowed_hosts)
         app = make_app(
-            [*health_routes(lambda: self._controller.leads), *server, *drift, *judging, *rollouts],
+            [*health_routes(lambda: self._controller.leads), *server, *drift, *judging, *rollouts, *self._console()],
             names,
             self._reception.access,
         )

@@ -80,6 +80,14 @@ def entries(connection: Connection, *, after: int = 0, limit: int = _PAGE) -> li
     return [read_entry(row) for row in connection.execute(query)]
 
 
+def latest(connection: Connection, *, before: int | None, limit: int) -> list[AuditEntry]:
+    """Entries, the last one first; those before number `before`."""
+    query = select(schema.audit).order_by(schema.audit.c.seq.desc()).limit(limit)
+    if before is not None:
+        query = query.where(schema.audit.c.seq < before)
+    return [read_entry(row) for row in connection.execute(query)]
+
+
 def read_entry(row: Row[Any]) -> AuditEntry:
     """An entry from its row."""
     return AuditEntry(

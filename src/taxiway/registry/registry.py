@@ -161,6 +161,11 @@ class Registry:
         with audit.change(self._database, self._clock, actor) as change:
             return writing.add_lineage(change, _ref(child), kind, parent, facts or {})
 
+    def edges(self, children: Sequence[str]) -> list[Edge]:
+        """The steps by which these references came to be, and what was found of them."""
+        with self._database.read() as connection:
+            return reading.edges_from(connection, children)
+
     def resolve(self, ref: Ref) -> Version:
         """What a reference means now. A bare name means the newest version; `name:3-int8` has the variant's files.
 
@@ -236,6 +241,11 @@ class Registry:
         """Changes in the order they were made; `after` is the last number of the page before."""
         with self._database.read() as connection:
             return audit.entries(connection, after=after, limit=limit)
+
+    def latest_changes(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Changes, the last one first; `before` is the last number of the page before."""
+        with self._database.read() as connection:
+            return audit.latest(connection, before=before, limit=limit)
 
     def verify_audit(self) -> int:
         """Check every entry of the log, and that the tables hold what it tells; returns how many entries there are.

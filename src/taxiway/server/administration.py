@@ -88,6 +88,8 @@ class Administration:
                 **more_verbs,
                 "statistics": self._own_statistics,
                 "index": self._own_index,
+                "describe": self._describe,
+                "kept": self._kept,
                 "load": self._load_here,
                 "unload": self._unload_here,
                 "replace_trace_settings": self._replace_own_traces,
@@ -168,6 +170,31 @@ class Administration:
             ModelNotFound, Unavailable, InvalidArgument: as `Snapshot.find`.
         """
         return self._routing().find(name, version).config
+
+    async def _kept(self, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The last slow and failed requests of a model, or of all."""
+        services = self._routing().services
+        return [
+            {"model": name, "version": number, **one}
+            for name in (services if words["model"] is None else services.keys() & {words["model"]})
+            for number, served in services[name].versions.items()
+            for one in served.statistics.kept.told()
+        ]
+
+    async def _describe(self, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Metadata and configuration of every version of a model that answers here, newest first."""
+        service = self._routing().services.get(words["model"])
+        if service is None:
+            return []
+        return [
+            {
+                "version": number,
+                "ready": self._models.is_version_ready(service.versions[number].name, number),
+                "metadata": self.model_metadata(words["model"], str(number)),
+                "config": dict(self.model_config(words["model"], str(number))),
+            }
+            for number in sorted(service.versions, reverse=True)
+        ]
 
     # --- statistics ---------------------------------------------------------------------------------------
 

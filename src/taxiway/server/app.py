@@ -34,6 +34,7 @@ from taxiway.server.tracing.gates import TraceGates
 from taxiway.server.tracing.plan import TracePlans
 from taxiway.server.tracing.sinks import trace_sinks
 from taxiway.server.traffic import TrafficDesk
+from taxiway.server.trying import TryingDesk
 from taxiway.server.wire.api import inference_routes, make_endpoints
 from taxiway.server.wire.cold import ColdDoor, Hold
 from taxiway.server.wire.complaints import Complaints
@@ -115,6 +116,7 @@ class DataPlane:
         self.traffic = TrafficDesk(self._models.companions, self._reroute, (worker + 0.5) / settings.workers)
         """How requests are split between versions."""
         self._recording = RecordingDesk(settings.recording, self._traces, settings.limits.max_body_bytes)
+        trying = TryingDesk(self._make_inner(), self._clock)
         self._administration = Administration(
             self._routing,
             self._models,
@@ -123,7 +125,7 @@ class DataPlane:
             self._traces,
             self._regions,
             make_fleet,
-            {**self.traffic.verbs(), **self._recording.verbs(), **self._sampling_verbs()},
+            {**self.traffic.verbs(), **self._recording.verbs(), **self._sampling_verbs(), **trying.verbs()},
         )
         self.traffic.fleet = self._recording.fleet = self._administration.fleet
         self.reception = Reception.of(settings, self._clock)

@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +98,15 @@ class Guard:
             Unauthenticated: no key, none that is known, or one that expired.
             PermissionDenied: the key does not reach so far.
         """
+        return self._checked(lambda: self._identify(authorization), scope, model)
+
+    def check_digest(self, digest: bytes, scope: str, model: str | None) -> Caller:
+        """As `check`, of whoever proved before that the key of this SHA-256 is theirs."""
+        return self._checked(lambda: self._in_force(self.keyring.callers.get(digest)), scope, model)
+
+    def _checked(self, identify: Callable[[], Caller], scope: str, model: str | None) -> Caller:
         try:
-            caller = self._identify(authorization)
+            caller = identify()
             _check_reach(caller, scope, model)
         except TaxiwayError as error:
             self._refused[error.facts["reason"]] += 1
@@ -112,7 +119,9 @@ class Guard:
         scheme, _, key = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated("the call's authorization is not a bearer key", hint=_HINT, reason="no_key")
-        caller = self.keyring.find(key.strip()) if len(key) <= _MAX_KEY_CHARS else None
+        return self._in_force(self.keyring.find(key.strip()) if len(key) <= _MAX_KEY_CHARS else None)
+
+    def _in_force(self, caller: Caller | None) -> Caller:
         if caller is None:
             raise Unauthenticated("the call's API key is not known", hint=_HINT, reason="unknown_key")
         if caller.expires is not None and self._clock.now_utc() >= caller.expires:

@@ -19,6 +19,7 @@ from taxiway.core.clock import Clock
 from taxiway.core.errors import ModelFailed, TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import BatchResult, InferRequest
+from taxiway.server.keeping import KeptRequests
 from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
@@ -102,6 +103,8 @@ class ModelStatistics:
         self.own_metrics: Callable[[], Iterable[Point]] = tuple
         """Asked at a scrape for what the model's own code counts."""
         self._clock = clock
+        self.kept = KeptRequests(clock)
+        """The last ones that were slow, or failed."""
         self._request = Histogram()
         self._queue = Histogram()
         self._input = Histogram()
@@ -156,6 +159,8 @@ class ModelStatistics:
         run[1] += input_ns
         run[2] += infer_ns
         run[3] += output_ns
+        if count and outcome.finished_ns - batch[0].arrived_ns > self.kept.slow_ns:
+            self.kept.slow(batch, started, (input_ns, infer_ns, output_ns))
 
     def responses_done(self, arrived_ns: Sequence[int], finished_ns: int) -> None:
         """Answers to requests that arrived at these times have been handed to their sockets."""
@@ -235,6 +240,8 @@ class ModelStatistics:
     def _fail(self, reason: FailureReason, request: InferRequest, finished_ns: int) -> None:
         self._failures[reason] += 1
         self._failed_ns += finished_ns - request.arrived_ns
+        if reason is not FailureReason.CANCELLED:
+            self.kept.failed(request, reason.label, finished_ns - request.arrived_ns)
 
     # --- told when asked -------------------------------------------------------------------------------
 
@@ -304,6 +311,7 @@ class ModelStatistics:
     def points(self) -> Iterator[Point]:
         """Every series of this version."""
         own = (self.model, self.version)
+        self.kept.renew(self.success_count, self.success_ns)
         for family, value in self._values():
             yield Point(family, own, value)
         failures = dict.fromkeys(TRITON_REASONS, 0)

@@ -281,6 +281,13 @@ CONTROL_RESTARTS = _counter("taxiway_control_restarts_total", "Control processes
 ANSWERS_NOT_JUDGED = _counter(
     "taxiway_rollout_answers_not_judged_total", "Answers that a judge had no time for, of those sampled for it", ()
 )
+CONSOLE_STREAMS = _gauge("taxiway_console_streams", "Pages of the console that read the event stream now")
+CONSOLE_STREAMS_CUT = _counter(
+    "taxiway_console_streams_cut_total", "Event streams that were cut because their reader was too slow", ()
+)
+HISTORY_DROPPED = _counter(
+    "taxiway_history_dropped_rows_total", "Seconds of series that were not kept: over monitoring.history.max_series", ()
+)
 DRIFT_ROWS = _counter("taxiway_drift_rows_total", "Sampled rows that were held against the reference")
 DRIFT_DROPPED = _counter(
     "taxiway_drift_dropped_requests_total", "Requests that were to be sampled, and that there was no room for"
@@ -387,6 +394,9 @@ CATALOGUE: tuple[Family, ...] = (
     CONTROL_UP,
     CONTROL_RESTARTS,
     ANSWERS_NOT_JUDGED,
+    CONSOLE_STREAMS,
+    CONSOLE_STREAMS_CUT,
+    HISTORY_DROPPED,
     DRIFT_ROWS,
     DRIFT_DROPPED,
     DRIFT_EVIDENCE,

@@ -137,6 +137,21 @@ class Relay:
                     self._models_changed()
         return _sorted_out(answers)
 
+    async def ask_one(self, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain data
+        """Have any of the workers do what changes none of them.
+
+        Raises:
+            TaxiwayError: its error.
+            Unavailable: none answered.
+        """
+        channel = next(iter(self._members.values()), None)
+        if channel is None:
+            raise _silent()
+        try:
+            return await channel.ask("do", {"verb": words["verb"], "words": words["words"]}, words["timeout_s"])
+        except (Gone, TimeoutError):
+            raise _silent() from None
+
     # --- to the next server -------------------------------------------------------------------------------
 
     async def hand_over(self, *, quick: bool) -> list[Instruction]:
@@ -168,6 +183,10 @@ def _replaced() -> Unavailable:
     )
 
 
+def _silent() -> Unavailable:
+    return Unavailable("no process of the server answered", hint="ask again; the log tells what became of them")
+
+
 def _sorted_out(answers: list[Any]) -> list[Any]:
     good = []
     for answer in answers:
@@ -177,7 +196,7 @@ def _sorted_out(answers: list[Any]) -> list[Any]:
             raise answer
         good.append(answer)
     if not good:
-        raise Unavailable("no process of the server answered", hint="ask again; the log tells what became of them")
+        raise _silent()
     return good
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from taxiway import __version__
 from taxiway.core.errors import TaxiwayError
@@ -54,10 +54,18 @@ class Scraper:
 
     async def scrape(self) -> list[Point]:
         """The points of one scrape. Scrapes that overlap share what the workers write down."""
+        await self._published()
+        return [build_point(__version__), *self._host.points(), *self._points()]
+
+    async def look(self, families: Container[str]) -> list[Point]:
+        """The points of these families, for who looks often: the host's use between two scrapes is not disturbed."""
+        await self._published()
+        return [point for point in self._points() if point.family.name in families]
+
+    async def _published(self) -> None:
         if self._publishing is None or self._publishing.done():
             self._publishing = asyncio.create_task(self._publish())
         await asyncio.shield(self._publishing)
-        return list(self._points())
 
     async def _publish(self) -> None:
         ready = [one.index for one in self._crew().workers if one.state in (WorkerState.READY, WorkerState.DRAINING)]
@@ -65,8 +73,6 @@ class Scraper:
         await asyncio.gather(*map(_publish_one, processes))
 
     def _points(self) -> Iterator[Point]:
-        yield build_point(__version__)
-        yield from self._host.points()
         totals = Totals()
         totals.add(self._dead.points())
         for process in self._processes.values():

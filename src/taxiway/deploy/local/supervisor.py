@@ -27,6 +27,7 @@ from taxiway.deploy.local.succession import Predecessor, Succession
 from taxiway.server.channel import Gone, Verb, frame_limit
 from taxiway.telemetry.gpu.sampler import GpuSampler
 from taxiway.telemetry.logs import Log
+from taxiway.telemetry.slots import encode_points
 
 _log = Log("taxiway.server")
 
@@ -142,7 +143,12 @@ class Supervisor:
         """None if it is off."""
         if doors.control is None:
             return None
-        verbs: dict[str, Verb] = {"fleet": partial(self._relay.ask, ASKER), "server": self._tell_of_server}
+        verbs: dict[str, Verb] = {
+            "fleet": partial(self._relay.ask, ASKER),
+            "one": self._relay.ask_one,
+            "server": self._tell_of_server,
+            "points": self._tell_points,
+        }
         keeper = ControlKeeper(self._settings, self._plan, doors.control, verbs, self._scraper)
         self._scraper.include(keeper.points)
         return keeper
@@ -215,6 +221,10 @@ class Supervisor:
             return await self.upgrade()
         assert self._succession is not None  # noqa: S101 - whoever asks was started after it was made
         return self._succession.told()
+
+    async def _tell_points(self, words: Mapping[str, Any]) -> dict[str, bytes]:
+        """What all processes count now, of these families."""
+        return {"points": encode_points(await self._scraper.look(frozenset(words["families"])))}
 
     async def _take_the_wheel(self) -> None:
         """Decide from here on who gets traffic: nobody else does any more."""
