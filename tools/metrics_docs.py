@@ -22,6 +22,13 @@ This page is printed from `src/taxiway/telemetry/catalogue.py` and `log_fields.p
 Prometheus does. Everything is worked out at the scrape; nothing is polled. In OpenMetrics a counter has to be
 called `..._total`, so Triton's, which are not, are declared there as `unknown`: their values and names are the same.
 
+Those who ask for Prometheus' protobuf form (a Prometheus with `--enable-feature=native-histograms`, or version 3 with
+`scrape_native_histograms: true`) get native histograms of request, queue and infer seconds beside the classic
+buckets: 8 between a time and its double, so a quantile is within 9% whatever it is, from 1 microsecond to 1024
+seconds: `histogram_quantile(0.99, rate(taxiway_inference_request_seconds[5m]))`. Such a Prometheus then stores no
+`_bucket` series of them, which dashboards and rules ask for, unless its job says `scrape_classic_histograms: true`
+(version 2.45 and later; `always_scrape_classic_histograms` in version 3).
+
 Two windows onto the same counts: names that begin with `nv_` are Triton's, with Triton's units and without
 `_total`, so that its dashboards and autoscaling recipes work as they are; names that begin with `taxiway_`
 are in seconds and bytes. They count the same requests with three differences from Triton:

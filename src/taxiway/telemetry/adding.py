@@ -48,4 +48,16 @@ def _joined(one: Value, other: Value) -> Value:
     if not isinstance(one, Distribution) or not isinstance(other, Distribution) or one.le != other.le:
         return one
     counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-    return Distribution(one.le, counts, one.total + other.total)
+    return Distribution(one.le, counts, one.total + other.total, _joined_fine(one.fine, other.fine))
+
+
+def _joined_fine(
+    one: tuple[tuple[int, int], ...] | None, other: tuple[tuple[int, int], ...] | None
+) -> tuple[tuple[int, int], ...] | None:
+    """Both have to have kept them, or they would tell less than the other buckets do."""
+    if one is None or other is None:
+        return None
+    counts = dict(one)
+    for index, count in other:
+        counts[index] = counts.get(index, 0) + count
+    return tuple(sorted(counts.items()))
