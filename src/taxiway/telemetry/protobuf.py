@@ -57,7 +57,8 @@ def _histogram(shown: Distribution) -> bytes:
     cumulative = list(accumulate(shown.counts))
     parts = [b"\x08", _varint(cumulative[-1]), _double(2, shown.total)]
     for bound, below in zip(bounds, cumulative, strict=True):
-        parts.append(_bytes(3, b"\x08" + _varint(below) + bound))
+        count = _varint(below)
+        parts += (_BUCKET_HEADS[len(count)], count, bound)
     if shown.fine is not None:
         parts.append(_native(shown.fine))
     return b"".join(parts)
@@ -116,6 +117,10 @@ def _bytes(field: int, content: bytes) -> bytes:
 
 def _text(field: int, text: str) -> bytes:
     return _bytes(field, text.encode("utf-8", "replace"))
+
+
+_BUCKET_HEADS: Final = tuple(_bytes(3, b"\x08" + bytes(size + 9))[:3] for size in range(11))
+"""What stands before a bucket whose count takes so many bytes, beside the nine of its bound."""
 
 
 def _double(field: int, value: float) -> bytes:
