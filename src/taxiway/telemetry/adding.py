@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import add
 
 from taxiway.telemetry.family import Merge, MetricKind
 from taxiway.telemetry.histogram import Distribution
@@ -47,7 +48,7 @@ def _joined(one: Value, other: Value) -> Value:
     """Buckets are fixed for good, so they add up; a process of another make has others, and is left out."""
     if not isinstance(one, Distribution) or not isinstance(other, Distribution) or one.le != other.le:
         return one
-    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    counts = tuple(map(add, one.counts, other.counts))
     return Distribution(one.le, counts, one.total + other.total, _joined_fine(one.fine, other.fine))
 
 
