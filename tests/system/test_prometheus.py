@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,3 +139,17 @@ def test_what_this_prometheus_has_is_what_dashboards_are_held_against(scraped: P
     exposed = scraped.ask("label/__name__/values")
     checked = {board.uid: check_dashboard(dashboard_json(board), exposed) for board in BOARDS}
     assert [uid for uid, one in checked.items() if one.dead] == ["taxiway-llm"]
+
+
+def test_native_histograms_are_scraped_and_give_quantiles(server: Process, tmp_path: Path) -> None:
+    host, port = server.metrics_address
+    words = ("--enable-feature=native-histograms,exemplar-storage",)
+    expr = "histogram_quantile(0.99, rate(taxiway_inference_request_seconds[1m]))"
+    with prometheus(tmp_path, scraping(f"{host}:{port}"), *words) as running, server.connect() as client:
+
+        def found() -> list[Any]:
+            assert client.send(infer("double", [[1, 2]], "FP32")).reply().status == 200
+            return [one for one in running.query(expr) if float(one["value"][1]) > 0]
+
+        wait_until(lambda: bool(found()), "a quantile of native buckets is there")
+        assert running.query("up == 1")

@@ -39,6 +39,7 @@ from taxiway.config.sections import (
     broken_rule,
     checked_ref,
 )
+from taxiway.telemetry.family import Dialect
 
 
 class HttpSettings(Section):
@@ -95,6 +96,10 @@ class MetricsSettings(Section):
 
     enabled: bool = True
     """Whether the port is opened at all."""
+
+    dialects: tuple[Dialect, ...] = ("native", "triton", "kserve", "vllm")
+    """Whose names are told: `native` (`taxiway_*`), `triton` (`nv_*`), `kserve` (`request_*_seconds`), and `vllm`, of
+    which there are none yet."""
 
 
 class TlsSettings(Section):

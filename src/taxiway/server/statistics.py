@@ -24,7 +24,7 @@ from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
 from taxiway.telemetry.family import Family
-from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram
+from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram, NativeHistogram
 from taxiway.telemetry.render import Point
 
 Depth = tuple[int, int, int]
@@ -105,10 +105,10 @@ class ModelStatistics:
         self._clock = clock
         self.kept = KeptRequests(clock)
         """The last ones that were slow, or failed."""
-        self._request = Histogram()
-        self._queue = Histogram()
+        self._request = NativeHistogram()
+        self._queue = NativeHistogram()
         self._input = Histogram()
-        self._infer = Histogram()
+        self._infer = NativeHistogram()
         self._output = Histogram()
         self._runs: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         """By rows: runs, and their nanoseconds of input, infer and output."""
@@ -117,7 +117,7 @@ class ModelStatistics:
         self._invalid: dict[str, int] = {}
         self._cache: CacheCounts | None = None
         self._responses: ResponseCounts | None = None
-        self._first = self._request
+        self._first: Histogram = self._request
         """The time to the first answer: of models that answer once, to the only one."""
         self._last_ns: int | None = None
         self._last_told: tuple[int | None, int] = (None, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import add
 
 from taxiway.telemetry.family import Merge, MetricKind
 from taxiway.telemetry.histogram import Distribution
@@ -47,5 +48,17 @@ def _joined(one: Value, other: Value) -> Value:
     """Buckets are fixed for good, so they add up; a process of another make has others, and is left out."""
     if not isinstance(one, Distribution) or not isinstance(other, Distribution) or one.le != other.le:
         return one
-    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-    return Distribution(one.le, counts, one.total + other.total)
+    counts = tuple(map(add, one.counts, other.counts))
+    return Distribution(one.le, counts, one.total + other.total, _joined_fine(one.fine, other.fine))
+
+
+def _joined_fine(
+    one: tuple[tuple[int, int], ...] | None, other: tuple[tuple[int, int], ...] | None
+) -> tuple[tuple[int, int], ...] | None:
+    """Both have to have kept them, or they would tell less than the other buckets do."""
+    if one is None or other is None:
+        return None
+    counts = dict(one)
+    for index, count in other:
+        counts[index] = counts.get(index, 0) + count
+    return tuple(sorted(counts.items()))

@@ -77,6 +77,10 @@ def _histogram(name: str, text: str, unit: str = "seconds") -> Family:
     return Family(name, MetricKind.HISTOGRAM, text, MODEL, unit)
 
 
+def _kserve(name: str, text: str) -> Family:
+    return Family(name, MetricKind.HISTOGRAM, f"{text}; all versions together", ("model_name",), "seconds")
+
+
 # --- Triton's names ------------------------------------------------------------------------------------
 
 NV_SUCCESS = _counter("nv_inference_request_success", "Number of successful inference requests, all batch sizes")
@@ -135,6 +139,31 @@ NV_FIRST_RESPONSE_MS = _histogram(
     "Duration from request to first response in milliseconds; of models that answer once, the whole of it",
     unit="milliseconds",
 )
+NV_REQUEST_HISTOGRAM_US = _histogram(
+    "nv_inference_request_duration_histogram_us",
+    "Answered requests: from the last byte read to the answer handed to the socket, in microseconds",
+    unit="microseconds",
+)
+NV_QUEUE_HISTOGRAM_US = _histogram(
+    "nv_inference_queue_duration_histogram_us",
+    "Successful requests: from arrival to the start of their run, in microseconds",
+    unit="microseconds",
+)
+NV_INPUT_HISTOGRAM_US = _histogram(
+    "nv_inference_compute_input_duration_histogram_us",
+    "Successful requests: merging the inputs of their run, in microseconds",
+    unit="microseconds",
+)
+NV_INFER_HISTOGRAM_US = _histogram(
+    "nv_inference_compute_infer_duration_histogram_us",
+    "Successful requests: inside the framework, in microseconds",
+    unit="microseconds",
+)
+NV_OUTPUT_HISTOGRAM_US = _histogram(
+    "nv_inference_compute_output_duration_histogram_us",
+    "Successful requests: checking and splitting the outputs of their run, in microseconds",
+    unit="microseconds",
+)
 NV_LOAD_S = _gauge("nv_model_load_duration_secs", "Model load time in seconds", MODEL, unit="seconds", merge=Merge.MAX)
 NV_CACHE_HITS = _counter("nv_cache_num_hits_per_model", "Number of response cache hits per model")
 NV_CACHE_MISSES = _counter("nv_cache_num_misses_per_model", "Number of response cache misses per model")
@@ -151,6 +180,14 @@ NV_CACHE_MISS_US = _counter(
 NV_CPU_UTILIZATION = _gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0] since the scrape before")
 NV_CPU_MEMORY_TOTAL = _gauge("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", unit="bytes")
 NV_CPU_MEMORY_USED = _gauge("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", unit="bytes")
+
+# --- KServe's names -------------------------------------------------------------------------------------
+
+PREPROCESS_S = _kserve("request_preprocess_seconds", "Successful requests: merging the inputs of their run")
+PREDICT_S = _kserve("request_predict_seconds", "Successful requests: inside the framework")
+POSTPROCESS_S = _kserve(
+    "request_postprocess_seconds", "Successful requests: checking and splitting the outputs of their run"
+)
 
 # --- one model version ---------------------------------------------------------------------------------
 
@@ -332,6 +369,11 @@ CATALOGUE: tuple[Family, ...] = (
     NV_OUTPUT_US,
     NV_PENDING,
     NV_FIRST_RESPONSE_MS,
+    NV_REQUEST_HISTOGRAM_US,
+    NV_QUEUE_HISTOGRAM_US,
+    NV_INPUT_HISTOGRAM_US,
+    NV_INFER_HISTOGRAM_US,
+    NV_OUTPUT_HISTOGRAM_US,
     NV_CACHE_HITS,
     NV_CACHE_MISSES,
     NV_CACHE_HIT_US,
@@ -340,6 +382,9 @@ CATALOGUE: tuple[Family, ...] = (
     NV_CPU_UTILIZATION,
     NV_CPU_MEMORY_TOTAL,
     NV_CPU_MEMORY_USED,
+    PREPROCESS_S,
+    PREDICT_S,
+    POSTPROCESS_S,
     REQUEST_S,
     QUEUE_S,
     INPUT_S,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from taxiway.telemetry import openmetrics, render
+from taxiway.telemetry import openmetrics, protobuf, render
 from taxiway.telemetry.render import Point
 
 
@@ -25,7 +25,9 @@ class Exposition:
 
 TEXT: Final = Exposition(render.CONTENT_TYPE, render.render_metrics)
 OPENMETRICS: Final = Exposition(openmetrics.CONTENT_TYPE, openmetrics.render_openmetrics)
+PROTOBUF: Final = Exposition(protobuf.CONTENT_TYPE, protobuf.render_protobuf)
 _OFFERED: Final = {
+    "application/vnd.google.protobuf": PROTOBUF,
     "application/openmetrics-text": OPENMETRICS,
     "text/plain": TEXT,
     "text/*": TEXT,
@@ -59,6 +61,8 @@ def _quality(parameters: Iterable[str]) -> float:
 
 
 def _is_spoken(offered: Exposition, parameters: Iterable[str]) -> bool:
-    """Of OpenMetrics the versions below 2."""
-    versions = [value for name, _, value in (one.partition("=") for one in parameters) if name == "version"]
-    return offered is not OPENMETRICS or all(version.startswith(("0.", "1.")) for version in versions)
+    """Of OpenMetrics the versions below 2, of protobuf delimited families of metrics."""
+    told = dict(one.partition("=")[::2] for one in parameters)
+    if offered is PROTOBUF:
+        return told.get("proto") == "io.prometheus.client.metricfamily" and told.get("encoding") == "delimited"
+    return offered is not OPENMETRICS or told.get("version", "1.").startswith(("0.", "1."))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Literal
+
+Dialect = Literal["native", "triton", "kserve", "vllm"]
+"""Whose names: ours, Triton's, KServe's, and vLLM's, of which there are none before an engine is served."""
 
 
 class MetricKind(enum.Enum):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import accumulate, compress
+from operator import itemgetter, sub
+from typing import Any, NamedTuple
 
 
 class Buckets:
@@ -61,11 +64,15 @@ class Distribution(NamedTuple):
         le: the finite upper bounds as text.
         counts: per bucket, not cumulative; one more than `le`, for +Inf.
         total: the sum of the observed values, in the shown unit.
+        fine: the same observations in Prometheus' native buckets of `SCHEMA`, as index and count, rising, without
+            the empty ones; None where only the buckets above are kept. At `LOWEST` is what native histograms call
+            the zero bucket: all that is not above `ZERO_THRESHOLD`.
     """
 
     le: tuple[str, ...]
     counts: tuple[int, ...]
     total: float
+    fine: tuple[tuple[int, int], ...] | None = None
 
 
 class Histogram:
@@ -121,7 +128,50 @@ class Histogram:
 
     def view_in(self, coarse: Buckets) -> Distribution:
         """The same in other buckets, each of whose bounds is one of ours."""
-        counts = [0] * (len(coarse.bounds) + 1)
-        for bound, count in zip(self._search, self.counts, strict=True):
-            counts[bisect_left(coarse.search, bound)] += count
-        return Distribution(coarse.le, tuple(counts), self.total / coarse.scale)
+        return Distribution(coarse.le, _in_groups(self.counts, self.buckets, coarse), self.total / coarse.scale)
+
+
+SCHEMA = 3
+"""Of native histograms: 2**3 buckets between a number and its double."""
+_OCTAVES = (-20, 10)
+LOWEST, _HIGHEST = (octave << SCHEMA for octave in _OCTAVES)
+"""Indices of native buckets: bucket `i` ends at `2 ** (i / 8)` seconds. 1 microsecond to 1024 seconds."""
+ZERO_THRESHOLD = 2.0 ** _OCTAVES[0]
+"""In seconds."""
+_NATIVE = Buckets(
+    [math.floor(2 ** (index / 8) * LATENCY.scale) for index in range(LOWEST, _HIGHEST + 1)], LATENCY.scale
+)
+"""Times are whole nanoseconds, so a bound may be rounded down to one without moving any of them."""
+_CELLS = Buckets(sorted({*LATENCY.bounds, *_NATIVE.bounds}), LATENCY.scale)
+"""Each cell lies within one bucket of `LATENCY` and one of the native ones, so one search counts for both."""
+
+
+class NativeHistogram(Histogram):
+    """Latencies in the buckets of `LATENCY`, exactly, and in native ones, at the cost of one observation.
+
+    Past 1024 seconds a value is counted in the last native bucket.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_CELLS)
+
+    def view(self) -> Distribution:
+        """What has been counted so far, as a copy, in both kinds of buckets."""
+        counted = tuple(self.counts)
+        native = _in_groups(counted, _CELLS, _NATIVE)
+        fine = tuple(compress(enumerate(native, LOWEST), native))
+        return Distribution(LATENCY.le, _in_groups(counted, _CELLS, LATENCY), self.total / LATENCY.scale, fine)
+
+
+def _in_groups(counts: Sequence[int], fine: Buckets, coarse: Buckets) -> tuple[int, ...]:
+    """Counts per fine bucket as those per coarse one: differences of running sums, all in C."""
+    ends: Sequence[int] = _picker(fine, coarse)(list(accumulate(counts)))
+    return tuple(map(sub, ends, (0, *ends[:-1])))
+
+
+@cache
+def _picker(fine: Buckets, coarse: Buckets) -> Callable[[Sequence[int]], Any]:
+    """Takes what stands at the end of each coarse bucket."""
+    return itemgetter(*(bisect_left(fine.search, bound) for bound in coarse.search))

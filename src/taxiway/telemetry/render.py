@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 from taxiway.telemetry.catalogue import CATALOGUE, DROPPED_SERIES
@@ -18,6 +20,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 2000
 """Of one family. Each of Triton's own labels is bounded by the models loaded; this bounds our mistakes."""
 
+_KEPT = 16_384
+"""Series whose text is kept from one scrape to the next; only their numbers are new."""
 _RANK = {family.name: rank for rank, family in enumerate(CATALOGUE)}
 _LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
@@ -57,6 +61,7 @@ def families_of(points: Iterable[Point], max_series: int = MAX_SERIES) -> list[t
     return [families[name] for name in sorted(families, key=lambda name: (_RANK.get(name, len(_RANK)), name))]
 
 
+@lru_cache(maxsize=_KEPT)
 def label_text(labels: Labels) -> str:
     """What stands between the braces."""
     return ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(*labels, strict=True))
@@ -87,16 +92,18 @@ def render_series(lines: list[str], name: str, labels: str, value: Value) -> Non
 
 def _render_distribution(lines: list[str], name: str, labels: str, shown: Distribution) -> None:
     """Buckets are cumulative in this format, and the last of them is the count."""
+    cumulative = list(accumulate(shown.counts))
+    template = _distribution_template(name, labels, shown.le)
+    lines.append(template % (*cumulative, _format(shown.total), cumulative[-1]))
+
+
+@lru_cache(maxsize=_KEPT)
+def _distribution_template(name: str, labels: str, le: tuple[str, ...]) -> str:
+    """The lines of one histogram, with places for its counts, its sum and its count."""
     head = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
-    below = 0
-    for le, count in zip(shown.le, shown.counts, strict=False):
-        below += count
-        lines.append(f'{head}{le}"}} {below}')
-    below += shown.counts[-1]
-    lines.append(f'{head}+Inf"}} {below}')
     tail = f"{{{labels}}}" if labels else ""
-    lines.append(f"{name}_sum{tail} {_format(shown.total)}")
-    lines.append(f"{name}_count{tail} {below}")
+    lines = [f'{head}{bound}"}} ' for bound in (*le, "+Inf")]
+    return "\n".join(f"{line.replace('%', '%%')}%s" for line in [*lines, f"{name}_sum{tail} ", f"{name}_count{tail} "])
 
 
 def _format(value: float) -> str:

@@ -18,7 +18,7 @@ import orjson
 
 from taxiway.telemetry.catalogue import CATALOGUE
 from taxiway.telemetry.family import Family, MetricKind
-from taxiway.telemetry.histogram import Distribution
+from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS, Distribution
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point, Value
 
@@ -31,6 +31,9 @@ MAX_BYTES = 64 << 20
 """Of one slot; a snapshot that does not fit is not published."""
 _ATTEMPTS = 5
 _FAMILIES = {family.name: family for family in CATALOGUE}
+_BOUNDS = (LATENCY.le, FIRST_RESPONSE.le, ROWS.le)
+"""Told as their place here, and not bound by bound."""
+_PLACES = {le: place for place, le in enumerate(_BOUNDS)}
 
 
 def make_slot() -> int:
@@ -116,12 +119,15 @@ class SlotReader:
 
 def encode_points(points: Iterable[Point]) -> bytes:
     """Points as bytes; families are named, so that both sides need the same catalogue. A model's own are described."""
-    return orjson.dumps([_told(point) for point in points], default=list)
+    return orjson.dumps([_told(point) for point in points])
 
 
 def _told(point: Point) -> list[Any]:
     family = point.family
-    told: list[Any] = [family.name, point.labels, point.value]
+    value: Any = point.value
+    if isinstance(value, Distribution):
+        value = [_PLACES.get(value.le, value.le), *value[1:]]
+    told: list[Any] = [family.name, point.labels, value]
     if family.name not in _FAMILIES:
         told.append([family.kind.value, family.help, family.labels])
     return told
@@ -143,6 +149,7 @@ def decode_points(content: bytes) -> list[Point]:
 
 def _value(told: Any) -> Value:  # noqa: ANN401 - JSON
     if isinstance(told, list):
-        le, counts, total = told
-        return Distribution(tuple(le), tuple(counts), total)
+        le, counts, total, fine = told
+        bounds = _BOUNDS[le] if isinstance(le, int) else tuple(le)
+        return Distribution(bounds, tuple(counts), total, None if fine is None else tuple(map(tuple, fine)))
     return math.nan if told is None else told  # JSON has no NaN

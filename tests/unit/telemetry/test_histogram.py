@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS, Buckets, Histogram
+from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, LOWEST, ROWS, Buckets, Histogram, NativeHistogram
 
 DURATIONS = st.integers(0, 10**12)
 
@@ -116,3 +116,29 @@ def test_a_view_does_not_change_afterwards() -> None:
     histogram.observe(5)
     assert sum(view.counts) == 1
     assert view.total == 2.0
+
+
+@given(st.lists(DURATIONS, max_size=40))
+def test_classic_buckets_are_exact_beside_native_ones(values: list[int]) -> None:
+    native, classic = NativeHistogram(), Histogram()
+    for value in values:
+        native.observe(value)
+        classic.observe(value)
+    assert native.view()[:3] == classic.view()[:3]
+    assert native.view_in(FIRST_RESPONSE) == classic.view_in(FIRST_RESPONSE)
+
+
+@given(st.integers(0, 1000 * 10**9))
+def test_a_native_bucket_holds_its_value(value: int) -> None:
+    histogram = NativeHistogram()
+    histogram.observe(value, 3)
+    ((index, count),) = histogram.view().fine or ()
+    assert count == 3
+    seconds = value / 1e9
+    assert seconds <= 2 ** (index / 8)
+    assert index == LOWEST or seconds > 2 ** ((index - 1) / 8)
+
+
+def test_a_native_histogram_of_nothing_is_one() -> None:
+    assert NativeHistogram().view().fine == ()
+    assert Histogram().view().fine is None

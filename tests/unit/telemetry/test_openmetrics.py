@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxiway.telemetry.catalogue import CATALOGUE, INFER_S, NV_SUCCESS, RESPONSES
-from taxiway.telemetry.exposition import OPENMETRICS, TEXT, exposition_for
+from taxiway.telemetry.exposition import OPENMETRICS, PROTOBUF, TEXT, exposition_for
 from taxiway.telemetry.family import Family, MetricKind
 from taxiway.telemetry.histogram import Histogram
 from taxiway.telemetry.openmetrics import render_openmetrics
@@ -81,6 +81,8 @@ def test_every_family_of_the_catalogue_can_be_told() -> None:
         ("text/html,application/xhtml+xml", TEXT),
         ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TEXT),
         (OF_PROMETHEUS, OPENMETRICS),
+        (f"{PROTOBUF.content_type},{OF_PROMETHEUS}", PROTOBUF),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", TEXT),
         ("application/openmetrics-text; version=2.0.0, text/plain;q=0.1", TEXT),
         ("application/openmetrics-text;q=nonsense, text/plain;q=0.1", TEXT),
         ("application/openmetrics-text;q=0, */*", TEXT),

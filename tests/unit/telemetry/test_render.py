@@ -130,3 +130,7 @@ def _check_histograms(samples: list[object], histograms: dict[tuple[str, str], H
         assert buckets[labels] == running
         assert counts[labels] == running[-1]
         assert sums[labels] == shown.total
+
+
+def test_a_label_with_a_percent_sign_is_told_as_it_is() -> None:
+    assert b'model="50%s"' in render_metrics([Point(INFER_S, ("50%s", "1"), Histogram().view())])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry import slots
 from taxiway.telemetry.adding import Totals, lasting
-from taxiway.telemetry.histogram import Distribution, Histogram
+from taxiway.telemetry.histogram import Distribution, Histogram, NativeHistogram
 from taxiway.telemetry.render import Point
 from taxiway.telemetry.slots import SlotReader, SlotWriter, decode_points, encode_points, make_slot
 
@@ -149,3 +149,17 @@ def test_a_file_that_every_process_reads_again_was_changed_once() -> None:
     for reloads in (2, 2, 1):  # the last process was started after the first change
         totals.add([Point(names.RELOADS, ("keys", "taken"), reloads)])
     assert totals.points() == [Point(names.RELOADS, ("keys", "taken"), 2)]
+
+
+def test_native_buckets_pass_and_add_up() -> None:
+    one, other, both = NativeHistogram(), NativeHistogram(), NativeHistogram()
+    one.observe_many([1, 10**6, 10**7])
+    other.observe_many([10**6, 10**13])
+    both.observe_many([1, 10**6, 10**7, 10**6, 10**13])
+    totals = Totals()
+    for histogram in (one, other):
+        totals.add(decode_points(encode_points([Point(names.REQUEST_S, ("m", "1"), histogram.view())])))
+    (point,) = totals.points()
+    assert isinstance(point.value, Distribution)
+    assert point.value.counts == both.view().counts
+    assert point.value.fine == both.view().fine

@@ -15,6 +15,7 @@ from taxiway.server.wire.front import HttpFront
 from taxiway.server.wire.reception import Reception
 from taxiway.server.wire.routes import Route, RouteTable
 from taxiway.server.wire.status import PROFILES
+from taxiway.telemetry.dialects import in_dialects
 from taxiway.telemetry.exposition import Exposition, exposition_for
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point
@@ -37,6 +38,7 @@ class MetricsPort:
         self, settings: Settings, reception: Reception, scrape: Callable[[], Awaitable[Iterable[Point]]]
     ) -> None:
         self._scrape = scrape
+        self._dialects = settings.metrics.dialects
         route = Route(
             "GET", "/metrics", self._reply, "Metrics, as Prometheus text or OpenMetrics", body_limit=0, scope="metrics"
         )
@@ -70,7 +72,7 @@ class MetricsPort:
         exchange.reply_with(self._written(exposition), exposition.content_type)
 
     async def _written(self, exposition: Exposition) -> bytes:
-        return exposition.write(await self._scrape())
+        return exposition.write(in_dialects(await self._scrape(), self._dialects))
 
 
 def _report_bug(problem: BaseException) -> None:
