@@ -114,6 +114,31 @@ def test_training_data_is_a_reference_and_the_command_line_tells_of_it(server: P
     assert "learning" in run(server, "drift", "double").stdout
 
 
+def test_labels_that_come_back_tell_the_accuracy(server: Process) -> None:
+    """The doubler's greater output is its label: of (3, 1, 2) the first."""
+    wait_until(lambda: _sampled(server), "it is sampled")
+    pieces = []
+    with server.connect() as client:
+        for number in range(20):
+            values = [3.0, 1.0, 2.0]
+            assert client.send(infer("double", [values], "FP32", id=f"r{number}")).reply().status == 200
+            pieces.append({"id": f"r{number}", "label": 0 if number < 15 else 2})
+        body = json.dumps({"feedback": pieces}).encode()
+        assert client.send(request("POST", "/v2/models/double/feedback", body)).reply().status == 200
+    told = ask(server, "/v1/monitor/drift/double")["quality"]["labelled"]
+    assert (told["rows"], told["accuracy"]) == (20, 0.75)
+    assert told["low"] < 0.75 < told["high"]
+    name = 'taxiway_model_accuracy_ratio{model="double",version="1",source="labels",bound="accuracy"}'
+    wait_until(lambda: server.metrics().get(name) == 0.75, "it is told")
+
+
+def _sampled(server: Process) -> bool:
+    """Nothing is before it was fetched from for the first time; then a request is seen."""
+    with server.connect() as client:
+        assert client.send(infer("double", [[1.0, 2.0, 3.0]], "FP32")).reply().status == 200
+    return bool(ask(server, "/v1/monitor/drift/double").get("learned", {}).get("rows"))
+
+
 def run(server: Process, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "taxiway", "monitor", *words, "--control", server.control]
     told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)

@@ -7,6 +7,7 @@ for the data plane samples less.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +82,15 @@ class Monitoring:
             TaxiwayError: its error.
         """
         return await self._do(lambda: what(self._desk))
+
+    async def labelled(self, model: str, labels: Mapping[str, object]) -> int:
+        """Labels of requests have come, by the requests' ids; how many of the answers were waiting for them.
+
+        What the data plane has sampled and not told yet is fetched first.
+        """
+        with contextlib.suppress(TaxiwayError, Gone, TimeoutError):  # then those that were fetched have to do
+            await self._do_with(await self._fetch())
+        return await self.ask(lambda desk: desk.labelled(model, labels))
 
     # --- the loop -------------------------------------------------------------------------------------------
 

@@ -165,7 +165,11 @@ class Control:
                 _log.warning("rollout_not_started", model=service, error=error)
 
     async def _feedback(self, words: Mapping[str, Any]) -> object:
-        return await asyncio.to_thread(self._quality.give, words)
+        told = await asyncio.to_thread(self._quality.give, words)
+        labels = {one["request"]: one["value"] for one in words["feedback"] if one["kind"] == "label"}
+        if labels and self._monitoring.watches:
+            await self._monitoring.labelled(words["service"], labels)
+        return told
 
     async def _deliver(self) -> None:
         await asyncio.to_thread(self._errands.deliver)

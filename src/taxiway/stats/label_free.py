@@ -77,9 +77,18 @@ class ConfidenceCurve:
         """
         if not len(confidence):
             raise ValueError("a curve of confidence needs rows with labels")
-        bins = _bins(confidence)
-        rows = np.bincount(bins, minlength=BINS)
+        bins = bins_of(confidence)
         hits = np.bincount(bins, weights=np.asarray(correct, dtype=np.float64), minlength=BINS)
+        return cls.of_counts(np.bincount(bins, minlength=BINS), hits)
+
+    @classmethod
+    def of_counts(cls, rows: Counts, hits: NDArray[Any]) -> Self:
+        """Fitted on rows with labels that were counted.
+
+        Args:
+            rows: by bin [BINS], at least one.
+            hits: how many of them were right [BINS].
+        """
         seen = rows > 0
         fitted = isotonic_regression(hits[seen] / rows[seen], weights=rows[seen]).x
         middles = (np.arange(BINS) + 0.5) / BINS
@@ -87,7 +96,7 @@ class ConfidenceCurve:
 
     def count(self, confidence: NDArray[Any]) -> Counts:
         """Rows by bin, for `estimate`."""
-        return np.bincount(_bins(confidence), minlength=BINS)
+        return np.bincount(bins_of(confidence), minlength=BINS)
 
     def estimate(self, counts: Counts) -> AccuracyEstimate | None:
         """What these rows let expect; None if there are none."""
@@ -104,7 +113,8 @@ class ConfidenceCurve:
         return AccuracyEstimate(accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half), outside, total)
 
 
-def _bins(confidence: NDArray[Any]) -> NDArray[np.intp]:
+def bins_of(confidence: NDArray[Any]) -> NDArray[np.intp]:
+    """The bin of each confidence."""
     values = np.nan_to_num(np.asarray(confidence, dtype=np.float64).ravel(), nan=0.0)
     return np.minimum((np.clip(values, 0.0, 1.0) * BINS).astype(np.intp), BINS - 1)
 

@@ -342,6 +342,17 @@ DRIFT_ALARM = _gauge(
     "1 once drift was found, of rows or of blocks, until the version is held against another reference",
     (*MODEL, "kind"),
 )
+ACCURACY = _gauge(
+    "taxiway_model_accuracy_ratio",
+    "Share of right answers, by labels that came back or estimated from the model's confidence, with the bounds of its "
+    "interval of 95 %",
+    (*MODEL, "source", "bound"),
+)
+ACCURACY_UNRELIABLE = _gauge(
+    "taxiway_model_accuracy_unreliable",
+    "1 while rows are unlike those that labels are known of: then the estimate from confidence cannot be relied on",
+    MODEL,
+)
 DRIFT_PSI = _gauge(
     "taxiway_drift_psi",
     "Population stability index of the last rows: how large a change is, not whether it is one",
@@ -449,6 +460,8 @@ CATALOGUE: tuple[Family, ...] = (
     DRIFT_ALARM,
     DRIFT_PSI,
     DRIFT_JS,
+    ACCURACY,
+    ACCURACY_UNRELIABLE,
     *GPU_FAMILIES,
     DROPPED_SERIES,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -88,7 +88,9 @@ class DriftDesk:
             return
         was_watching = watch.reference is not None
         alarms = watch.alarmed_ns, watch.block_alarmed_ns
-        watch.add(self._columns(rows), rows.rows, rows.times_ns[-1])
+        columns = self._columns(rows)
+        watch.quality.answered(rows, columns)
+        watch.add(columns, rows.rows, rows.times_ns[-1])
         if not was_watching and watch.reference is not None:
             _log.info("drift_watched", model=key[0], version=str(key[1]), reason=watch.reference.source)
         if alarms != (watch.alarmed_ns, watch.block_alarmed_ns):
@@ -112,14 +114,17 @@ class DriftDesk:
     def _watch(self, key: Key) -> Watch:
         watch = self._watches.pop(key, None)
         if watch is None:
-            watch = self._store.load(key, self._plan()) or Watch(self._plan(), self._store.reference(key))
+            watch = self._load(key) or Watch(self._plan(key[0]), self._store.reference(key))
             for oldest in list(self._watches)[: max(0, len(self._watches) + 1 - self._settings.max_versions)]:
                 self._store.save(oldest, self._watches.pop(oldest))
                 self._gatherings.pop(oldest, None)
         self._watches[key] = watch
         return watch
 
-    def _plan(self) -> WatchPlan:
+    def _load(self, key: Key) -> Watch | None:
+        return self._store.load(key, self._plan(key[0]))
+
+    def _plan(self, model: str) -> WatchPlan:
         settings = self._settings
         return WatchPlan(
             promise=settings.promise,
@@ -128,10 +133,22 @@ class DriftDesk:
             block_s=settings.block_s,
             reference_blocks=settings.reference_blocks,
             tolerance_rows=settings.tolerance_rows or None,
+            slices=self._of(model).slices,
         )
 
     def _of(self, model: str) -> ModelDriftSettings:
         return self._settings.models.get(model, _PLAIN)
+
+    def labelled(self, model: str, labels: Mapping[str, object]) -> int:
+        """Labels of requests have come, by the requests' ids; how many of the answers were waiting for them.
+
+        Answers that have just come are remembered first: a label may be quicker than a look.
+        """
+        self._look_at_all()
+        watches = [watch for key, watch in self._watches.items() if key[0] == model]
+        return sum(
+            any(watch.quality.labelled(request, value) for watch in watches) for request, value in labels.items()
+        )
 
     # --- references -----------------------------------------------------------------------------------------
 
@@ -154,7 +171,7 @@ class DriftDesk:
         self._found(key)
         self._store.forget(key)
         self._gatherings.pop(key, None)
-        self._watches[key] = Watch(self._plan())
+        self._watches[key] = Watch(self._plan(model))
         return summary_of(model, version, self._watches[key])
 
     # --- what is known --------------------------------------------------------------------------------------
@@ -202,7 +219,7 @@ class DriftDesk:
     def restore(self) -> None:
         """Go on with what was written."""
         for key in self._store.kept():
-            watch = self._store.load(key, self._plan())
+            watch = self._load(key)
             if watch is not None:
                 self._watches[key] = watch
 
@@ -226,6 +243,7 @@ _PLAIN: Final = ModelDriftSettings()
 def _points(own: tuple[str, str], watch: Watch) -> Iterator[Point]:
     yield Point(names.DRIFT_ROWS, own, watch.rows)
     yield Point(names.DRIFT_DROPPED, own, watch.dropped)
+    yield from _quality_points(own, watch)
     if watch.reference is None:
         return
     yield Point(names.DRIFT_THRESHOLD, own, watch.plan.log_threshold / _LN10)
@@ -245,3 +263,15 @@ def _points(own: tuple[str, str], watch: Watch) -> Iterator[Point]:
             sizes = drift_sizes(feature.reference, now[at], feature.order)
             yield Point(names.DRIFT_PSI, told, sizes.psi)
             yield Point(names.DRIFT_JS, told, sizes.js)
+
+
+def _quality_points(own: tuple[str, str], watch: Watch) -> Iterator[Point]:
+    if watch.quality.all.rows:
+        told = watch.quality.all.told()
+        for bound in ("low", "accuracy", "high"):
+            yield Point(names.ACCURACY, (*own, "labels", bound), told[bound])
+    estimate = watch.quality.estimate
+    if estimate is not None:
+        for bound in ("low", "accuracy", "high"):
+            yield Point(names.ACCURACY, (*own, "confidence", bound), getattr(estimate, bound))
+        yield Point(names.ACCURACY_UNRELIABLE, own, int(watch.is_unlike or estimate.on_thin_ground))

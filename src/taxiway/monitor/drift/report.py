@@ -58,6 +58,7 @@ def report_of(model: str, version: int, watch: Watch) -> dict[str, Any]:
         "evidence": watch.block_log_e / _LN10,
         "calendar": [{"began_ns": one.began_ns, "rows": one.rows, "p_value": one.p_value} for one in watch.blocks],
     }
+    told["quality"] = watch.quality.told(unlike=watch.is_unlike)
     if watch.reference is not None:
         told["left_out"] = list(watch.reference.left_out)
         told["features"] = _features(watch, watch.reference)

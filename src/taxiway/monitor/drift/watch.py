@@ -17,15 +17,19 @@ from typing import Final, Self
 import numpy as np
 
 from taxiway.monitor.drift.columns import Column
-from taxiway.monitor.drift.reference import Reference
+from taxiway.monitor.drift.quality import QualityWatch
+from taxiway.monitor.drift.reference import Reference, WatchedFeature
 from taxiway.stats.block_martingale import BlockMartingale
 from taxiway.stats.change import Counts, State, packed, unpacked
 from taxiway.stats.drift_evidence import DriftEvidence
+from taxiway.stats.drift_sizes import drift_sizes
 
 NOW_ROWS: Final = 5_000
 """About how many of the last rows the size of a change is told of."""
 LATE_S: Final = 60.0
 """Rows that are fewer than a look's are looked at after so long all the same."""
+_FAR: Final = 0.25
+"""A population stability index that is called a large change by convention."""
 _KEPT_BLOCKS: Final = 400
 _KEPT_LOOKS: Final = 1_000
 _LEAST_OF_BLOCK: Final = 50
@@ -42,6 +46,7 @@ class WatchPlan:
         look_rows: how many rows are looked at together, at least.
         block_s: how long a block is.
         reference_blocks: how many blocks are learned before one is judged.
+        slices: features by whose values accuracy is told apart.
         tolerance_rows: shares are taken as known from at most so many rows of the reference; None: from all.
     """
 
@@ -51,6 +56,7 @@ class WatchPlan:
     block_s: float = 86_400.0
     reference_blocks: int = 14
     tolerance_rows: int | None = None
+    slices: tuple[str, ...] = ()
 
     @property
     def log_threshold(self) -> float:
@@ -114,6 +120,7 @@ class Watch:
 
     def __init__(self, plan: WatchPlan, reference: Reference | None = None) -> None:
         self.plan = plan
+        self.quality = QualityWatch(plan.slices)
         self.reference: Reference | None = None
         self.learning = Learning()
         self.seen = self.dropped = 0
@@ -209,7 +216,7 @@ class Watch:
 
     def state(self) -> State:
         """What it knows, as plain data; rows that are still to become a reference are not kept."""
-        told: State = {"seen": self.seen, "dropped": self.dropped}
+        told: State = {"seen": self.seen, "dropped": self.dropped, "quality": self.quality.state()}
         if self.reference is None:
             return told
         return told | {
@@ -233,6 +240,7 @@ class Watch:
         """
         watch = cls(plan, Reference.decode(state["reference"]) if "reference" in state else None)
         watch.seen, watch.dropped = state["seen"], state["dropped"]
+        watch.quality.restore(state["quality"])
         if watch.reference is None:
             return watch
         watch.alarmed_ns, watch.block_alarmed_ns = state["alarms"]
@@ -248,6 +256,18 @@ class Watch:
         return watch
 
     # --- what is known --------------------------------------------------------------------------------------
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether inputs have moved far from the reference, and not by chance: what was learned may not hold."""
+        if self.reference is None or not self.alarmed_ns:
+            return False
+        proven = zip(self.reference.features, self.evidence.log_e, self.now(), strict=True)
+        return any(
+            log_e >= self.plan.log_threshold and now.sum() and _psi(feature, now) >= _FAR
+            for feature, log_e, now in proven
+            if feature.side == "input"
+        )
 
     @property
     def rows(self) -> int:
@@ -268,6 +288,10 @@ class Watch:
         """The last rows in each cell, by feature."""
         total = self._pending + sum((counts for _, counts in self._now), np.zeros_like(self._pending))
         return np.split(total, self._ends)
+
+
+def _psi(feature: WatchedFeature, now: Counts) -> float:
+    return drift_sizes(feature.reference, now).psi
 
 
 def _joined(same: Sequence[Column]) -> Column:
