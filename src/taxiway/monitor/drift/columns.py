@@ -8,7 +8,7 @@ names, datatypes and shapes alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from taxiway.core.samples import SampledRows, SampledTensor
 from taxiway.core.tensors import Datatype
+from taxiway.stats.traits import is_picture, picture_numbers, projections, script_of, text_numbers
 
 Side = Literal["input", "prediction"]
 MAX_COLUMNS: Final = 64
@@ -109,10 +110,24 @@ def are_shares(scores: NDArray[Any]) -> bool:
 
 def _wide(side: Side, name: str, values: NDArray[Any]) -> Iterator[Column]:
     """Of a row that is too long to be watched element by element."""
-    flat = values.reshape(len(values), -1).astype(np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        yield Column(f"{name}.mean", side, flat.mean(axis=1))
-        yield Column(f"{name}.spread", side, flat.std(axis=1))
+        told = picture_numbers(values) if is_picture(values.shape[1:]) else projections(values)
+    for trait, numbers in told.items():
+        yield Column(f"{name}.{trait}", side, numbers.astype(np.float32))
+
+
+def expanded(columns: Sequence[Column], texts: Collection[str]) -> list[Column]:
+    """The same, with those of texts told by what can be counted of them."""
+    told: list[Column] = []
+    for column in columns:
+        if column.name in texts and isinstance(column.values, list):
+            numbers = text_numbers(column.values)
+            told += [Column(f"{column.name}.{trait}", column.side, one) for trait, one in numbers.items()]
+            scripts = [script_of(value).encode() for value in column.values]
+            told.append(Column(f"{column.name}.script", column.side, scripts))
+        else:
+            told.append(column)
+    return told
 
 
 def _called(name: str, place: int, elements: int, names: Names) -> str:

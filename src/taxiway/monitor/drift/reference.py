@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from taxiway.core.errors import FailedPrecondition, InvalidArgument
-from taxiway.monitor.drift.columns import Column, Side
+from taxiway.monitor.drift.columns import Column, Side, expanded
 from taxiway.stats.cells import CategoryCells, NumericCells
 from taxiway.stats.change import Counts
 from taxiway.stats.drift_evidence import Feature
@@ -62,6 +62,7 @@ class Reference:
         rows: how many.
         made_ns: when, in UTC nanoseconds.
         left_out: features that were too many, or had no value at all.
+        texts: words that are told by what can be counted of them, as hardly one comes again.
     """
 
     features: tuple[WatchedFeature, ...]
@@ -69,6 +70,7 @@ class Reference:
     rows: int
     made_ns: int
     left_out: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, columns: Sequence[Column], source: str, made_ns: int) -> Self:
@@ -84,12 +86,15 @@ class Reference:
                 hint="give it more rows",
                 rows=rows,
             )
+        words = [column for column in columns if isinstance(column.values, list)]
+        texts = tuple(column.name for column in words if is_text(column.values))
+        columns = expanded(columns, texts)
         watched = [feature for column in columns[:_MAX_FEATURES] if (feature := _watched(column)) is not None]
         if not watched:
             raise FailedPrecondition("no feature of the reference has a value", hint="its tensors hold nothing finite")
         kept = {feature.name for feature in watched}
         left_out = tuple(column.name for column in columns if column.name not in kept)
-        return cls(tuple(watched), source, rows, made_ns, left_out)
+        return cls(tuple(watched), source, rows, made_ns, left_out, texts)
 
     def evidence_features(self) -> list[Feature]:
         """As the detector takes them."""
@@ -97,7 +102,7 @@ class Reference:
 
     def count(self, columns: Sequence[Column], rows: int) -> list[Counts]:
         """Rows in each cell, by feature."""
-        by_name = {(column.side, column.name): column for column in columns}
+        by_name = {(column.side, column.name): column for column in expanded(columns, self.texts)}
         return [feature.count(by_name.get((feature.side, feature.name)), rows) for feature in self.features]
 
     def encode(self) -> bytes:
@@ -107,6 +112,7 @@ class Reference:
             "rows": self.rows,
             "made_ns": self.made_ns,
             "left_out": self.left_out,
+            "texts": self.texts,
             "features": [_told(feature) for feature in self.features],
         }
         return msgspec.msgpack.encode(told)
@@ -121,14 +127,16 @@ class Reference:
         try:
             told = msgspec.msgpack.decode(content)
             features = tuple(_read(one) for one in told["features"])
-            return cls(features, told["source"], told["rows"], told["made_ns"], tuple(told["left_out"]))
+            return cls(
+                features, told["source"], told["rows"], told["made_ns"], tuple(told["left_out"]), tuple(told["texts"])
+            )
         except (msgspec.DecodeError, LookupError, TypeError, ValueError) as problem:
             raise InvalidArgument(
                 f"this is no reference of this release: {problem}", hint="make it with `taxiway monitor reference`"
             ) from None
 
 
-def is_text(values: Sequence[bytes]) -> bool:
+def is_text(values: Any) -> bool:  # noqa: ANN401 - words, or numbers, which are none
     """Whether words are texts, of which hardly one comes again, rather than categories."""
     distinct = len(set(values))
     return distinct > _TEXT_LEAST and distinct > _TEXT_SHARE * len(values)
@@ -141,8 +149,6 @@ def _watched(column: Column) -> WatchedFeature | None:
             return None
         cells: NumericCells | CategoryCells = NumericCells.of(values)
         return WatchedFeature(column.name, column.side, cells, cells.count(values))
-    if is_text(column.values):
-        return None
     words = CategoryCells.of(column.values)
     return WatchedFeature(column.name, column.side, words, words.count(column.values))
 

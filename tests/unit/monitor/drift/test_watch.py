@@ -133,3 +133,24 @@ def test_what_is_no_reference_is_refused(content: bytes) -> None:
 def test_too_few_rows_are_no_reference() -> None:
     with pytest.raises(FailedPrecondition, match="a reference of 49 rows"):
         Reference.of(rows_from(default_rng(8), 49), "train.npz", 0)
+
+
+def test_texts_are_watched_by_their_length_and_script() -> None:
+    chance = default_rng(9)
+
+    def sentences(word: str, rows: int) -> list[Column]:
+        texts = [
+            f"{word} {number}".encode() * int(chance.integers(1, 4)) for number in chance.integers(1 << 40, size=rows)
+        ]
+        return [Column("prompt", "input", texts)]
+
+    reference = Reference.of(sentences("hello", 2000), "train.npz", 0)
+    assert {feature.name for feature in reference.features} >= {"prompt.characters", "prompt.script"}
+    watch = Watch(PLAN, Reference.decode(reference.encode()))
+    for _ in range(10):
+        watch.add(sentences("hello", 200), 200, DAY_NS)
+    assert summary_of("m", 1, watch)["state"] == "steady"
+    for _ in range(3):
+        watch.add(sentences("привет", 200), 200, DAY_NS)
+    assert summary_of("m", 1, watch)["state"] == "drifted"
+    assert report_of("m", 1, watch)["features"][0]["name"] == "prompt.script"
