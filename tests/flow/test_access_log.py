@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tritonclient.grpc
 from tests.flow.serving import Server, serve
 from tests.support import onnx_models, slow_models
 from tests.support.certificates import Authority, SecureRaw
 from tests.support.keys import write_keys
 from tests.support.raw_http import Raw, infer, request, wait_until
+from tritonclient.utils import InferenceServerException
 
 DOUBLE = infer("double", [[1, 2]], "FP32")
 BODY_BYTES = len(DOUBLE.partition(b"\r\n\r\n")[2])
@@ -137,3 +139,33 @@ def test_it_is_off_unless_asked_for(folder: Path, lines: Lines) -> None:
     with serve(folder) as server:
         assert _send(server, DOUBLE) == [200]
     assert lines() == []
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_a_line_names_the_trace(folder: Path, lines: Lines) -> None:
+    with serve(folder, log__access=True) as server:
+        _send(server, infer("double", [[1, 2]], "FP32", f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01"))
+        _send(server, infer("double", [[1, 2]], "FP32", "traceparent: nonsense"))
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            client.is_server_live(headers={"traceparent": f"00-{TRACE}-00f067aa0ba902b7-00"})
+        wait_until(lambda: len(lines()) == 3, "each has its line")
+    assert [line.get("trace_id") for line in lines()] == [TRACE, None, TRACE]
+
+
+def test_what_went_well_is_sampled_and_what_did_not_is_not(folder: Path, lines: Lines) -> None:
+    with serve(folder, log__access=True, log__access_share=0.0) as server:
+        _send(server, DOUBLE, infer("nobody", [[1]], "FP32"), infer("double", [[1, 2, 3]], "FP32"))
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            client.is_server_live()
+            with pytest.raises(InferenceServerException):
+                client.get_model_metadata("nobody")
+        wait_until(lambda: len(lines()) >= 3, "those that failed have their lines")
+    assert [line["status"] for line in lines()] == [404, 400, 5]
+
+
+def test_what_was_slow_is_told(folder: Path, lines: Lines) -> None:
+    with serve(folder, log__access=True, log__access_share=0.0, log__slow_ms=0.0) as server:
+        _send(server, DOUBLE)
+        wait_until(lambda: len(lines()) == 1, "it has its line")

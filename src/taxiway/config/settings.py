@@ -466,7 +466,13 @@ class LogSettings(Section):
     """`json` writes one object per line, for collectors; `text` is for people."""
 
     access: bool = False
-    """Whether each request is logged: who asked what, and how and when it was answered."""
+    """Whether requests are logged: who asked what, and how and when it was answered."""
+
+    access_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the requests that went well and fast, how many are logged, by chance; all that failed or were slow are."""
+
+    slow_ms: Milliseconds = 1000.0
+    """What is slow, for `access_share`."""
 
 
 class RegistrySettings(Section):

@@ -15,6 +15,7 @@ class LogFields(TypedDict, total=False):
     model: Annotated[str, "name of the model"]
     version: Annotated[str, "version of the model"]
     request_id: Annotated[str, "the caller's id of the request"]
+    trace_id: Annotated[str, "trace that a request belongs to, as W3C Trace Context names it"]
     state: Annotated[str, "state that was entered"]
     reason: Annotated[str, "why, as one sentence or one word"]
     hint: Annotated[str, "the next step for whoever reads this"]

@@ -61,6 +61,7 @@ class LoggedConnection(HttpConnection):
         params = head.match.params
         self._access.tell(
             exchange.arrived_ns,
+            head.headers.get(b"traceparent", b"").decode("latin-1"),
             peer=self._peer,
             caller=head.caller or self._certificate,
             method=head.method,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxiway.config.settings import Settings
+from taxiway.config.settings import LogSettings, Settings
 from taxiway.core.clock import Clock
 from taxiway.server.access import AccessLog
 from taxiway.server.guard import Guard
@@ -49,7 +49,7 @@ class Reception:
         keys_file = settings.auth.keys_file
         guard = Guard(Path(keys_file), clock) if keys_file else None
         tls = TlsFiles(settings.tls) if settings.tls.certificate else None
-        return cls(guard, tls, AccessLog() if settings.log.access else None)
+        return cls(guard, tls, _access_log(settings.log))
 
     def heads(self, routes: RouteTable, max_headers: int) -> HeadReader:
         """The reader of heads that this takes."""
@@ -78,3 +78,7 @@ class Reception:
             yield from self.guard.points()
         if self.tls is not None:
             yield from self.tls.points()
+
+
+def _access_log(log: LogSettings) -> AccessLog | None:
+    return AccessLog(log.access_share, log.slow_ms) if log.access else None

@@ -65,6 +65,7 @@ class CallLog:
         body = line.asked if isinstance(line.asked, bytes) else b""
         self._access.tell(
             line.arrived_ns,
+            header_of(context, "traceparent") or "",
             peer=shown_peer(context.peer()),
             caller=self._caller_of(context),
             method="gRPC",
