@@ -78,22 +78,22 @@ class Distribution(NamedTuple):
 class Histogram:
     """Counts per bucket and the sum of what was observed."""
 
-    __slots__ = ("_search", "buckets", "counts", "total")
+    __slots__ = ("buckets", "counts", "search", "total")
 
     def __init__(self, buckets: Buckets = LATENCY) -> None:
         self.buckets = buckets
         self.counts = [0] * (len(buckets.bounds) + 1)
         self.total = 0
-        self._search = buckets.search
+        self.search = buckets.search
 
     def observe(self, value: int, count: int = 1) -> None:
         """Count `value`, `count` times."""
-        self.counts[bisect_left(self._search, value)] += count
+        self.counts[bisect_left(self.search, value)] += count
         self.total += value * count
 
     def observe_many(self, values: Sequence[int]) -> None:
         """Count each of `values` (at least one); cheap where all fall into one bucket."""
-        search = self._search
+        search = self.search
         index = bisect_left(search, min(values))
         if max(values) <= search[index]:
             self.counts[index] += len(values)
