@@ -24,7 +24,7 @@ UV := build/uv/bin/uv
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(READY)  ## Serve real models, import others, roll one out, optimize one (about a minute once it is set up)
+demo: $(READY)  ## Serve real models, import others, roll one out, optimize one, watch one (about a minute once it is set up)
 	@$(BIN)/python -m examples.demo
 
 test: lint oracle curl prometheus  ## Lint, types, layers, and every test that is not slow; warnings are errors

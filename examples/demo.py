@@ -4,7 +4,8 @@ First act: trains scikit-learn's digits classifier, takes magika's file classifi
 the command a person would type, replaces one while it is asked. Second act (registered.py): imports trees and a Python
 class into a registry, refuses a malicious file, serves by name. Third act (rolled_out.py): rolls a version out by
 evidence, turns a bad one back, undoes. Fourth act (optimized.py): makes a network faster under a promise, and measures
-its latency under load. It fails loudly where anything is not as promised.
+its latency under load. Fifth act (watched.py): holds a model in service against its training data, takes its labels
+back, finds a feature that is sent in another unit. It fails loudly where anything is not as promised.
 Its models stay in build/demo.
 """
 
@@ -34,6 +35,7 @@ from examples.optimized import optimize_and_profile
 from examples.registered import take_in_and_serve
 from examples.rolled_out import roll_out
 from examples.stage import DemoFailed, Running, fetch, require, say, serving, stop, title
+from examples.watched import watch
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
@@ -82,6 +84,7 @@ def main() -> None:
         take_in_and_serve()
         roll_out()
         optimize_and_profile()
+        watch()
         show_next_steps(digits)
     except DemoFailed as problem:
         print(f"\ndemo failed: {problem}", file=sys.stderr)
