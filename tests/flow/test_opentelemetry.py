@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.flow.serving import Server, serve
 from tests.support.ensembles import graph, step, write
 from tests.support.onnx_models import doubler, poisonable
 from tests.support.otlp import Collector, Span, collect
+from tests.support.prometheus import needs_prometheus, prometheus, scraping
+from tests.support.raw_http import wait_until
 
 INFER = "/v2/models/doubler/infer"
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -170,3 +174,40 @@ def test_the_steps_of_an_ensemble_are_spans_below_its_own(tmp_path: Path, collec
     for one in steps:
         assert root.start_ns <= one.start_ns <= one.end_ns <= root.end_ns
         assert {span.name for span in spans if span.parent_id == one.span_id} == {"queue", "compute"}
+
+
+def test_a_bucket_of_latency_names_a_trace_that_the_collector_has(server: Server, collector: Collector) -> None:
+    assert server.ask("POST", INFER, _row()).status == 200
+    own = _by_name(collector.wait_for(4))["POST /v2/models/{model}/infer"]
+    accept = "application/openmetrics-text; version=1.0.0"
+    exemplars = _exemplars(server.scrape_as(accept).body.decode())
+    assert [one.labels for one in exemplars] == [{"trace_id": own.trace_id}]
+    assert exemplars[0].value == pytest.approx((own.end_ns - own.start_ns) / 1e9, rel=0.2, abs=1e-3)
+    assert abs(float(exemplars[0].timestamp) - time.time()) < 60
+    assert "# {" not in server.scrape(), "the text format has no place for them"
+
+
+def test_an_exemplar_is_of_the_callers_trace(server: Server, collector: Collector) -> None:
+    headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
+    assert server.ask("POST", INFER, _row(), headers=headers).status == 200
+    collector.wait_for(4)
+    told = _exemplars(server.scrape_as("application/openmetrics-text; version=1.0.0").body.decode())
+    assert [one.labels["trace_id"] for one in told] == [TRACE_ID]
+
+
+@needs_prometheus
+def test_a_real_prometheus_keeps_them(server: Server, collector: Collector, tmp_path: Path) -> None:
+    assert server.ask("POST", INFER, _row()).status == 200
+    trace_id = collector.wait_for(4)[0].trace_id
+    target = urlsplit(server.metrics).netloc
+    with prometheus(tmp_path, scraping(target), "--enable-feature=exemplar-storage") as scraper:
+        asked = {"query": "taxiway_inference_request_seconds_bucket", "start": "0", "end": str(time.time() + 60)}
+        wait_until(lambda: bool(scraper.ask("query_exemplars", **asked)), "it has scraped one")
+        (series,) = scraper.ask("query_exemplars", **asked)
+    assert [one["labels"] for one in series["exemplars"]] == [{"trace_id": trace_id}]
+
+
+def _exemplars(body: str) -> list[Any]:
+    families = text_string_to_metric_families(body)  # type: ignore[no-untyped-call]
+    samples = [sample for family in families for sample in family.samples]
+    return [sample.exemplar for sample in samples if sample.exemplar is not None]

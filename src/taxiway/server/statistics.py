@@ -10,6 +10,7 @@ last byte instead.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -25,7 +26,15 @@ from taxiway.server.responses import ResponseCounts
 from taxiway.telemetry import catalogue as names
 from taxiway.telemetry.catalogue import TRITON_REASONS, FailureReason
 from taxiway.telemetry.family import Family
-from taxiway.telemetry.histogram import FIRST_RESPONSE, ROWS, Distribution, Histogram, NativeHistogram
+from taxiway.telemetry.histogram import (
+    FIRST_RESPONSE,
+    LATENCY,
+    ROWS,
+    Distribution,
+    Exemplar,
+    Histogram,
+    NativeHistogram,
+)
 from taxiway.telemetry.render import Point
 
 Depth = tuple[int, int, int]
@@ -111,6 +120,7 @@ class ModelStatistics:
         self._input = Histogram()
         self._infer = NativeHistogram()
         self._output = Histogram()
+        self._exemplars: dict[int, Exemplar] = {}
         self._stages = (self._queue, self._input, self._infer, self._output)
         self._runs: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         """By rows: runs, and their nanoseconds of input, infer and output."""
@@ -182,6 +192,11 @@ class ModelStatistics:
             request.total += taken_ns
         elif arrived_ns:
             self._request.observe_many([finished_ns - arrived for arrived in arrived_ns])
+
+    def traced(self, trace_id: int, taken_ns: int) -> None:
+        """A request that took so long belongs to this trace, which is recorded: an exemplar of its bucket."""
+        bucket = bisect_left(LATENCY.search, taken_ns)
+        self._exemplars[bucket] = Exemplar(bucket, f"{trace_id:032x}", taken_ns / LATENCY.scale, time.time())
 
     # --- the response cache ----------------------------------------------------------------------------
 
@@ -362,7 +377,8 @@ class ModelStatistics:
         yield names.NV_OUTPUT_US, self._output.total // 1000
         yield names.NV_FIRST_RESPONSE_MS, self._first.view_in(FIRST_RESPONSE)
         yield names.NV_LOAD_S, self.load_s
-        yield names.REQUEST_S, self._request.view()
+        exemplars = tuple(self._exemplars[bucket] for bucket in sorted(self._exemplars))
+        yield names.REQUEST_S, self._request.view()._replace(exemplars=exemplars)
         yield names.QUEUE_S, self._queue.view()
         yield names.INPUT_S, self._input.view()
         yield names.INFER_S, self._infer.view()

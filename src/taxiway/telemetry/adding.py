@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import add
 
 from taxiway.telemetry.family import Merge, MetricKind
-from taxiway.telemetry.histogram import Distribution
+from taxiway.telemetry.histogram import Distribution, Exemplar
 from taxiway.telemetry.render import Point, Value
 
 
@@ -49,7 +49,16 @@ def _joined(one: Value, other: Value) -> Value:
     if not isinstance(one, Distribution) or not isinstance(other, Distribution) or one.le != other.le:
         return one
     counts = tuple(map(add, one.counts, other.counts))
-    return Distribution(one.le, counts, one.total + other.total, _joined_fine(one.fine, other.fine))
+    fine, exemplars = _joined_fine(one.fine, other.fine), _newest(one.exemplars, other.exemplars)
+    return Distribution(one.le, counts, one.total + other.total, fine, exemplars)
+
+
+def _newest(one: tuple[Exemplar, ...], other: tuple[Exemplar, ...]) -> tuple[Exemplar, ...]:
+    """Of each bucket the newest."""
+    if not one or not other:
+        return one or other
+    newest = {exemplar.bucket: exemplar for exemplar in sorted((*one, *other), key=lambda exemplar: exemplar.at_s)}
+    return tuple(newest[bucket] for bucket in sorted(newest))
 
 
 def _joined_fine(

@@ -57,6 +57,21 @@ ROWS = Buckets([1 << power for power in range(13)])
 """1 to 4096 rows."""
 
 
+class Exemplar(NamedTuple):
+    """An observation that can be looked up: of this trace.
+
+    Attributes:
+        bucket: its place among `le`.
+        value: in the shown unit.
+        at_s: when it was made, in seconds since 1970.
+    """
+
+    bucket: int
+    trace_id: str
+    value: float
+    at_s: float
+
+
 class Distribution(NamedTuple):
     """What a histogram has counted, ready to be shown.
 
@@ -67,12 +82,14 @@ class Distribution(NamedTuple):
         fine: the same observations in Prometheus' native buckets of `SCHEMA`, as index and count, rising, without
             the empty ones; None where only the buckets above are kept. At `LOWEST` is what native histograms call
             the zero bucket: all that is not above `ZERO_THRESHOLD`.
+        exemplars: observations of requests that were traced, one of a bucket at most.
     """
 
     le: tuple[str, ...]
     counts: tuple[int, ...]
     total: float
     fine: tuple[tuple[int, int], ...] | None = None
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 class Histogram:

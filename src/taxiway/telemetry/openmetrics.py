@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from taxiway.telemetry.family import Family, MetricKind
+from taxiway.telemetry.histogram import Distribution
 from taxiway.telemetry.render import MAX_SERIES, Point, families_of, label_text, render_series
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -29,9 +30,20 @@ def render_openmetrics(points: Iterable[Point], *, max_series: int = MAX_SERIES)
         lines.append(f"# TYPE {name} {kind}")
         lines.append(f"# HELP {name} {family.help.translate(_HELP_ESCAPES)}")
         for labels in sorted(series):
-            render_series(lines, family.name, label_text(labels), series[labels])
+            value = series[labels]
+            render_series(lines, family.name, label_text(labels), value)
+            if isinstance(value, Distribution) and value.exemplars:
+                lines[-1] = _with_exemplars(lines[-1], value)
     lines += ["# EOF", ""]
     return "\n".join(lines).encode("utf-8", "replace")
+
+
+def _with_exemplars(text: str, shown: Distribution) -> str:
+    """The lines of a histogram, of which the first are its buckets'."""
+    lines = text.split("\n")
+    for exemplar in shown.exemplars:
+        lines[exemplar.bucket] += f' # {{trace_id="{exemplar.trace_id}"}} {exemplar.value!r} {exemplar.at_s:.3f}'
+    return "\n".join(lines)
 
 
 def declared_as(family: Family) -> tuple[str, str]:

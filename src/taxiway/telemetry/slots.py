@@ -18,7 +18,7 @@ import orjson
 
 from taxiway.telemetry.catalogue import CATALOGUE
 from taxiway.telemetry.family import Family, MetricKind
-from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS, Distribution
+from taxiway.telemetry.histogram import FIRST_RESPONSE, LATENCY, ROWS, Distribution, Exemplar
 from taxiway.telemetry.logs import Log
 from taxiway.telemetry.render import Point, Value
 
@@ -126,7 +126,8 @@ def _told(point: Point) -> list[Any]:
     family = point.family
     value: Any = point.value
     if isinstance(value, Distribution):
-        value = [_PLACES.get(value.le, value.le), *value[1:]]
+        exemplars = [tuple(one) for one in value.exemplars]
+        value = [_PLACES.get(value.le, value.le), value.counts, value.total, value.fine, exemplars]
     told: list[Any] = [family.name, point.labels, value]
     if family.name not in _FAMILIES:
         told.append([family.kind.value, family.help, family.labels])
@@ -149,7 +150,8 @@ def decode_points(content: bytes) -> list[Point]:
 
 def _value(told: Any) -> Value:  # noqa: ANN401 - JSON
     if isinstance(told, list):
-        le, counts, total, fine = told
+        le, counts, total, fine, exemplars = told
         bounds = _BOUNDS[le] if isinstance(le, int) else tuple(le)
-        return Distribution(bounds, tuple(counts), total, None if fine is None else tuple(map(tuple, fine)))
+        native = None if fine is None else tuple(map(tuple, fine))
+        return Distribution(bounds, tuple(counts), total, native, tuple(Exemplar(*one) for one in exemplars))
     return math.nan if told is None else told  # JSON has no NaN

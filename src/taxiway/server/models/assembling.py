@@ -117,6 +117,7 @@ class Assembler:
         spec, version = completed.spec, completed.version
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
+        traces.exemplify = statistics.traced
         observer = Accounts(statistics, clock)
         traces.follow(observer.note_traces)
         store = store_for(spec, version, plan, self._store)
@@ -149,6 +150,7 @@ class Assembler:
         executor, curve = self._run_stateful(own)
         statistics = ModelStatistics(spec.name, str(version), clock)
         traces = self._host.gate(spec, version)
+        traces.exemplify = statistics.traced
         accounts = Accounts(statistics, clock)
         traces.follow(accounts.note_traces)
         observer = StreamAccounts(accounts, statistics) if spec.decoupled else accounts

@@ -67,6 +67,7 @@ class EnsembleAssembler:
             front = CacheFront(engine, shelf, _NO_BATCHING, statistics, host.clock, host.loop, expire_running=strict)
         statistics.depth = engine.depth
         traces = host.gate(spec, version)
+        traces.exemplify = statistics.traced
         served = ServedModel(spec, to_json_dict(completed), version, engine, statistics, front, traces)
         return served if host.sampler is None else sampled(served, host.sampler(spec, version))
 

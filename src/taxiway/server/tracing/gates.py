@@ -32,6 +32,8 @@ class TraceGate:
     def __init__(self, spec: ModelSpec, version: int) -> None:
         self.spec = spec
         self.version = version
+        self.exemplify: Callable[[int, int], None] | None = None
+        """Told the ids of traces, and how long their requests took."""
         self._tracer: Tracer | None = None
         self._tap: Tap | None = None
         self._listeners: list[Listener] = []
@@ -69,7 +71,12 @@ class TraceGate:
         """Follow a request that is about to be handed over, if it is chosen."""
         if self._tap is not None:
             self._tap(request, self.spec)
-        return None if self._tracer is None else self._tracer.begin(request, originate, self.spec, self.version)
+        if self._tracer is None:
+            return None
+        trace = self._tracer.begin(request, originate, self.spec, self.version)
+        if trace is not None:
+            trace.exemplify = self.exemplify
+        return trace
 
 
 class TraceGates:

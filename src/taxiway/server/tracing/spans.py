@@ -50,7 +50,7 @@ class SpanMaker:
         for phase in _phases(trace):
             yield ReadableSpan(
                 phase.name,
-                self._context(root),
+                self._context(root.trace_id, root),
                 root,
                 self._resource,
                 phase.attributes,
@@ -99,13 +99,12 @@ class SpanMaker:
     def _identity(self, trace: Trace) -> SpanContext:
         """The identity of a request's span: those that it makes end before it, and must know."""
         if trace.identity is None:
-            trace.identity = self._context(self._parent(trace))
+            trace.identity = self._context(trace.trace_id, self._parent(trace))
         identity: SpanContext = trace.identity
         return identity
 
-    def _context(self, parent: SpanContext | None) -> SpanContext:
-        """A new span's identity: in its parent's trace, or in a trace of its own."""
-        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
+    def _context(self, trace_id: int, parent: SpanContext | None) -> SpanContext:
+        """A new span's identity in this trace."""
         state = None if parent is None else parent.trace_state
         span_id = self._ids.generate_span_id()
         return SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any, Literal, Protocol
 
 from taxiway.config.model_spec import ModelSpec
 from taxiway.core.errors import TaxiwayError
 from taxiway.core.ports import BatchOutcome
 from taxiway.core.requests import InferRequest
+from taxiway.server.tracing.context import read_parent
 from taxiway.server.tracing.plan import TracePlan
 from taxiway.telemetry.render import Point
 
@@ -107,12 +109,15 @@ class Trace:
         parent: the trace of the request that this one was made for.
         identity: where a sink keeps by what name it knows this one; nobody else looks inside.
         is_cancelled: its client went away first.
+        exemplify: told the id of the trace, and how long the request took, if that is to be looked up.
     """
 
     __slots__ = (
         "_now_ns",
+        "_trace_id",
         "answered_ns",
         "error",
+        "exemplify",
         "first_ns",
         "follower",
         "id",
@@ -164,7 +169,22 @@ class Trace:
         self.parent = parent
         self.follower = follower
         self.identity: Any = None
+        self.exemplify: Callable[[int, int], None] | None = None
+        self._trace_id = 0
         self._now_ns = follower.now_ns
+
+    @property
+    def trace_id(self) -> int:
+        """Of the trace that it is part of: its parent's, its caller's, or one of its own."""
+        if not self._trace_id:
+            self._trace_id = self._found_id()
+        return self._trace_id
+
+    def _found_id(self) -> int:
+        if self.parent is not None:
+            return self.parent.trace_id
+        told = read_parent(self.origin.headers)
+        return getrandbits(128) or 1 if told is None else told.trace_id
 
     def answer_first(self) -> None:
         """The first of several answers is known."""

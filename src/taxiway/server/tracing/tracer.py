@@ -65,7 +65,14 @@ class Tracer:
     def _close(self, trace: Trace) -> None:
         if not trace.is_closed:
             trace.is_closed = True
+            self._exemplify(trace)
             self._sink.put(trace)
+
+    def _exemplify(self, trace: Trace) -> None:
+        """Where it is looked up by its id, and was answered."""
+        answered = trace.sent_ns and trace.error is None and not trace.is_cancelled
+        if trace.exemplify is not None and self._sink.heeds_callers and answered:
+            trace.exemplify(trace.trace_id, trace.sent_ns - trace.received_ns)
 
 
 class _Following:
