@@ -25,6 +25,7 @@ from taxiway.monitor.drift.words import report_lines
 @click.command("reference")
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path, dir_okay=False), help="An .npz with an array for each input.")
+@click.option("--like", type=click.IntRange(1), default=None, metavar="VERSION", help="The last rows of a version.")
 @click.option("--learn", is_flag=True, help="Forget the reference, and learn one from the next rows in service.")
 @click.option("--version", type=click.IntRange(1), default=None, help="Which version. [default: the one that answers]")
 @click.option(
@@ -37,6 +38,7 @@ def command(
     model: str,
     data: Path | None,
     version: int | None,
+    like: int | None,
     http: str,
     output: str,
     *,
@@ -46,17 +48,20 @@ def command(
 
     \b
       taxiway monitor reference fraud --data train.npz
+      taxiway monitor reference fraud --version 4 --like 3
       taxiway monitor reference fraud --learn
 
     The rows of the file are sent to the model, so that its answers are watched as well as its inputs.
     """  # noqa: D301 - \b is click's mark for lines to be left alone
-    if (data is None) != learn:
-        raise InvalidArgument("give either --data FILE or --learn", hint="--data train.npz")
+    if [data is not None, like is not None, learn].count(True) != 1:
+        raise InvalidArgument("give one of --data FILE, --like VERSION and --learn", hint="--data train.npz")
     settings = load_from(None, {}).settings
     server = replace(client, url=(http or http_url_of(settings)).rstrip("/"), what="the server")
     number = version or _answering(server, model)
     path = f"/v1/monitor/drift/{quote(model, safe='')}"
-    if data is None:
+    if like is not None:
+        client.send("POST", f"{path}/reference?version={number}&like={like}", b"")
+    elif data is None:
         client.send("DELETE", f"{path}/reference?version={number}", b"")
     else:
         reference = _made(server, model, number, data, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ def drift_routes(callers: Callers, monitoring: Monitoring) -> list[BaseRoute]:
         Route("/v1/monitor/drift", routes.summaries, methods=["GET"]),
         Route("/v1/monitor/drift/{model}", routes.report, methods=["GET"]),
         Route("/v1/monitor/drift/{model}/reference", routes.hold_against, methods=["PUT"]),
+        Route("/v1/monitor/drift/{model}/reference", routes.hold_like, methods=["POST"]),
         Route("/v1/monitor/drift/{model}/reference", routes.learn_again, methods=["DELETE"]),
     ]
 
@@ -49,24 +51,32 @@ class _DriftRoutes:
         """Hold ?version= against the reference in the body, as `taxiway monitor reference` makes it."""
         model = request.path_params["model"]
         self._callers.check(request, "rollout", model)
-        version = _version(request, required=True) or 0
+        version = _version(request) or 0
         reference = Reference.decode(await request.body())
         return _answer(await self._monitoring.ask(lambda desk: desk.hold_against(model, version, reference)))
+
+    async def hold_like(self, request: Request) -> Response:
+        """Hold ?version= against the last rows of ?like=, another version or itself."""
+        model = request.path_params["model"]
+        self._callers.check(request, "rollout", model)
+        version, other = (_version(request, name) or 0 for name in ("version", "like"))
+        now_ns = time.time_ns()
+        return _answer(await self._monitoring.ask(lambda desk: desk.hold_like(model, version, other, now_ns)))
 
     async def learn_again(self, request: Request) -> Response:
         """Forget the reference of ?version=, and learn one from the next rows."""
         model = request.path_params["model"]
         self._callers.check(request, "rollout", model)
-        version = _version(request, required=True) or 0
+        version = _version(request) or 0
         return _answer(await self._monitoring.ask(lambda desk: desk.learn_again(model, version)))
 
 
-def _version(request: Request, *, required: bool) -> int | None:
-    said = request.query_params.get("version", "")
+def _version(request: Request, name: str = "version", *, required: bool = True) -> int | None:
+    said = request.query_params.get(name, "")
     if not said and not required:
         return None
     if not (said.isascii() and said.isdigit() and 0 < int(said) < 1 << 31):
-        raise InvalidArgument(f"version = {said!r}: must be a version's number", hint="as ?version=3")
+        raise InvalidArgument(f"{name} = {said!r}: must be a version's number", hint=f"as ?{name}=3")
     return int(said)
 
 

@@ -161,6 +161,17 @@ class DriftDesk:
         self._store.save(key, watch)
         return summary_of(model, version, watch)
 
+    def hold_like(self, model: str, version: int, other: int, made_ns: int) -> dict[str, Any]:
+        """From now on hold a version's rows against the last ones of another, as of a rollout's baseline, or its own.
+
+        Raises:
+            NotFound: the other is not watched.
+            FailedPrecondition: too little is known of it.
+        """
+        self._look_at_all()
+        source = f"the last rows of version {other}" if other != version else "its own last rows"
+        return self.hold_against(model, version, self._found((model, other)).as_reference(source, made_ns))
+
     def learn_again(self, model: str, version: int) -> dict[str, Any]:
         """Forget a version's reference, and learn one from the next rows in service.
 

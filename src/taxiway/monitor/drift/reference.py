@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import msgspec
@@ -80,12 +80,7 @@ class Reference:
             FailedPrecondition: they are too few, or nothing of them can be watched.
         """
         rows = len(columns[0]) if columns else 0
-        if rows < LEAST_ROWS:
-            raise FailedPrecondition(
-                f"a reference of {rows} rows; it needs {LEAST_ROWS} at least, and 1000 to be of use",
-                hint="give it more rows",
-                rows=rows,
-            )
+        _check_rows(rows)
         words = [column for column in columns if isinstance(column.values, list)]
         texts = tuple(column.name for column in words if is_text(column.values))
         columns = expanded(columns, texts)
@@ -95,6 +90,16 @@ class Reference:
         kept = {feature.name for feature in watched}
         left_out = tuple(column.name for column in columns if column.name not in kept)
         return cls(tuple(watched), source, rows, made_ns, left_out, texts)
+
+    def recounted(self, counts: Sequence[Counts], rows: int, source: str, made_ns: int) -> Reference:
+        """The same cells with other rows in them.
+
+        Raises:
+            FailedPrecondition: they are too few.
+        """
+        _check_rows(rows)
+        features = [replace(one, reference=many) for one, many in zip(self.features, counts, strict=True)]
+        return Reference(tuple(features), source, rows, made_ns, self.left_out, self.texts)
 
     def evidence_features(self) -> list[Feature]:
         """As the detector takes them."""
@@ -134,6 +139,15 @@ class Reference:
             raise InvalidArgument(
                 f"this is no reference of this release: {problem}", hint="make it with `taxiway monitor reference`"
             ) from None
+
+
+def _check_rows(rows: int) -> None:
+    if rows < LEAST_ROWS:
+        raise FailedPrecondition(
+            f"a reference of {rows} rows; it needs {LEAST_ROWS} at least, and 1000 to be of use",
+            hint="give it more rows",
+            rows=rows,
+        )
 
 
 def is_text(values: Any) -> bool:  # noqa: ANN401 - words, or numbers, which are none

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import numpy as np
 
+from taxiway.core.errors import FailedPrecondition
 from taxiway.monitor.drift.columns import Column
 from taxiway.monitor.drift.quality import QualityWatch
 from taxiway.monitor.drift.reference import Reference, WatchedFeature
@@ -283,6 +284,19 @@ class Watch:
     def block_log_e(self) -> float:
         """The evidence that blocks do."""
         return 0.0 if self.reference is None else self.martingale.log_e
+
+    def as_reference(self, source: str, made_ns: int) -> Reference:
+        """The last rows, for others to be held against, or itself from now on.
+
+        Raises:
+            FailedPrecondition: it has no reference yet by whose cells rows are counted, or they are too few.
+        """
+        if self.reference is None:
+            raise FailedPrecondition(
+                "it is learning its own reference, and counts in no cells yet", hint="wait for it, or give --data"
+            )
+        rows = self._pending_rows + sum(rows for rows, _ in self._now)
+        return self.reference.recounted(self.now(), rows, source, made_ns)
 
     def now(self) -> list[Counts]:
         """The last rows in each cell, by feature."""

@@ -130,6 +130,22 @@ def test_what_is_no_reference_is_refused(content: bytes) -> None:
         Reference.decode(content)
 
 
+def test_the_last_rows_become_a_reference_for_others() -> None:
+    chance = default_rng(10)
+    watch = watched(chance)
+    show(watch, chance, 3000, shift=1.0)
+    other = Watch(PLAN, watch.as_reference("the last rows of version 1", 3))
+    show(other, chance, 2000, shift=1.0)
+    assert summary_of("m", 2, other)["state"] == "steady"
+    assert summary_of("m", 2, other)["reference"]["rows"] >= 2000
+    show(other, chance, 1000)
+    assert summary_of("m", 2, other)["state"] == "drifted"
+    with pytest.raises(FailedPrecondition, match="learning its own"):
+        Watch(PLAN).as_reference("", 0)
+    with pytest.raises(FailedPrecondition, match="a reference of 0 rows"):
+        watched(chance).as_reference("", 0)
+
+
 def test_too_few_rows_are_no_reference() -> None:
     with pytest.raises(FailedPrecondition, match="a reference of 49 rows"):
         Reference.of(rows_from(default_rng(8), 49), "train.npz", 0)
