@@ -59,7 +59,7 @@ export function App() {
   }, [inside]);
   if (!session) {
     return (
-      <main class="plain">
+      <main class="alone">
         <p role="status" class="muted">
           Asking the server who you are …
         </p>
@@ -81,7 +81,7 @@ function SignIn() {
     }
   };
   return (
-    <main class="plain">
+    <main class="alone">
       <form class="panel signin" onSubmit={(event) => void enter(event)}>
         <h1>taxiway</h1>
         <label>

@@ -177,7 +177,7 @@ export function Lines(props: LinesProps) {
       stroke: colour(at),
       width: 1.5,
       spanGaps: false,
-      points: { show: columns.times.length < 3 },
+      points: { show: true, size: 4, fill: colour(at), filter: alone },
       ...(props.stepped && uPlot.paths.stepped ? { paths: uPlot.paths.stepped({ align: 1 }) } : {}),
     }));
     if (level) series.push({ label: level.label, stroke: colours.bad, width: 1, dash: [6, 4], points: { show: false } });
@@ -205,8 +205,8 @@ export function Lines(props: LinesProps) {
         },
         series: [{}, ...series],
         axes: [
-          { ...axis, space: 70, values: time ? clock : undefined } as uPlot.Axis,
-          { ...axis, size: 62, values: (_self, ticks) => ticks.map((tick) => format(tick)) },
+          { ...axis, space: 70, size: 28, values: time ? clock : undefined } as uPlot.Axis,
+          { ...axis, size: 62, values: (_self, ticks) => ticks.map((tick) => format(tick).replace(/\.0+(?=\D|$)/, "")) },
         ],
         hooks: { setCursor: [(self) => setAt(self.cursor.idx ?? null)] },
       },
@@ -307,6 +307,16 @@ export function Lines(props: LinesProps) {
       )}
     </Frame>
   );
+}
+
+/** A value between two gaps has no line: it is drawn as a point. */
+function alone(self: uPlot, series: number): number[] {
+  const values = self.data[series] ?? [];
+  const found: number[] = [];
+  for (let at = 0; at < values.length; at += 1) {
+    if (values[at] != null && values[at - 1] == null && values[at + 1] == null) found.push(at);
+  }
+  return found;
 }
 
 function clock(_self: uPlot, ticks: number[]): string[] {

@@ -102,10 +102,12 @@ export function useSeries(wanted: Wanted): { columns: Columns; problem: Problem 
     const seconds = wanted.span_s <= SECONDS_SPAN_S && wanted.now !== undefined;
     const again_ms = wanted.span_s <= SECONDS_SPAN_S ? 2000 : wanted.span_s <= 21600 ? 10_000 : 60_000;
     let timer = 0;
+    let loaded = false;
     const load = async () => {
       try {
         const past = await ask<Past>(path, { signal: stop.signal });
         kept.current = columnsOf(past, latest.current.pick);
+        loaded = true;
         setProblem(null);
       } catch (fault) {
         if (stop.signal.aborted) return;
@@ -120,7 +122,7 @@ export function useSeries(wanted: Wanted): { columns: Columns; problem: Problem 
     let seq = -1;
     const off = onLive(({ told, link }) => {
       const now = latest.current.now;
-      if (!seconds || !now || !told || link !== "open" || told.seq === seq) return;
+      if (!seconds || !loaded || !now || !told || link !== "open" || told.seq === seq) return;
       seq = told.seq;
       kept.current = appended(kept.current, told.at_ms / 1000, told.stale ? {} : now(told), latest.current.span_s);
       draw((was) => was + 1);

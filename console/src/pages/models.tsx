@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { useAsk } from "../api";
 import { Series } from "../chart";
@@ -120,15 +121,14 @@ function Model({ place, name }: { place: Place; name: string }) {
         </p>
       ))}
       {told && <SideBySide told={told} versions={versions} listed={listed} />}
-      <Charts name={name} span_s={span_s} />
-      {shown && (
-        <div class="grid">
-          <Stages name={name} version={shown.version} span_s={span_s} />
+      <Charts name={name} span_s={span_s}>
+        {shown && <Stages name={name} version={shown.version} span_s={span_s} />}
+        {shown && (
           <section class="panel">
             <HeatMap model={name} version={shown.version} span_s={span_s} />
           </section>
-        </div>
-      )}
+        )}
+      </Charts>
       <Answer asked={asked}>{(detail) => <Live detail={detail} />}</Answer>
     </>
   );
@@ -178,7 +178,7 @@ function perVersion(name: string, what: string): Pick<Wanted, "pick" | "now"> {
   };
 }
 
-function Charts({ name, span_s }: { name: string; span_s: number }) {
+function Charts({ name, span_s, children }: { name: string; span_s: number; children: ComponentChildren }) {
   const base = useMemo(() => ({ kind: "version" as const, query: { model: name }, span_s }), [name, span_s]);
   return (
     <div class="grid">
@@ -188,7 +188,14 @@ function Charts({ name, span_s }: { name: string; span_s: number }) {
       <section class="panel">
         <Series title="p99 latency" format={seconds} wanted={{ ...base, fields: "p99", ...perVersion(name, "p99") }} promql={quantileOf(0.99, "request", name)} />
       </section>
+      {children}
       <section class="panel">
+        <Series title="Rows in a batch" format={number} note="No runs in this time." wanted={{ ...base, fields: "batch", pick: perVersion(name, "batch").pick }} promql={batchOf(name)} />
+      </section>
+      <section class="panel">
+        <Series title="Waiting requests" format={number} wanted={{ ...base, fields: "pending", ...perVersion(name, "pending") }} promql={pendingOf(name)} />
+      </section>
+      <section class="panel wide">
         <Series
           title="Failures per second, by reason"
           format={number}
@@ -196,12 +203,6 @@ function Charts({ name, span_s }: { name: string; span_s: number }) {
           wanted={{ ...base, fields: "*", pick: reasons }}
           promql={failuresOf(name)}
         />
-      </section>
-      <section class="panel">
-        <Series title="Rows in a batch" format={number} note="No runs in this time." wanted={{ ...base, fields: "batch", pick: perVersion(name, "batch").pick }} promql={batchOf(name)} />
-      </section>
-      <section class="panel">
-        <Series title="Waiting requests" format={number} wanted={{ ...base, fields: "pending", ...perVersion(name, "pending") }} promql={pendingOf(name)} />
       </section>
     </div>
   );
