@@ -140,7 +140,7 @@ function Inside() {
         </Link>
         <Search />
         <Heard />
-        <button type="button" class="icon" aria-label="Keys" title="Keys ( ? )" onClick={() => setHelp(true)}>
+        <button type="button" class="icon keys-button" aria-label="Keys" title="Keys ( ? )" onClick={() => setHelp(true)}>
           ?
         </button>
         <button type="button" class="icon" aria-label="Switch dark and light" title="Dark or light ( t )" onClick={() => setTheme(nextTheme())}>

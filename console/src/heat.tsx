@@ -117,7 +117,7 @@ export function HeatMap({ model, version, span_s }: { model: string; version: st
       head={["time", "up to", "requests"]}
       rows={rows.slice(-5000)}
       label={`${title}: ${rows.length} cells; the table in its menu has the numbers`}
-      legend={grid.most > 0 ? `darker is more, up to ${grid.most} in a cell` : "No requests in this time."}
+      legend={grid.most > 0 ? `the stronger the colour the more requests, up to ${grid.most}` : "No requests in this time."}
     />
   );
 }

@@ -49,7 +49,8 @@ export function historyPath(wanted: Wanted): string {
 /** Seconds, and columns of the same length. */
 export function columnsOf(past: Past, pick: Wanted["pick"]): Columns {
   const times = Array.from({ length: past.points }, (_, at) => (past.from_ms + at * past.step_s * 1000) / 1000);
-  return { times, lines: past.series.flatMap((one) => pick(one.name, one.fields)) };
+  const lines = past.series.flatMap((one) => pick(one.name, one.fields));
+  return { times, lines: lines.map((line) => ({ ...line, values: times.map((_, at) => line.values[at] ?? null) })) };
 }
 
 /** One more point, and none older than the span. What a line does not tell is a gap. */

@@ -6,7 +6,7 @@ export type Theme = "auto" | "light" | "dark";
 
 const KEY = "taxiway.theme";
 const listeners = new Set<() => void>();
-const system = window.matchMedia("(prefers-color-scheme: dark)");
+const system = () => window.matchMedia("(prefers-color-scheme: dark)");
 
 export function theme(): Theme {
   try {
@@ -35,13 +35,13 @@ export function setTheme(next: Theme): void {
 }
 
 export function nextTheme(): Theme {
-  const dark = theme() === "dark" || (theme() === "auto" && system.matches);
+  const dark = theme() === "dark" || (theme() === "auto" && system().matches);
   return dark ? "light" : "dark";
 }
 
 export function startTheme(): void {
   show();
-  system.addEventListener("change", show);
+  system().addEventListener("change", show);
 }
 
 export interface Palette {

@@ -49,12 +49,14 @@ function Try({ place, model, names }: { place: Place; model: string; names: stri
           }
           return (
             <>
-              <Choice<string>
-                label="Version"
-                value={said ?? ""}
-                options={[["", "as traffic is routed"] as const, ...ready.map((one) => [String(one.version), `v${one.version}`] as const)]}
-                onChange={(one) => requery({ version: one || null })}
-              />
+              <p>
+                <Choice<string>
+                  label="Version"
+                  value={said ?? ""}
+                  options={[["", "as traffic is routed"] as const, ...ready.map((one) => [String(one.version), `v${one.version}`] as const)]}
+                  onChange={(one) => requery({ version: one || null })}
+                />
+              </p>
               <Form key={chosen.version} model={model} version={said} inputs={chosen.metadata.inputs} />
             </>
           );
