@@ -8,13 +8,14 @@ import { go, Link, to, type Place } from "../router";
 import { may, useSession } from "../session";
 import { Span, spanOf } from "../span";
 import type { RolloutLine } from "../stream";
-import { Answer, Badge, Bar, Dialog, Empty, Fault, Head, Panel, Stat, Table } from "../ui";
+import { Answer, Badge, Bar, Choice, Dialog, Empty, Fault, Head, Panel, Stat, Table } from "../ui";
 
 interface Rollout {
   id: string;
   service: string;
   generation: number;
   phase: string;
+  plan_digest?: string;
   plan: { to?: string; strategy?: string; steps?: unknown[]; [word: string]: unknown };
   baseline: number | string | null;
   candidates: { arm: string; ref: string; version: number | string }[];
@@ -262,11 +263,12 @@ function State({ status, line }: { status: Status; line?: RolloutLine }) {
   );
 }
 
-const ORDER = ["approve", "promote", "advance", "pause", "resume", "acknowledge", "abort"];
+const ORDER = ["approve", "promote", "advance", "pause", "resume", "extend", "abort"];
 const WORDS: Record<string, string> = {
   approve: "lets the rollout take the step that waits for a person",
-  promote: "gives the candidate all traffic, whatever the evidence says so far",
-  advance: "takes the next step now",
+  promote: "goes one step on by your word, or at once to the end",
+  advance: "takes the next step now, if the evidence allows it",
+  extend: "gives more time to decide",
   pause: "keeps the weights as they are until it is resumed",
   resume: "goes on from where it was paused",
   abort: "gives all traffic back to the baseline",
@@ -335,13 +337,21 @@ function Confirm({ word, status, onClose, onDone }: {
   const [reason, setReason] = useState("");
   const [fault, setFault] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
+  const [full, setFull] = useState(false);
+  const [minutes, setMinutes] = useState("30");
+  const [arm, setArm] = useState("");
   const [key] = useState(fresh);
+  const extras = () => {
+    if (word === "promote") return { full, ...(arm ? { arm } : {}) };
+    if (word === "extend") return { by_s: Number(minutes) * 60 };
+    return word === "approve" && rollout.plan_digest ? { plan_digest: rollout.plan_digest } : {};
+  };
   const act = async (event: Event) => {
     event.preventDefault();
     setBusy(true);
     const path = word === "undo" ? `/v1/services/${encodeURIComponent(rollout.service)}/undo` : `/v1/rollouts/${encodeURIComponent(rollout.id)}/${word}`;
     try {
-      onDone(await send<Status>(path, { reason, expect_generation: rollout.generation, idempotency_key: key }));
+      onDone(await send<Status>(path, { ...extras(), reason, expect_generation: rollout.generation, idempotency_key: key }));
     } catch (problem) {
       setFault(problem instanceof Problem ? problem : new Problem(0, "", String(problem), ""));
       setBusy(false);
@@ -360,6 +370,26 @@ function Confirm({ word, status, onClose, onDone }: {
           Reason, for the journal
           <input required autofocus value={reason} onInput={(event) => setReason(event.currentTarget.value)} />
         </label>
+        {word === "promote" && (
+          <label class="check">
+            <input type="checkbox" checked={full} onChange={(event) => setFull(event.currentTarget.checked)} /> To the end at once,
+            whatever the evidence says
+          </label>
+        )}
+        {word === "promote" && rollout.candidates.length > 1 && (
+          <Choice<string>
+            label="Which arm is to answer"
+            value={arm}
+            options={[["", "as the evidence says"] as const, ...rollout.candidates.map((one) => [one.arm, `${one.arm}, v${one.version}`] as const)]}
+            onChange={setArm}
+          />
+        )}
+        {word === "extend" && (
+          <label>
+            Minutes
+            <input type="number" min="1" required value={minutes} onInput={(event) => setMinutes(event.currentTarget.value)} />
+          </label>
+        )}
         {fault && <Fault problem={fault} />}
         <div class="row end">
           <button type="button" onClick={onClose}>
