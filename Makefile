@@ -19,7 +19,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 UV := build/uv/bin/uv
 
-.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl prometheus clean
+.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl prometheus console clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ curl:  # the README's commands are tests
 prometheus:  # rules and dashboards are tried on a real one; without it those tests skip and say why
 	@command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || $(call debian,prometheus prometheus-alertmanager) \
 		|| echo "  (the tests that ask a real Prometheus will skip)"
+
+console:  ## Build the console's pages again (needs Node 20 and npm); the result is committed, so that users need neither
+	cd console && npm ci --no-audit --no-fund && npm run build
 
 lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
 	$(call compile,pyproject.toml --group test --group lint --group bench --group build,test,Everything that make needs)
