@@ -42,6 +42,8 @@ class DriftDesk:
         self._watches: dict[Key, Watch] = {}
         """Those that were shown rows the longest ago first."""
         self._gatherings: dict[Key, Gathering] = {}
+        self._told: dict[Key, tuple[tuple[object, ...], tuple[Point, ...]]] = {}
+        """Series by version, and what was known when they were worked out."""
         self._troubled: set[Key] = set()
 
     def wants(self, model: str) -> bool:
@@ -217,9 +219,13 @@ class DriftDesk:
         return self._watches[key]
 
     def points(self) -> Iterator[Point]:
-        """Every series."""
-        for (model, version), watch in self._watches.items():
-            yield from _points((model, str(version)), watch)
+        """Every series; those of a version are worked out when something has changed about it."""
+        self._told = {key: told for key, told in self._told.items() if key in self._watches}
+        for key, watch in self._watches.items():
+            known = (watch, watch.rows, watch.dropped, watch.quality.all.rows, watch.block_alarmed_ns)
+            if key not in self._told or self._told[key][0] != known:
+                self._told[key] = (known, tuple(_points((key[0], str(key[1])), watch)))
+            yield from self._told[key][1]
 
     def save(self) -> None:
         """Write what is known to the disk."""
