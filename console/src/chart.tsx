@@ -77,7 +77,7 @@ export function Frame({ title, source, csv, png, children, table }: FrameProps) 
   return (
     <figure class="chart" aria-labelledby={id} onKeyDown={leave}>
       <figcaption>
-        <h3 id={id}>{title}</h3>
+        <h2 id={id}>{title}</h2>
         <button ref={button} type="button" class="small menu" aria-expanded={open} aria-label={`${title}: source and export`} onClick={() => setOpen(!open)}>
           ⋯
         </button>
