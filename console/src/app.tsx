@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { whenUnauthorized } from "./api";
 import { ago } from "./format";
 import { listenToKeys } from "./keys";
-import { connect, disconnect, restInBackground, useLive } from "./live";
+import { connect, disconnect, ensureConnected, restInBackground, useLive } from "./live";
 import { PAGES, titleOf } from "./nav";
 import { Alerts } from "./pages/alerts";
 import { Audit } from "./pages/audit";
@@ -50,11 +50,12 @@ export function App() {
     };
     whenUnauthorized(look);
     restInBackground(() => admitted(current()));
+    connect();
     look();
     return () => window.clearTimeout(timer);
   }, []);
   useEffect(() => {
-    if (inside) connect();
+    if (inside) ensureConnected();
     else if (session) disconnect();
   }, [inside]);
   if (!session) {

@@ -67,6 +67,10 @@ export function connect(): void {
   heard();
 }
 
+export function ensureConnected(): void {
+  if (source === null || state.link === "lost") connect();
+}
+
 export function disconnect(): void {
   close();
   tries = 0;

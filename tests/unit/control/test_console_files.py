@@ -1,4 +1,4 @@
-"""The console's committed pages: built from the source beside them, small, and with nothing that their policy forbids."""
+"""The console's committed pages: built from the source beside them, small, with nothing that their policy forbids."""
 
 from __future__ import annotations
 
