@@ -19,7 +19,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 UV := build/uv/bin/uv
 
-.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl prometheus console clean
+.PHONY: help demo test test-all bench bench-grpc lint format lock docs oracle curl prometheus chromium console clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,10 +27,10 @@ help:  ## Say what there is
 demo: $(READY)  ## Serve real models, import others, roll one out, optimize one, watch one (about a minute once it is set up)
 	@$(BIN)/python -m examples.demo
 
-test: lint oracle curl prometheus  ## Lint, types, layers, and every test that is not slow; warnings are errors
+test: lint oracle curl prometheus chromium  ## Lint, types, layers, and every test that is not slow; warnings are errors
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: lint oracle curl prometheus  ## The slow tests too
+test-all: lint oracle curl prometheus chromium  ## The slow tests too
 	$(BIN)/python -m pytest
 
 lint: $(READY)  ## Ruff, mypy and the staircase of imports
@@ -64,8 +64,11 @@ prometheus:  # rules and dashboards are tried on a real one; without it those te
 	@command -v promtool >/dev/null && command -v prometheus-alertmanager >/dev/null || $(call debian,prometheus prometheus-alertmanager) \
 		|| echo "  (the tests that ask a real Prometheus will skip)"
 
+chromium:  # the console's pages are tried in a real browser; without it those tests skip and say why
+	@command -v chromium >/dev/null || $(call debian,chromium) || echo "  (the tests of the console's pages will skip)"
+
 console:  ## Build the console's pages again (needs Node 20 and npm); the result is committed, so that users need neither
-	cd console && npm ci --no-audit --no-fund && npm run build
+	cd console && npm ci --no-audit --no-fund && npm test && npm run build
 
 lock: $(UV)  ## Pin requirements/*.txt again; UPGRADE=--upgrade takes newer versions
 	$(call compile,pyproject.toml --group test --group lint --group bench --group build,test,Everything that make needs)

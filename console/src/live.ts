@@ -56,7 +56,7 @@ export function connect(): void {
     heard();
     tries = 0;
     const told = JSON.parse((event as MessageEvent<string>).data) as Told;
-    tell({ link: "open", told, beat: state.link === "open" ? state.beat : state.beat + 1 });
+    tell({ link: "open", told, beat: state.link === "lost" ? state.beat + 1 : state.beat });
   });
   source.addEventListener("delta", (event) => {
     heard();
@@ -77,11 +77,16 @@ export function disconnect(): void {
   tell({ link: "connecting", told: null });
 }
 
+function rest(): void {
+  close();
+  tell({ link: "lost" });
+}
+
 /** A page nobody looks at holds no connection: browsers allow six to a server. */
 export function restInBackground(wanted: () => boolean): void {
   document.addEventListener("visibilitychange", () => {
     window.clearTimeout(hidden);
-    if (document.hidden) hidden = window.setTimeout(close, HIDDEN_MS);
+    if (document.hidden) hidden = window.setTimeout(rest, HIDDEN_MS);
     else if (source === null && wanted()) connect();
   });
 }
