@@ -84,8 +84,12 @@ def run_snippet(snippet: Snippet, story: Story) -> str:
 
 @contextmanager
 def serving(snippet: Snippet, story: Story) -> Iterator[None]:
-    """Run a `taxiway serve` on free ports from here to the end of the page; it must stop cleanly."""
-    command = f"exec {snippet.text.strip()} --http.port 0 --grpc.port 0 --metrics.port 0 --no-control.enabled"
+    """Run a `taxiway serve` on free ports from here to the end of the page; it must stop cleanly.
+
+    It has a control process only where the page asks for one.
+    """
+    control = "" if "--control.enabled" in snippet.text else "--no-control.enabled"
+    command = f"exec {snippet.text.strip()} --http.port 0 --grpc.port 0 --metrics.port 0 {control}"
     with (story.folder / "server.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             ["bash", "-c", command],

@@ -10,7 +10,9 @@ _VERBS: dict[str, tuple[str, str]] = {
     "check-dashboard": ("taxiway.cli.monitor_check", "List the dead queries of any dashboard of Grafana."),
     "drift": ("taxiway.cli.monitor_drift", "What is known of drift: of all models, or of one."),
     "export": ("taxiway.cli.monitor_export", "Write what Prometheus, Alertmanager and Grafana are set up with."),
+    "query": ("taxiway.cli.monitor_query", "Ask captured requests something, in SQL."),
     "reference": ("taxiway.cli.monitor_reference", "Hold a model against training data, or have it learn anew."),
+    "report": ("taxiway.cli.monitor_report", "Write what is known of a model as one page of HTML."),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from taxiway.config.monitoring_capture import CaptureSettings
 from taxiway.config.monitoring_drift import DriftSettings
 from taxiway.config.monitoring_gpu import GpuSettings
 from taxiway.config.monitoring_history import HistorySettings
@@ -38,6 +39,9 @@ class MonitoringSettings(Section):
 
     drift: DriftSettings = Field(default_factory=DriftSettings)
     """When rows differ from a reference, and when today is unlike any day before."""
+
+    capture: CaptureSettings = Field(default_factory=CaptureSettings)
+    """Sampled requests and their answers, kept as Parquet for `taxiway monitor query`."""
 
     gpu: GpuSettings = Field(default_factory=GpuSettings)
     """GPUs, read through the driver's own library."""

@@ -71,6 +71,11 @@ def monitoring_place(configured: str, environ: Mapping[str, str]) -> Path:
     return Path(configured) if configured else _base(environ, "XDG_DATA_HOME", ".local/share") / "taxiway/monitoring"
 
 
+def capture_place(configured: str, monitoring: Path) -> Path:
+    """Where captured requests are kept: below what else is known of models, unless somebody said so."""
+    return Path(configured) if configured else monitoring / "capture"
+
+
 def optimize_place(environ: Mapping[str, str]) -> Path:
     """Where optimizations keep what they found out."""
     return _base(environ, "XDG_CACHE_HOME", ".cache") / "taxiway/optimize"

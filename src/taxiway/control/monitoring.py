@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +32,19 @@ _ASK_S: Final = 10.0
 _T = TypeVar("_T")
 
 
+class Sink(SampleSink, Protocol):
+    """Who is shown what was sampled, beside drift. All of it is called on the thread of monitoring."""
+
+    def look(self, now_ns: int) -> None:
+        """Time has passed, whether or not there were rows."""
+
+    def points(self) -> Iterator[Point]:
+        """Every series."""
+
+    def close(self, now_ns: int) -> None:
+        """No more will come."""
+
+
 class Monitoring:
     """All that watches, in the control process.
 
@@ -42,12 +55,13 @@ class Monitoring:
     """
 
     def __init__(
-        self, settings: MonitoringSettings, channel: Channel, directory: Path, sinks: Sequence[SampleSink] = ()
+        self, settings: MonitoringSettings, channel: Channel, directory: Path, sinks: Sequence[Sink] = ()
     ) -> None:
         self._settings = settings
         self._channel = channel
         self._desk = DriftDesk(settings.drift, WatchStore(directory / "drift"))
-        self._sinks = (self._desk, *sinks)
+        self._sinks = tuple(sinks)
+        self._failing: set[int] = set()
         self._thread = ThreadPoolExecutor(1, "monitor")
         self._fetching: asyncio.Task[NoReturn] | None = None
         self._points: tuple[Point, ...] = ()
@@ -57,7 +71,7 @@ class Monitoring:
     @property
     def watches(self) -> bool:
         """Whether anybody does."""
-        return self._settings.sampling.enabled and (self._settings.drift.enabled or len(self._sinks) > 1)
+        return self._settings.sampling.enabled and (self._settings.drift.enabled or bool(self._sinks))
 
     def begin(self) -> None:
         """Go on with what was known, and look at what comes."""
@@ -68,7 +82,7 @@ class Monitoring:
         """Look no more, and keep what is known."""
         if self._fetching is not None:
             self._fetching.cancel()
-            await self._do(self._desk.save)
+            await self._do(self._close)
         await asyncio.to_thread(self._thread.shutdown)
 
     def points(self) -> Iterator[Point]:
@@ -117,13 +131,34 @@ class Monitoring:
 
     def _look(self, sampled: list[SampledRows]) -> tuple[Point, ...]:
         for rows in sampled:
-            for sink in self._sinks:
-                sink.take(rows)
+            self._desk.take(rows)
         self._desk.look(time_ns())
+        for at, sink in enumerate(self._sinks):
+            with self._guarded(at):
+                for rows in sampled:
+                    sink.take(rows)
+                sink.look(time_ns())
         if monotonic() - self._saved_s >= self._settings.drift.save_every_s:
             self._desk.save()
             self._saved_s = monotonic()
-        return tuple(self._desk.points())
+        return (*self._desk.points(), *(point for sink in self._sinks for point in sink.points()))
+
+    def _close(self) -> None:
+        self._desk.save()
+        for at, sink in enumerate(self._sinks):
+            with self._guarded(at):
+                sink.close(time_ns())
+
+    @contextlib.contextmanager
+    def _guarded(self, at: int) -> Iterator[None]:
+        """What goes wrong with one sink is logged once, and is no matter of another."""
+        try:
+            yield
+            self._failing.discard(at)
+        except Exception as problem:  # noqa: BLE001 - the boundary
+            if at not in self._failing:
+                self._failing.add(at)
+                _log.error("samples_not_taken", error=problem)
 
     async def _do(self, what: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, what)

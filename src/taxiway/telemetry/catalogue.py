@@ -325,6 +325,11 @@ CONSOLE_STREAMS_CUT = _counter(
 HISTORY_DROPPED = _counter(
     "taxiway_history_dropped_rows_total", "Seconds of series that were not kept: over monitoring.history.max_series", ()
 )
+CAPTURE_ROWS = _counter("taxiway_capture_rows_total", "Rows of requests that were written as Parquet")
+CAPTURE_DROPPED = _counter(
+    "taxiway_capture_dropped_rows_total", "Rows that were to be captured, and that there was no room for"
+)
+CAPTURE_BYTES = _gauge("taxiway_capture_bytes", "What captured requests take on the disk", (), unit="bytes")
 DRIFT_ROWS = _counter("taxiway_drift_rows_total", "Sampled rows that were held against the reference")
 DRIFT_DROPPED = _counter(
     "taxiway_drift_dropped_requests_total", "Requests that were to be sampled, and that there was no room for"
@@ -453,6 +458,9 @@ CATALOGUE: tuple[Family, ...] = (
     CONSOLE_STREAMS,
     CONSOLE_STREAMS_CUT,
     HISTORY_DROPPED,
+    CAPTURE_ROWS,
+    CAPTURE_DROPPED,
+    CAPTURE_BYTES,
     DRIFT_ROWS,
     DRIFT_DROPPED,
     DRIFT_EVIDENCE,
