@@ -12,7 +12,9 @@ bets is a martingale whatever they have to do with each other; by Ville's inequa
 probability at most alpha.
 
 The bound is exact because each rank is among all blocks so far; ranks among the reference alone share that reference's
-luck, and are not independent.
+luck, and are not independent. So that a life may be long, blocks are forgotten all at once after a thousand, and as
+many are learned anew as at first, without a bet, while the capital stays: ranks in disjoint groups of blocks are
+independent.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ import numpy as np
 from taxiway.stats.change import Counts, Floats, State, packed, prior_of_start, unpacked
 from taxiway.stats.drift_evidence import Feature
 
-MOST_BLOCKS: Final = 10_000
-"""Blocks that are kept; with more, the oldest are forgotten, and the bound is no theorem any more."""
+MOST_BLOCKS: Final = 1_000
+"""Blocks that are kept; then all are forgotten, and others are learned in their place."""
 _POWERS: Final = np.array((0.15, 0.3, 0.5, 0.7, 0.85))
 """Bets eps * p^(eps - 1), each a density on [0, 1] that likes small p."""
 _LEVELS: Final = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -50,8 +52,9 @@ class BlockMartingale:
 
     Attributes:
         log_e: the logarithm of the martingale; 0 until the reference is over.
-        p_values: of the blocks after the reference: the smallest of each, over all sides. It shows which blocks were
-            odd, and is no p-value by itself.
+        p_values: of the last blocks after the reference: the smallest of each, over all sides. It shows which blocks
+            were odd, and is no p-value by itself. 1 for one that was learned.
+        judged: how many were judged.
         log_e_by_feature: the logarithm of each feature's own average [F].
     """
 
@@ -64,27 +67,39 @@ class BlockMartingale:
         self._random = np.random.default_rng(seed)
         self._capital = np.full((len(_POWERS), 2 * len(self._sides)), _NOTHING)
         self._unused = 1.0
+        self._learned = self._to_learn = 0
+        self.judged = 0
         self.p_values: list[float] = []
         self.log_e = 0.0
         self.log_e_by_feature: Floats = np.zeros(len(features))
 
     def learn(self, counts: Counts) -> None:
         """One block of the reference: counts in each cell of each feature, one feature after the other."""
-        if self.p_values:
+        if self.judged:
             raise ValueError("the reference is over: blocks have been judged against it")
+        self._learned += 1
         self._keep(self._seen(counts))
 
     def judge(self, counts: Counts) -> float:
-        """One more block; the smallest of its p-values."""
+        """One more block; the smallest of its p-values, or 1 if it had to be learned."""
         shares = self._seen(counts)
+        self.judged += 1
+        if len(self._shares) >= MOST_BLOCKS:
+            self._shares, self._to_learn = self._shares[:0], self._learned
         self._keep(shares)
+        if self._to_learn:
+            self._to_learn -= 1
+            return self._told(1.0)
         ties = (self._shares == shares).sum(axis=0) * self._random.uniform()
         above = ((self._shares > shares).sum(axis=0) + ties) / len(self._shares)
         below = ((self._shares < shares).sum(axis=0) + ties) / len(self._shares)
         p_values = np.maximum(np.concatenate([above, below]), _LEAST_P)
-        self.p_values.append(float(p_values.min()))
         self._bet(p_values)
-        return self.p_values[-1]
+        return self._told(float(p_values.min()))
+
+    def _told(self, p_value: float) -> float:
+        self.p_values = [*self.p_values[-(MOST_BLOCKS - 1) :], p_value]
+        return p_value
 
     def state(self) -> State:
         """What it knows, beside what it was made with."""
@@ -92,6 +107,7 @@ class BlockMartingale:
             "shares": packed(self._shares),
             "capital": packed(self._capital),
             "unused": self._unused,
+            "learned": [self._learned, self._to_learn, self.judged],
             "p_values": self.p_values,
             "log_e": self.log_e,
             "by_feature": packed(self.log_e_by_feature),
@@ -109,6 +125,7 @@ class BlockMartingale:
             raise ValueError(f"it looked at {shares.shape[1:]} sides; these are {self._shares.shape[1:]}")
         self._shares, self._capital = shares, unpacked(state["capital"])
         self._unused, self.log_e = state["unused"], state["log_e"]
+        self._learned, self._to_learn, self.judged = state["learned"]
         self.p_values, self.log_e_by_feature = list(state["p_values"]), unpacked(state["by_feature"])
         self._random.bit_generator.state = json.loads(state["random"])
 
@@ -120,10 +137,10 @@ class BlockMartingale:
         return shares.astype(np.float32)
 
     def _keep(self, shares: Floats) -> None:
-        self._shares = np.concatenate([self._shares[-(MOST_BLOCKS - 1) :], shares[None].astype(np.float32)])
+        self._shares = np.concatenate([self._shares, shares[None].astype(np.float32)])
 
     def _bet(self, p_values: Floats) -> None:
-        weight = prior_of_start(len(self.p_values))
+        weight = prior_of_start(self.judged)
         self._unused -= weight
         won = np.log(_POWERS)[:, None] + (_POWERS[:, None] - 1.0) * np.log(p_values)
         self._capital = np.logaddexp(self._capital, math.log(weight)) + won

@@ -232,6 +232,7 @@ class _Starts:
 
     def restore(self, state: Sequence[State]) -> None:
         """Go on from what `state` told."""
+        self._table.clear()
         for row in state:
             self.join({name: unpacked(value) for name, value in row.items()})
 

@@ -43,6 +43,10 @@ class Table:
         for array in self._arrays.values():
             array[row] = array[self._rows]
 
+    def clear(self) -> None:
+        """Let all rows go."""
+        self._rows = 0
+
     def rows(self, names: Iterable[str]) -> list[dict[str, NDArray[Any]]]:
         """Copies of these columns, row by row."""
         chosen = list(names)

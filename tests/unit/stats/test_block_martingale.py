@@ -72,6 +72,19 @@ def test_which_feature_is_told() -> None:
     assert int(np.argmax(martingale.log_e_by_feature)) == 1
 
 
+def test_a_long_life_keeps_its_capital_and_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taxiway.stats.block_martingale.MOST_BLOCKS", 90)
+    worth = []
+    for seed in range(60):
+        martingale = run(seed, 0.0, 200)
+        assert len(martingale.p_values) <= 90
+        assert len(martingale.state()["shares"][2]) <= 90 * martingale.state()["shares"][1][1] * 4
+        worth.append(math.exp(martingale.log_e))
+    assert np.mean(worth) < 1.0 + 3 * np.std(worth) / math.sqrt(len(worth))
+    assert max(worth) < 100
+    assert run(1, 2.0, 200).log_e > math.log(1 / 0.01)
+
+
 def test_one_that_is_restored_goes_on_equally() -> None:
     martingale, other = run(1, 0.0, 5), BlockMartingale([FEATURE])
     other.restore(martingale.state())

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
+from taxiway.stats import drift_evidence
 from taxiway.stats.cells import NumericCells
 from taxiway.stats.drift_evidence import DriftEvidence, Feature
 
@@ -143,3 +145,59 @@ def test_expected_evidence_under_the_null_is_one() -> None:
         values.append(math.exp(min(evidence.log_average, 20.0)))
 
     assert np.mean(values) == pytest.approx(1.0, abs=0.2)
+
+
+def test_one_that_is_restored_goes_on_equally_whatever_it_knew_before() -> None:
+    random = np.random.default_rng(3)
+    sample = normal(random, 2000)
+    cells = NumericCells.of(sample)
+    feature = Feature(cells.count(sample), cells.order)
+    evidence, other = DriftEvidence([feature]), DriftEvidence([feature])
+    for _ in range(30):
+        evidence.add(cells.count(normal(random, BLOCK)), BLOCK)
+        other.add(cells.count(normal(random, BLOCK) + 1), BLOCK)
+    other.restore(evidence.state())
+    for _ in range(30):
+        counts = cells.count(normal(random, BLOCK) + 0.1)
+        evidence.add(counts, BLOCK)
+        other.add(counts, BLOCK)
+        assert other.log_average == evidence.log_average
+    with pytest.raises(ValueError, match="cells"):
+        DriftEvidence([Feature(np.array([1, 2]))]).restore(evidence.state())
+
+
+def test_evidence_is_what_its_definition_says() -> None:
+    """The fast arithmetic against the plain one, of one start that has seen it all."""
+    random = np.random.default_rng(4)
+    sample = normal(random, 1000)
+    cells = NumericCells.of(sample)
+    feature = Feature(cells.count(sample), cells.order)
+    evidence = DriftEvidence([feature])
+    for shift in (0.0, 0.3):
+        counts = cells.count(normal(random, BLOCK) + shift)
+        evidence.add(counts, BLOCK)
+    first = evidence._starts
+    alpha: NDArray[np.float64] = feature.reference.astype(np.float64) + 0.5
+    since = evidence.counts.astype(np.float64)
+    assert first.evidence[0, 0] == pytest.approx(plain_evidence(alpha, since, cells.order), abs=1e-3)
+
+
+def plain_evidence(alpha: NDArray[np.float64], counts: NDArray[np.float64], order: NDArray[np.float64]) -> float:
+    def chance(prior: NDArray[np.float64]) -> float:
+        whole = gammaln(prior.sum()) - gammaln(prior.sum() + counts.sum())
+        return float((gammaln(prior + counts) - gammaln(prior)).sum() + whole)
+
+    def mean(logs: list[float]) -> float:
+        return float(np.logaddexp.reduce(logs) - math.log(len(logs)))
+
+    shares, scores = alpha / alpha.sum(), drift_evidence._normal_scores(Feature((alpha - 0.5).astype(np.int64), order))
+    scale = min(drift_evidence._BELIEF / alpha.sum(), drift_evidence._MOST_BELIEVED)
+    tempered = mean([chance(np.full_like(alpha, 0.5)), chance(0.5 + scale * (alpha - 0.5))])
+    tilts = [a * scores + b * (scores**2 - 1) for a, b in drift_evidence._TILTS]
+    tilted = [float((counts * (np.log(shares) + t - math.log((shares * np.exp(t)).sum()))).sum()) for t in tilts]
+    inflated = []
+    for moved in drift_evidence._INFLATIONS:
+        into = [(1 - moved) * shares + moved * (np.arange(len(shares)) == at) for at in range(len(shares))]
+        inflated.append(mean([float((counts * np.log(one)).sum()) for one in into]))
+    moved_by = float(np.logaddexp(mean(tilted), mean(inflated)))
+    return float(np.logaddexp(tempered, moved_by)) - math.log(3) - chance(alpha)
