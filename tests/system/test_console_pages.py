@@ -215,7 +215,7 @@ def test_everything_can_be_done_by_keys(tab: Tab) -> None:
 
 
 def test_keys_open_the_console_as_far_as_they_reach(browser: Browser, tmp_path: Path) -> None:
-    keys = write_keys(tmp_path / "keys.yaml", reader="read")
+    keys = write_keys(tmp_path / "keys.yaml", reader="read", some="read:fraud")
     context = browser.new_context()
     with open_shop(tmp_path, good).serve(**{"auth.keys_file": keys}) as running:
         page = context.new_page()
@@ -234,7 +234,11 @@ def test_keys_open_the_console_as_far_as_they_reach(browser: Browser, tmp_path: 
         expect(page.get_by_role("button", name="Send")).to_be_disabled()
         expect(page.get_by_text("Your key lacks the scope infer.")).to_be_visible()
         page.get_by_role("button", name="Sign out").click()
-        expect(key).to_be_visible()
+        key.fill("key-some")
+        key.press("Enter")
+        expect(page.locator(".heard")).to_have_attribute("data-link", "refused")
+        page.get_by_role("link", name="Overview").click()
+        expect(page.get_by_text("Your key is for some models only.")).to_be_visible()
     context.close()
 
 
