@@ -216,8 +216,9 @@ def test_everything_can_be_done_by_keys(tab: Tab) -> None:
 
 def test_keys_open_the_console_as_far_as_they_reach(browser: Browser, tmp_path: Path) -> None:
     keys = write_keys(tmp_path / "keys.yaml", reader="read", some="read:fraud")
+    own: dict[str, Any] = {"auth.keys_file": keys}
     context = browser.new_context()
-    with open_shop(tmp_path, good).serve(**{"auth.keys_file": keys}) as running:
+    with open_shop(tmp_path, good).serve(**own) as running:
         page = context.new_page()
         page.goto(f"{running.process.control}/console/models/{MODEL}")
         key = page.get_by_label("API key")
