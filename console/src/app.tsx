@@ -201,8 +201,8 @@ function Caller() {
 
 function Heard() {
   const { link, told } = useLive();
-  const state = link !== "open" ? "bad" : told?.stale ? "warn" : "good";
-  const words = link === "connecting" ? "connecting" : link === "lost" ? "reconnecting" : told?.stale ? "stale" : "live";
+  const state = link === "refused" ? "warn" : link !== "open" ? "bad" : told?.stale ? "warn" : "good";
+  const words = link === "connecting" ? "connecting" : link === "lost" ? "reconnecting" : link === "refused" ? "not live" : told?.stale ? "stale" : "live";
   return (
     <span class={`heard ${state}`} data-link={link}>
       <i aria-hidden="true" />

@@ -4,7 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import { ask } from "./api";
 import { applied, patience, type Delta, type Told } from "./stream";
 
-export type Link = "connecting" | "open" | "lost";
+/** `refused`: this caller sees some models only, and no stream. */
+export type Link = "connecting" | "open" | "lost" | "refused";
 
 export interface Live {
   link: Link;
@@ -44,9 +45,26 @@ function close(): void {
 function lost(): void {
   close();
   tell({ link: "lost" });
-  if (tries === 1) void ask("/v1/server").catch(() => undefined);
+  if (tries === 1) void learnWhy();
   retry = window.setTimeout(connect, patience(tries, Math.random()));
   tries += 1;
+}
+
+/** An EventSource does not tell why it was refused. */
+async function learnWhy(): Promise<void> {
+  const stop = new AbortController();
+  try {
+    const reply = await fetch("/v1/stream", { signal: stop.signal });
+    if (reply.status === 401) void ask("/v1/server").catch(() => undefined);
+    if (reply.status === 403) {
+      close();
+      tell({ link: "refused" });
+    }
+  } catch {
+    return;
+  } finally {
+    stop.abort();
+  }
 }
 
 export function connect(): void {

@@ -3,7 +3,7 @@ import { ago, bytes, count, number, percent, rate, seconds, UNKNOWN } from "../s
 import { gridOf } from "../src/heat";
 import { matching, PAGES } from "../src/nav";
 import { front, pointOf, spread } from "../src/pareto";
-import { sharesOf } from "../src/pages/drift";
+import { bandsOf, sharesOf } from "../src/pages/drift";
 import { placeOf, to } from "../src/router";
 import { quantileOf } from "../src/promql";
 
@@ -73,6 +73,13 @@ describe("what is drawn", () => {
       { name: "b", reference: 0.5, now: 0.75 },
     ]);
     expect(sharesOf([{ name: "a", reference: 10, now: 0 }])[0]?.now).toBe(0);
+  });
+
+  it("tells accuracy of all rows first, then of slices", () => {
+    const share = { rows: 10, accuracy: 0.9, low: 0.8, high: 0.95 };
+    const told = { labelled: share, slices: [{ ...share, slice: "country", value: "DE" }], waiting: 3 };
+    expect(bandsOf(told).map((one) => one.name)).toEqual(["by labels", "country = DE"]);
+    expect(bandsOf({ slices: [], waiting: 0 })).toEqual([]);
   });
 
   it("puts columns together, and shows only buckets in use", () => {

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.support.keys import write_keys
 from tests.support.raw_http import PATIENCE_S
 from tests.support.rollouts import MODEL, Crowd, Server, good, open_shop
 
@@ -211,6 +212,35 @@ def test_everything_can_be_done_by_keys(tab: Tab) -> None:
     assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     tab.page.go_back()
     expect(tab.page.locator("h1")).to_have_text("Drift")
+
+
+def test_keys_open_the_console_as_far_as_they_reach(browser: Browser, tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys.yaml", reader="read", some="read:fraud")
+    own: dict[str, Any] = {"auth.keys_file": keys}
+    context = browser.new_context()
+    with open_shop(tmp_path, good).serve(**own) as running:
+        page = context.new_page()
+        page.goto(f"{running.process.control}/console/models/{MODEL}")
+        key = page.get_by_label("API key")
+        key.fill("nonsense")
+        key.press("Enter")
+        expect(page.get_by_role("alert")).to_be_visible()
+        key.fill("key-reader")
+        key.press("Enter")
+        expect(page.locator("h1")).to_have_text(MODEL)
+        expect(page.locator(".heard")).to_have_attribute("data-link", "open")
+        page.reload()
+        expect(page.locator("h1")).to_have_text(MODEL)
+        page.get_by_role("link", name="Try it").click()
+        expect(page.get_by_role("button", name="Send")).to_be_disabled()
+        expect(page.get_by_text("Your key lacks the scope infer.")).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        key.fill("key-some")
+        key.press("Enter")
+        expect(page.locator(".heard")).to_have_attribute("data-link", "refused")
+        page.get_by_role("link", name="Overview").click()
+        expect(page.get_by_text("Your key is for some models only.")).to_be_visible()
+    context.close()
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is not there: npm ci in console/")

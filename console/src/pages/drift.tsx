@@ -63,7 +63,7 @@ interface Report extends Watch {
   blocks?: { block_s: number; learned: number; evidence: Cell; calendar: Day[] } | null;
   left_out?: unknown[];
   features?: Feature[];
-  quality?: Record<string, unknown> | null;
+  quality?: Told | null;
 }
 
 export function Drift({ place }: { place: Place }) {
@@ -143,6 +143,7 @@ function One({ place, model }: { place: Place; model: string }) {
             <Span place={place} />
           </Head>
           {report.learned ? <Learning learned={report.learned} /> : <Known report={report} path={path} span_s={spanOf(place)} />}
+          {report.quality && <Quality quality={report.quality} path={path} />}
         </>
       )}
     </Answer>
@@ -212,8 +213,7 @@ function Known({ report, path, span_s }: { report: Report; path: string; span_s:
       </div>
       <Features report={report} path={path} />
       {report.blocks && <Calendar blocks={report.blocks} path={path} />}
-      {report.quality && <Quality quality={report.quality} />}
-      {(report.left_out?.length ?? 0) > 0 && <p class="muted">Not watched: {report.left_out?.map(String).join(", ")}</p>}
+            {(report.left_out?.length ?? 0) > 0 && <p class="muted">Not watched: {report.left_out?.map(String).join(", ")}</p>}
     </>
   );
 }
@@ -375,18 +375,84 @@ function Calendar({ blocks, path }: { blocks: NonNullable<Report["blocks"]>; pat
   );
 }
 
-function Quality({ quality }: { quality: Record<string, unknown> }) {
+export interface Told {
+  labelled?: Share;
+  estimate?: Share & { unreliable: boolean };
+  slices: (Share & { slice: string; value: string })[];
+  waiting: number;
+}
+
+interface Share {
+  rows: number;
+  accuracy: number;
+  low: number;
+  high: number;
+}
+
+/** Accuracy with its interval, all rows first, then slices as they come: the worst first. */
+export function bandsOf(told: Told): (Share & { name: string; unreliable: boolean })[] {
+  const sure = { unreliable: false };
+  return [
+    ...(told.labelled ? [{ ...told.labelled, ...sure, name: "by labels" }] : []),
+    ...(told.estimate ? [{ ...told.estimate, name: "estimated without labels" }] : []),
+    ...told.slices.map((one) => ({ ...one, ...sure, name: `${one.slice} = ${one.value}` })),
+  ];
+}
+
+const BAND = 26;
+const WORDS = 170;
+
+function Quality({ quality, path }: { quality: Told; path: string }) {
+  const bands = bandsOf(quality).slice(0, 40);
+  if (!bands.length) {
+    return (
+      <Panel title="How right it is">
+        <Empty title="No label has come back yet.">
+          <p>
+            Send what turned out to be right as feedback, with the request&apos;s id: <code>POST /v2/models/NAME/feedback</code>. After
+            200 labels the accuracy of rows without labels is estimated too.
+          </p>
+        </Empty>
+      </Panel>
+    );
+  }
+  const low = Math.min(0.5, ...bands.map((one) => one.low));
+  const draw = ({ ctx, width, colours }: Ink) => {
+    const x = (share: number) => WORDS + ((share - low) / (1 - low)) * (width - WORDS - 50);
+    bands.forEach((one, at) => {
+      const y = at * BAND + 13;
+      ctx.fillStyle = colours.text;
+      ctx.textAlign = "right";
+      ctx.fillText(one.name.length > 26 ? `${one.name.slice(0, 25)}…` : one.name, WORDS - 10, y + 4);
+      ctx.fillStyle = one.unreliable ? colours.warn : colours.accent;
+      ctx.globalAlpha = 0.3;
+      ctx.fillRect(x(one.low), y - 6, Math.max(1, x(one.high) - x(one.low)), 12);
+      ctx.globalAlpha = 1;
+      ctx.fillRect(x(one.accuracy) - 1.5, y - 8, 3, 16);
+      ctx.fillStyle = colours.muted;
+      ctx.textAlign = "left";
+      ctx.fillText(percent(one.accuracy), x(1) + 8, y + 4);
+    });
+  };
+  const words = (one: (typeof bands)[number]) =>
+    `${one.name}: ${percent(one.accuracy)}, ${percent(one.low)} to ${percent(one.high)}, of ${count(one.rows)} rows${one.unreliable ? ", unreliable" : ""}`;
   return (
-    <Panel title="Estimated quality">
-      <Table
-        caption="Quality as it is estimated without labels"
-        rows={Object.entries(quality)}
-        name={([name]) => name}
-        columns={[
-          { name: "Measure", cell: ([name]) => name.replaceAll("_", " ") },
-          { name: "Value", cell: ([, value]) => (typeof value === "number" ? number(value) : value === null ? UNKNOWN : typeof value === "object" ? <code>{JSON.stringify(value)}</code> : String(value)) },
-        ]}
+    <Panel title="How right it is" side={quality.estimate?.unreliable && <Badge mood="warn">estimate unreliable</Badge>}>
+      <Drawing
+        title="Accuracy"
+        source={{ promql: "taxiway_model_accuracy_ratio", api: path }}
+        height={bands.length * BAND + 4}
+        draw={draw}
+        hit={(_, y) => {
+          const one = bands[Math.floor(y / BAND)];
+          return one ? words(one) : null;
+        }}
+        head={["of", "rows", "accuracy", "low", "high"]}
+        rows={bands.map((one) => [one.name, one.rows, one.accuracy, one.low, one.high])}
+        label={bands.slice(0, 12).map(words).join("; ")}
+        legend="a line is the accuracy, its band holds it with 95 %; amber: rows are unlike those that labels are known of"
       />
+      {quality.waiting > 0 && <p class="muted">{count(quality.waiting)} answers wait for their labels.</p>}
     </Panel>
   );
 }

@@ -8,14 +8,14 @@ import type { Gpu, Told } from "../stream";
 import { Badge, Bar, Empty, Head, Panel, Stat, Waiting } from "../ui";
 
 export function Hardware({ place }: { place: Place }) {
-  const { told } = useLive();
+  const { told, link } = useLive();
   const span_s = spanOf(place);
   return (
     <>
       <Head title="GPU and host">
         <Span place={place} />
       </Head>
-      {told ? <Host told={told} /> : <Waiting />}
+      {told ? <Host told={told} /> : link !== "refused" && <Waiting />}
       <div class="grid">
         <section class="panel">
           <Series title="CPU of the host" format={percent} top={1} wanted={host(span_s, [["cpu", "cpu"]])} />

@@ -285,7 +285,7 @@ function Live({ detail }: { detail: Detail }) {
           }
         >
           {one.reason && <p class="muted">{one.reason}</p>}
-          {one.metadata && <Signature inputs={one.metadata.inputs} outputs={one.metadata.outputs} />}
+          {one.metadata && <Signature version={one.version} inputs={one.metadata.inputs} outputs={one.metadata.outputs} />}
           {one.config && (
             <details>
               <summary>Live configuration</summary>
@@ -299,11 +299,11 @@ function Live({ detail }: { detail: Detail }) {
   );
 }
 
-function Signature({ inputs, outputs }: { inputs: Tensor[]; outputs: Tensor[] }) {
+function Signature({ version, inputs, outputs }: { version: number | string; inputs: Tensor[]; outputs: Tensor[] }) {
   const rows = [...inputs.map((one) => ({ side: "input", ...one })), ...outputs.map((one) => ({ side: "output", ...one }))];
   return (
     <Table
-      caption="Signature"
+      caption={`Signature of v${version}`}
       rows={rows}
       name={(one) => one.side + one.name}
       columns={[

@@ -7,12 +7,20 @@ import { Badge, Empty, Head, Panel, Stat, Waiting } from "../ui";
 import { alertMood, outcomeMood } from "../moods";
 
 export function Overview() {
-  const { told } = useLive();
+  const { told, link } = useLive();
   if (!told) {
     return (
       <>
         <Head title="Overview" />
-        <Waiting />
+        {link === "refused" ? (
+          <Empty title="Your key is for some models only.">
+            <p>
+              The overview is of all of them. Each of yours has a page: <code>/console/models/NAME</code>
+            </p>
+          </Empty>
+        ) : (
+          <Waiting />
+        )}
       </>
     );
   }
