@@ -35,7 +35,14 @@ _ONLY_WHERE_IT_IS_ON = {AUTH_REFUSED.name, RELOADS.name}
 _ONLY_OF_SOME_MODELS = {ANSWERS.name, PROCESSES.name, PROCESS_DEATHS.name}
 """Those that are decoupled, and those that run in processes of their own."""
 _THE_SUPERVISORS = {WORKERS.name, WORKER_RESTARTS.name, WORKER_MEMORY.name, CONTROL_UP.name, CONTROL_RESTARTS.name}
-_CONTROLS = ("taxiway_drift_", "taxiway_console_", "taxiway_history_", "taxiway_capture_", "taxiway_model_accuracy")
+_CONTROLS = (
+    "taxiway_drift_",
+    "taxiway_console_",
+    "taxiway_history_",
+    "taxiway_capture_",
+    "taxiway_mlflow_",
+    "taxiway_model_accuracy",
+)
 _OF_CONTROL = {ANSWERS_NOT_JUDGED.name, *(one.name for one in CATALOGUE if one.name.startswith(_CONTROLS))}
 """There is none in this process; tests/system/test_workers.py looks at a whole server."""
 _OF_GPUS = {family.name for family in GPU_FAMILIES}

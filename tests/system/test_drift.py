@@ -110,11 +110,11 @@ def test_training_data_is_a_reference_and_the_command_line_tells_of_it(server: P
     report = json.loads(run(server, "drift", "double", "--output", "json").stdout)
     assert report["reference"]["kind"] == "train.npz"
     assert {"x[1]", "y[1]"} == {report["features"][0]["name"], report["features"][1]["name"]}
-    run(server, "reference", "double", "--like", "1", "--url", url)
-    assert ask(server, "/v1/monitor/drift/double")["reference"]["kind"] == "its own last rows"
     page = tmp_path / "double.html"
     assert "unlike the reference" in run(server, "report", "double", "-o", str(page)).stdout
     assert "<h1>double, version 1</h1>" in page.read_text("utf-8")
+    run(server, "reference", "double", "--like", "1", "--url", url)
+    assert ask(server, "/v1/monitor/drift/double")["reference"]["kind"] == "its own last rows"
     run(server, "reference", "double", "--learn", "--url", url)
     assert "learning" in run(server, "drift", "double").stdout
 

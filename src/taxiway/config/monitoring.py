@@ -10,6 +10,7 @@ from taxiway.config.monitoring_capture import CaptureSettings
 from taxiway.config.monitoring_drift import DriftSettings
 from taxiway.config.monitoring_gpu import GpuSettings
 from taxiway.config.monitoring_history import HistorySettings
+from taxiway.config.monitoring_mlflow import MlflowExportSettings
 from taxiway.config.monitoring_slos import ModelSlos
 from taxiway.config.sections import Bytes, FileName, Section
 
@@ -42,6 +43,9 @@ class MonitoringSettings(Section):
 
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     """Sampled requests and their answers, kept as Parquet for `taxiway monitor query`."""
+
+    mlflow: MlflowExportSettings = Field(default_factory=MlflowExportSettings)
+    """Drift and quality as runs of MLflow, in the MLflow of mlflow.tracking_uri."""
 
     gpu: GpuSettings = Field(default_factory=GpuSettings)
     """GPUs, read through the driver's own library."""

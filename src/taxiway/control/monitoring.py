@@ -45,6 +45,25 @@ class Sink(SampleSink, Protocol):
         """No more will come."""
 
 
+class Reporter(Protocol):
+    """Who is told what is known of every version, now and then; it neither waits nor raises.
+
+    Attributes:
+        every_s: how often.
+    """
+
+    every_s: float
+
+    def tell(self, reports: Sequence[Mapping[str, Any]], now_ns: int) -> None:
+        """These are known now."""
+
+    def points(self) -> Iterator[Point]:
+        """Every series."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
 class Monitoring:
     """All that watches, in the control process.
 
@@ -52,16 +71,23 @@ class Monitoring:
         channel: to the supervisor, which asks every data-plane process.
         directory: where what is known is kept.
         sinks: who else is shown what was sampled.
+        reporters: who is told what is known.
     """
 
     def __init__(
-        self, settings: MonitoringSettings, channel: Channel, directory: Path, sinks: Sequence[Sink] = ()
+        self,
+        settings: MonitoringSettings,
+        channel: Channel,
+        directory: Path,
+        sinks: Sequence[Sink] = (),
+        reporters: Sequence[Reporter] = (),
     ) -> None:
         self._settings = settings
         self._channel = channel
         self._desk = DriftDesk(settings.drift, WatchStore(directory / "drift"))
         self._sinks = tuple(sinks)
         self._failing: set[int] = set()
+        self._reporters = {one: monotonic() for one in reporters}
         self._thread = ThreadPoolExecutor(1, "monitor")
         self._fetching: asyncio.Task[NoReturn] | None = None
         self._points: tuple[Point, ...] = ()
@@ -141,10 +167,22 @@ class Monitoring:
         if monotonic() - self._saved_s >= self._settings.drift.save_every_s:
             self._desk.save()
             self._saved_s = monotonic()
-        return (*self._desk.points(), *(point for sink in self._sinks for point in sink.points()))
+        for reporter, told_s in self._reporters.items():
+            if monotonic() - told_s >= reporter.every_s:
+                self._report(reporter)
+        beside = [*(one.points() for one in self._sinks), *(one.points() for one in self._reporters)]
+        return (*self._desk.points(), *(point for points in beside for point in points))
+
+    def _report(self, reporter: Reporter) -> None:
+        self._reporters[reporter] = monotonic()
+        known = [(one["model"], one["version"]) for one in self._desk.summaries()]
+        reporter.tell([self._desk.report(*key) for key in known], time_ns())
 
     def _close(self) -> None:
         self._desk.save()
+        for reporter in self._reporters:
+            self._report(reporter)
+            reporter.close()
         for at, sink in enumerate(self._sinks):
             with self._guarded(at):
                 sink.close(time_ns())

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from taxiway.config.places import capture_place, journal_url, monitoring_place, registry_places
+from taxiway.config.places import capture_place, journal_url, mlflow_places, monitoring_place, registry_places
 from taxiway.config.settings import Settings
 from taxiway.control.app import make_app
 from taxiway.control.callers import Callers
@@ -30,7 +30,7 @@ from taxiway.control.functions import ProcessFunctions
 from taxiway.control.health import health_routes
 from taxiway.control.http_port import ControlPort
 from taxiway.control.judging import judge_routes
-from taxiway.control.monitoring import Monitoring, Sink
+from taxiway.control.monitoring import Monitoring, Reporter, Sink
 from taxiway.control.names import Names
 from taxiway.control.rollouts import RolloutRoutes
 from taxiway.control.server import server_routes
@@ -38,7 +38,9 @@ from taxiway.control.sessions import Sessions
 from taxiway.control.traffic import ChannelTraffic
 from taxiway.core.clock import SystemClock
 from taxiway.core.errors import NotFound, TaxiwayError
+from taxiway.intake.mlflow.server import Mlflow
 from taxiway.monitor.capture.capture import Capture
+from taxiway.monitor.mlflow.exporter import MlflowExporter
 from taxiway.registry import Registry
 from taxiway.registry.canonical import canonical_json, digest_of
 from taxiway.rollout.controller import RolloutController
@@ -101,7 +103,9 @@ class Control:
         self._parts = Parts(self._journal, self._controller)
         self._feed = self._make_feed(directory)
         self._budgets = Budgets(settings.monitoring.slos, self._feed)
-        self._monitoring = Monitoring(settings.monitoring, channel, directory, self._sinks(directory))
+        self._monitoring = Monitoring(
+            settings.monitoring, channel, directory, self._sinks(directory), self._reporters()
+        )
         self._port = self._make_port()
         self._reloading: asyncio.Task[None] | None = None
         self._declaring: asyncio.Task[None] | None = None
@@ -172,6 +176,12 @@ class Control:
         place = capture_place(told.capture.directory, directory)
         capture = Capture(told.capture, place, directory / "capture.key", features)
         return [capture] if capture.is_on else []
+
+    def _reporters(self) -> list[Reporter]:
+        """Who is told what is known of versions in service."""
+        told = self._settings.monitoring.mlflow
+        place = mlflow_places(self._settings.mlflow, self._environ)
+        return [MlflowExporter(told, partial(Mlflow.connect, place.tracking_uri))] if told.enabled else []
 
     async def _feedback(self, words: Mapping[str, Any]) -> object:
         told = await asyncio.to_thread(self._quality.give, words)

@@ -330,6 +330,13 @@ CAPTURE_DROPPED = _counter(
     "taxiway_capture_dropped_rows_total", "Rows that were to be captured, and that there was no room for"
 )
 CAPTURE_BYTES = _gauge("taxiway_capture_bytes", "What captured requests take on the disk", (), unit="bytes")
+MLFLOW_SENT = _counter("taxiway_mlflow_reports_total", "Reports of versions in service that MLflow was told", ())
+MLFLOW_DROPPED = _counter(
+    "taxiway_mlflow_dropped_reports_total",
+    "Reports that MLflow was not told: it did not answer for long, or refused",
+    (),
+)
+MLFLOW_WAITING = _gauge("taxiway_mlflow_waiting_reports", "Reports that wait for MLflow", ())
 DRIFT_ROWS = _counter("taxiway_drift_rows_total", "Sampled rows that were held against the reference")
 DRIFT_DROPPED = _counter(
     "taxiway_drift_dropped_requests_total", "Requests that were to be sampled, and that there was no room for"
@@ -461,6 +468,9 @@ CATALOGUE: tuple[Family, ...] = (
     CAPTURE_ROWS,
     CAPTURE_DROPPED,
     CAPTURE_BYTES,
+    MLFLOW_SENT,
+    MLFLOW_DROPPED,
+    MLFLOW_WAITING,
     DRIFT_ROWS,
     DRIFT_DROPPED,
     DRIFT_EVIDENCE,

@@ -205,6 +205,28 @@ class Mlflow:
             else:
                 self._client.set_model_version_tag(name, version, key, value)
 
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if there is none."""
+        with _told(f"experiment {name!r} in MLflow"):
+            found = self._client.get_experiment_by_name(name)
+            return str(self._client.create_experiment(name) if found is None else found.experiment_id)
+
+    def run_of(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        """The id of the run with these tags, which is made if there is none."""
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        with _told(f"runs of experiment {experiment} in MLflow"):
+            found = self._client.search_runs([experiment], filter_string=wanted, max_results=1)
+            run = found[0] if found else self._client.create_run(experiment, run_name=name, tags=dict(tags))
+            return str(run.info.run_id)
+
+    def log(self, run: str, metrics: Mapping[str, float], at_ms: int, step: int) -> None:
+        """Add to the metrics of a run, all at once."""
+        with _told(f"run {run} in MLflow"):
+            from mlflow.entities import Metric  # noqa: PLC0415 - as `_library`
+
+            values = [Metric(key, value, at_ms, step) for key, value in metrics.items()]
+            self._client.log_batch(run, metrics=values)
+
 
 # --- addresses -----------------------------------------------------------------------------------------
 
