@@ -31,10 +31,10 @@ class CaptureSettings(Section):
     """Of the requests that were sampled (monitoring.sampling) so many are captured, by chance."""
 
     rotate_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """A file is written once a version has so many rows,"""
+    """A file is written once a version has so many rows, or after `rotate_s`."""
 
     rotate_s: Annotated[float, Field(ge=1, le=86400)] = 60.0
-    """or once its first row has waited so long."""
+    """A file is written once its first row has waited so long, or after `rotate_rows`."""
 
     buffer_bytes: Bytes = 64 << 20
     """Rows that wait in memory, of all versions together; what there is no room for is dropped and counted."""
